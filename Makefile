@@ -1,0 +1,70 @@
+# What developers type is what CI runs. `make demo` and `make test` need nothing but Python and make.
+PYTHON ?= python3
+VENV := .venv
+DEMO := .venv-demo
+BIN := $(VENV)/bin
+PIP_INSTALL := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WANTED := 3.10 3.12 3.13
+
+.PHONY: help setup demo sample test check check-fast test-devices lint types bench format clean
+
+help:
+	@echo "make demo     watch the sample clip with the device packages alone (no PyTorch)"
+	@echo "make test     everything: lint, types, all tests, and the device suite under every Python here"
+	@echo "make check    lint, types and the fast tests, under two minutes"
+	@echo "make bench    side by side with peers; prints ratios"
+	@echo "make setup    the developers' environment in $(VENV)"
+	@echo "make format   format the code"
+	@echo "make sample   render the sample clip anew"
+
+$(VENV)/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/$(PIP_INSTALL) --editable '.[cpu,dev]'
+	mkdir -p .pkg && ln -sfn .. .pkg/edgestream
+	touch $@
+
+setup: $(VENV)/done
+
+$(DEMO)/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/$(PIP_INSTALL) --editable .
+	touch $@
+
+demo: $(DEMO)/done
+	@echo "Watching assets/sample.mp4 (40 s, rendered by us). No language model is attached yet:"
+	@echo "what you see are the events of the gate that works from pixels alone."
+	$(DEMO)/bin/edgestream run assets/sample.mp4
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+check: lint types check-fast
+
+check-fast: setup
+	$(BIN)/pytest -m "not slow" -q
+
+test: lint types
+	$(BIN)/pytest -q
+	$(MAKE) --no-print-directory test-devices
+
+# The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).
+test-devices:
+	@WANTED="$(WANTED)" sh tests/device_suite.sh
+
+bench: setup
+	$(BIN)/python benchmarks/watch_file.py
+	$(BIN)/python benchmarks/change_gate.py
+
+sample: setup
+	$(BIN)/python assets/make_sample.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(VENV)-3.* $(DEMO) build dist *.egg-info

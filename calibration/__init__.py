@@ -1,0 +1,1 @@
+"""Data and truth: calibration sets, collected ranges, parity, thresholds."""

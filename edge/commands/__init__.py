@@ -1,0 +1,1 @@
+"""One file per command: it declares typed options and calls one function with values."""

@@ -1,0 +1,93 @@
+"""How far a run is, for a person at a terminal: a bar below the lines, and one line at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..runtime.records import Record
+from ..runtime.sinks import clock_text
+from ..runtime.sources import Source
+from ..runtime.values import Frame
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class TellingSource:
+    """The same source; each frame's time is told to `on_time`."""
+
+    def __init__(self, source: Source, on_time: Callable[[float], None]) -> None:
+        self._source = source
+        self._on_time = on_time
+        self.name = source.name
+        self.is_live = source.is_live
+        self.duration_s = source.duration_s
+
+    def frames(self, tell: Callable[[Record], None]) -> Iterator[Frame | None]:
+        """The source's own frames."""
+        for frame in self._source.frames(tell):
+            if frame is not None:
+                self._on_time(frame.time_s)
+            yield frame
+
+    def now_s(self) -> float:
+        """The source's own clock."""
+        return self._source.now_s()
+
+
+class AboveTheBar:
+    """A stream whose whole lines appear above the bar instead of through it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> int:
+        """Print one or more whole lines as they are."""
+        self._console.print(text.removesuffix("\n"), markup=False, highlight=False, soft_wrap=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+@contextmanager
+def progress_shown(source: Source) -> Iterator[tuple[Source, TextIO]]:
+    """The source to run and the stream for lines; with a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield source, sys.stdout
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    console = Console(stderr=True)
+    bar = [BarColumn(bar_width=24)] if source.duration_s else []
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), *bar, TextColumn("{task.fields[at]}")]
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task(source.name, total=source.duration_s, at="")
+        of = f" of {clock_text(source.duration_s)}" if source.duration_s else ""
+
+        def on_time(time_s: float) -> None:
+            progress.update(task, completed=time_s, at=f"{clock_text(time_s)}{of}")
+
+        # One terminal shows both streams, so lines must know of the bar; a pipe gets them as ever.
+        lines: Any = AboveTheBar(console) if sys.stdout.isatty() else sys.stdout
+        yield TellingSource(source, on_time), lines
+
+
+def summary_line(stats: Mapping[str, Any], stream_s: float) -> str:
+    """What a run did, in one line.
+
+    Args:
+        stats: the body of its last `stats` record.
+        stream_s: stream time at its end, seconds.
+    """
+    dropped = sum(stats["dropped"].values())
+    speed = stream_s / stats["uptime_s"]
+    return (
+        f"{clock_text(stream_s)} of video watched in {stats['uptime_s']:.1f} s ({speed:.0f}x): "
+        f"{stats['frames_seen']} frames, {stats['frames_still']} of them still, "
+        f"{stats['frames_gated']} with an event, {dropped or 'nothing'} dropped"
+    )

@@ -1,0 +1,1 @@
+"""The examiner: replays annotated streams and scores what was said and when."""

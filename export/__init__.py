@@ -1,0 +1,1 @@
+"""The one-way road from a checkpoint to a bundle."""

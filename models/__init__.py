@@ -1,0 +1,1 @@
+"""The PyTorch definitions: families, connectors, extractor, gate, indexer."""

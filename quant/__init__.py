@@ -1,0 +1,1 @@
+"""Arithmetic and plans of quantization; pure."""

@@ -1,0 +1,1 @@
+"""What runs on the device. No PyTorch, no transformers, no onnx."""

@@ -1,0 +1,136 @@
+"""The program: source → frames → encoder → gate → memory → router → language model → sinks.
+
+`watch` and `speak` are plain generators. The same deliveries give the same output, in threads or
+without: deliveries.py writes down, in order, which frame, question, clock reading and heard
+response each step received, and plays them again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from .deliveries import Asked, DeliveryLog, Heard
+from .inbox import Inbox
+from .mailbox import Mailbox, keep_all, keep_newest_frame, newest_event_all_questions
+from .outlet import Outlet
+from .records import camera_state
+from .router import QUIET
+from .running import Running
+from .sources import Source
+from .stages import Session, Stages
+from .values import Frame, Moment, Response
+
+# A question that came after the last frame is looked for this often while another one is answered.
+AFTER_END_POLL_S = 0.1
+
+
+def run(
+    source: Source,
+    stages: Stages,
+    inbox: Inbox,
+    records: Outlet,
+    *,
+    in_threads: bool | None = None,
+    left: threading.Event | None = None,
+    log: DeliveryLog | None = None,
+) -> None:
+    """Watch a stream and speak when it matters, until the source ends or the caller leaves.
+
+    Args:
+        source: frames, with times that never go back.
+        stages: what a frame meets, in order.
+        inbox: what the user asks; closed at the end.
+        records: what a person or program may see.
+        in_threads: None means: as the source is live. A file runs in this thread alone.
+        left: set it to leave early; seen within the source's stated bound.
+        log: receives every delivery, for a repetition of this very run.
+
+    Raises:
+        EdgeStreamError: the first fault of source, stage or sink; all threads are joined by then.
+    """
+    log = log or DeliveryLog.off()
+    heard = Mailbox[Response](keep_all())
+    with Running(
+        is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
+    ) as running:
+        records.start(running, is_live=source.is_live, on_drop=stages.metrics.drop)
+        running.say_last(lambda: _end(stages, inbox, records))
+        frames = running.hand_over(
+            frames_until_answered(source, stages, inbox, records, running.cancelled),
+            keep_newest_frame(stages.waiting_frames),
+        )
+        moments = running.hand_over(
+            watch(log.frames(frames), stages, log.asked(inbox), log.heard(heard), records),
+            newest_event_all_questions(stages.waiting_observed),
+        )
+        for response in speak(log.moments(moments), stages.session, running.cancelled):
+            records.put(response.record())
+            if response.is_final:
+                heard.put(response)
+                stages.metrics.spoke()
+                if response.cause == "question":
+                    inbox.answered()
+
+
+def _end(stages: Stages, inbox: Inbox, records: Outlet) -> None:
+    inbox.close()
+    records.put_all(stages.metrics.drops(inbox.clock()))
+    records.put(stages.metrics.stats())
+
+
+def frames_until_answered(
+    source: Source,
+    stages: Stages,
+    inbox: Inbox,
+    records: Outlet,
+    cancelled: Callable[[], bool],
+) -> Iterator[Frame | None]:
+    """The source's frames, then ticks (None) until every question that was asked is answered."""
+    records.put(camera_state("open", f"watching {source.name}"))
+    for frame in stages.metrics.timed_items("source", source.frames(records.put)):
+        if cancelled():
+            return
+        yield frame
+    records.put(camera_state("ended", f"{source.name} has ended"))
+    inbox.end()
+    while not (cancelled() or inbox.close_if_settled()):
+        yield None
+        inbox.wait_settled(AFTER_END_POLL_S)
+
+
+def watch(
+    frames: Iterable[Frame | None],
+    stages: Stages,
+    asked: Asked,
+    heard: Heard,
+    records: Outlet,
+) -> Iterator[Moment]:
+    """Frames (or None: nothing new within 100 ms) in, Moments out. Never waits for the speaker."""
+    for frame in frames:
+        stages.remember(heard.take())  # what was said, at a frame boundary
+        if frame is None:
+            now_s = asked.clock()
+            decision = stages.idle(now_s)  # phases time out; never a fresh event
+            records.put_all(decision.records())
+            yield from stages.turns(decision, asked.due(now_s), now_s)
+            continue
+        features = stages.encode(frame)
+        decision = stages.decide(features)
+        embeds = stages.connect(features, decision)
+        records.put_all(decision.records())
+        # Asked before this frame: answered before it.
+        yield from stages.turns(QUIET, asked.due(frame.time_s), frame.time_s)
+        yield from stages.observed(features, embeds)  # only `continuous`
+        stages.keep(features, embeds, decision)
+        due = asked.due(frame.time_s, inclusive=True)
+        yield from stages.turns(decision, due, frame.time_s)
+        records.put_all(stages.metrics.due(frame.time_s))
+
+
+def speak(
+    moments: Iterable[Moment], session: Session, cancelled: Callable[[], bool]
+) -> Iterator[Response]:
+    """Moments in, Responses out: partial texts, then exactly one final per Turn."""
+    for moment in moments:
+        yield from session.take(moment, cancelled)

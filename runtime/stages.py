@@ -1,0 +1,159 @@
+"""The stages of one run: a seam per stage, and what stands there when no model is attached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from .errors import SessionMissing
+from .gate import Gate
+from .metrics import Metrics
+from .router import TurnRouter
+from .values import (
+    Features,
+    Float32,
+    Frame,
+    GateDecision,
+    Moment,
+    Question,
+    Response,
+    Turn,
+)
+
+
+class Encoder(Protocol):
+    """Frames to Features; keeps what it needs of the frame before."""
+
+    def encode(self, frame: Frame) -> Features:
+        """Features of this frame; `motion` is always of this frame, tokens may be reused."""
+        ...
+
+
+class Connector(Protocol):
+    """Vision tokens to what the language model reads."""
+
+    def step(self, features: Features, decision: GateDecision) -> Float32:
+        """Embeds (tokens, dim) float32."""
+        ...
+
+
+class Memory(Protocol):
+    """What is kept of the stream, inside a byte budget."""
+
+    def step(self, features: Features, embeds: Float32, decision: GateDecision) -> None:
+        """Take one frame in and publish a new view."""
+        ...
+
+    def remember(self, said: Sequence[Response]) -> None:
+        """Attach what was said to the moments it was about."""
+        ...
+
+
+class Session(Protocol):
+    """The language model; it alone owns its cache."""
+
+    def take(self, moment: Moment, cancelled: Callable[[], bool]) -> Iterator[Response]:
+        """Partial texts, then exactly one final for a Turn; nothing for an Observed.
+
+        `cancelled` is polled between two steps of the model; a cut answer ends with a final that
+        says so.
+        """
+        ...
+
+
+class NoConnector:
+    """Vision tokens as they are: nobody reads them."""
+
+    def step(self, features: Features, decision: GateDecision) -> Float32:
+        return features.tokens
+
+
+class NoMemory:
+    """Keeps nothing: there is no language model to tell it to."""
+
+    def step(self, features: Features, embeds: Float32, decision: GateDecision) -> None:
+        return
+
+    def remember(self, said: Sequence[Response]) -> None:
+        return
+
+
+class NoSession:
+    """No language model. Its router makes no Turns, its inbox takes no questions."""
+
+    def take(self, moment: Moment, cancelled: Callable[[], bool]) -> Iterator[Response]:
+        raise SessionMissing(
+            f"a {type(moment).__name__} reached a run without a language model",
+            hint="give the stages a session, or a router that makes no Turns",
+        )
+
+
+@dataclass(slots=True)
+class Stages:
+    """All stages of one run, with their counters, in the order in which a frame meets them.
+
+    Attributes:
+        waiting_frames: frames that may wait for the encoder when live.
+        waiting_observed: frames that may wait for the session when live.
+    """
+
+    encoder: Encoder
+    gate: Gate
+    router: TurnRouter
+    metrics: Metrics
+    connector: Connector = field(default_factory=NoConnector)
+    memory: Memory = field(default_factory=NoMemory)
+    session: Session = field(default_factory=NoSession)
+    waiting_frames: int = 1
+    waiting_observed: int = 16
+    _last_frame_s: float | None = None
+
+    def remember(self, said: Sequence[Response]) -> None:
+        """Hand what was said to the memory, at a frame boundary."""
+        if said:
+            self.memory.remember(said)
+
+    def encode(self, frame: Frame) -> Features:
+        """Features of the frame."""
+        with self.metrics.timed("encode"):
+            return self.encoder.encode(frame)
+
+    def decide(self, features: Features) -> GateDecision:
+        """What the gate says of the frame."""
+        since_last_s = None if self._last_frame_s is None else features.time_s - self._last_frame_s
+        self._last_frame_s = features.time_s
+        with self.metrics.timed("gate"):
+            decision = self.gate.step(features, since_last_s)
+        self.metrics.saw(features, decision)
+        return decision
+
+    def idle(self, time_s: float) -> GateDecision:
+        """What the gate says when no frame came: phases time out, nothing opens."""
+        return self.gate.idle(time_s)
+
+    def connect(self, features: Features, decision: GateDecision) -> Float32:
+        """What the language model will read of the frame."""
+        return self.connector.step(features, decision)
+
+    def keep(self, features: Features, embeds: Float32, decision: GateDecision) -> None:
+        """Take the frame into memory."""
+        with self.metrics.timed("memory"):
+            self.memory.step(features, embeds, decision)
+
+    def turns(
+        self, decision: GateDecision, questions: Sequence[Question], now_s: float
+    ) -> Iterator[Turn]:
+        """Turns out of what opened and what is due."""
+        return self.router.turns(decision, questions, now_s)
+
+    def observed(self, features: Features, embeds: Float32) -> Iterator[Moment]:
+        """The frame itself, where the session reads every frame."""
+        return self.router.observed(features, embeds)
+
+
+def no_embeds() -> Float32:
+    """(0, 0) float32: what a frame without a model reads as."""
+    return np.zeros((0, 0), np.float32)

@@ -1,0 +1,325 @@
+"""The values that move through the stream: frozen, checked when made, arrays read-only.
+
+Time is a field of the value, in seconds of stream time, never read from a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .records import Record
+
+Float32: TypeAlias = NDArray[np.float32]
+UInt8: TypeAlias = NDArray[np.uint8]
+
+Phase = Literal["quiet", "opened", "ongoing", "closed"]
+Cause = Literal["event", "question"]
+Route = Literal["describe", "answer"]
+
+
+def _time(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of seconds, 0 or more, got {value}")
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One sampled picture.
+
+    Attributes:
+        index: running number of sampled frames, from 0.
+        time_s: stream time, seconds from the first picture of the source.
+        pixels: (height, width, 3) uint8 RGB, read-only.
+        captured_s: wall time of capture, seconds since 1970; None for a file.
+    """
+
+    index: int
+    time_s: float
+    pixels: UInt8
+    captured_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _time("Frame.time_s", self.time_s)
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ValueError(
+                f"Frame.pixels must be (height, width, 3) uint8, got {shape} {dtype}"
+            )
+        object.__setattr__(self, "pixels", _read_only(self.pixels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the encoder says of one frame.
+
+    Attributes:
+        time_s: time of the frame, seconds.
+        tokens: (tokens, dim) float32; no rows where no model is attached.
+        summary: (dim,) float32 of unit length (all zero for a picture without any texture).
+        motion: what moved since the frame before.
+        is_still: nothing changed since the frame before.
+        is_fresh: `tokens` were computed from this very frame, not taken over from an earlier one.
+        deep_tokens: (layers, tokens, dim) float32 for families that inject them; None otherwise.
+    """
+
+    time_s: float
+    tokens: Float32
+    summary: Float32
+    motion: Motion
+    is_still: bool
+    is_fresh: bool = False
+    deep_tokens: Float32 | None = None
+
+    def __post_init__(self) -> None:
+        _time("Features.time_s", self.time_s)
+        if self.tokens.ndim != 2 or self.summary.ndim != 1:
+            raise ValueError(
+                "Features need tokens (tokens, dim) and summary (dim,), "
+                f"got {self.tokens.shape} and {self.summary.shape}"
+            )
+        object.__setattr__(self, "tokens", _read_only(self.tokens))
+        object.__setattr__(self, "summary", _read_only(self.summary))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event from its opening to its closing.
+
+    Attributes:
+        event_id: unique in its stream.
+        event: its type, for example `cut`.
+        opened_s: time of the frame at which it opened, seconds.
+        closed_s: time at which it closed; None while it is open.
+        scores: score per event type at that moment, in [0, 1].
+        attributes: for example {"direction": "left"}.
+    """
+
+    event_id: str
+    event: str
+    opened_s: float
+    closed_s: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _time("Event.opened_s", self.opened_s)
+        if self.closed_s is not None and self.closed_s < self.opened_s:
+            raise ValueError(f"Event closes at {self.closed_s} s, before {self.opened_s} s")
+        object.__setattr__(self, "scores", MappingProxyType(dict(self.scores)))
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+    def record(self) -> Record:
+        """An `opened` record while it is open, a `closed` record afterwards."""
+        body: dict[str, Any] = {
+            "event_id": self.event_id,
+            "event": self.event,
+            "scores": {name: round(score, 4) for name, score in self.scores.items()},
+            "attributes": dict(self.attributes),
+        }
+        if self.closed_s is None:
+            return Record("opened", {**body, "about_s": [self.opened_s, self.opened_s]})
+        return Record("closed", {**body, "about_s": [self.opened_s, self.closed_s]})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GateDecision:
+    """What the gate decided at one frame, or at one tick without a frame.
+
+    Attributes:
+        time_s: stream time of the decision, seconds.
+        phases: phase per event type.
+        scores: raw score per event type, in [0, 1]; empty at a tick.
+        opened: events that opened now.
+        closed: events that closed now.
+        state_summary: (dim,) float32 for the connector; None for a gate without a model.
+    """
+
+    time_s: float
+    phases: Mapping[str, Phase] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    opened: tuple[Event, ...] = ()
+    closed: tuple[Event, ...] = ()
+    state_summary: Float32 | None = None
+
+    def __post_init__(self) -> None:
+        _time("GateDecision.time_s", self.time_s)
+        object.__setattr__(self, "phases", MappingProxyType(dict(self.phases)))
+        object.__setattr__(self, "scores", MappingProxyType(dict(self.scores)))
+
+    def records(self) -> tuple[Record, ...]:
+        """Closings first, then openings: an event ends before the next one begins."""
+        return tuple(event.record() for event in (*self.closed, *self.opened))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question from the user.
+
+    Attributes:
+        question_id: unique in its stream.
+        text: what was asked.
+        time_s: stream time it is about and from which it is due, seconds.
+    """
+
+    question_id: str
+    text: str
+    time_s: float
+
+    def __post_init__(self) -> None:
+        _time("Question.time_s", self.time_s)
+        if not self.text.strip():
+            raise ValueError("Question.text is empty")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """A frame on its way into a continuous session.
+
+    Attributes:
+        features: of the frame.
+        embeds: (tokens, dim) float32, what the language model reads.
+    """
+
+    features: Features
+    embeds: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A reason to speak.
+
+    Attributes:
+        turn_id: unique in its stream.
+        cause: event or question.
+        time_s: stream time it is about, seconds.
+        route: what the language model is asked to do.
+        question: of a question Turn.
+        events: of an event Turn: all that opened at one frame, so that they are told in one go.
+    """
+
+    turn_id: str
+    cause: Cause
+    time_s: float
+    route: Route
+    question: Question | None = None
+    events: tuple[Event, ...] = ()
+
+    def __post_init__(self) -> None:
+        _time("Turn.time_s", self.time_s)
+        if (self.cause == "question") != (self.question is not None):
+            raise ValueError(f"a Turn of cause {self.cause!r} got question={self.question}")
+        if (self.cause == "event") != bool(self.events):
+            raise ValueError(f"a Turn of cause {self.cause!r} got events={self.events}")
+
+
+Moment: TypeAlias = Observed | Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What is said about a Turn: partial texts, then exactly one final.
+
+    Attributes:
+        turn_id: of the Turn.
+        cause: of the Turn.
+        text: all said so far; an empty final is the model's veto.
+        is_final: nothing follows.
+        about_s: (from, to), the stretch of stream time it speaks of, seconds.
+        first_token_ms: from taking the Turn to the first token; None where nothing was said.
+        total_ms: from taking the Turn to this response.
+        used: (key frame id, score) of what memory chose, best first.
+        context: recent, recall or continuous; None where no memory was asked.
+        adapter: name of the adapter; None for the base.
+        is_cut: stopped before its end by a cancel or a newer question.
+    """
+
+    turn_id: str
+    cause: Cause
+    text: str
+    is_final: bool
+    about_s: tuple[float, float]
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    used: tuple[tuple[str, float], ...] = ()
+    context: str | None = None
+    adapter: str | None = None
+    is_cut: bool = False
+
+    def record(self) -> Record:
+        """A `partial` or a `final` record."""
+        if not self.is_final:
+            return Record("partial", {"turn_id": self.turn_id, "text": self.text})
+        return Record(
+            "final",
+            {
+                "turn_id": self.turn_id,
+                "cause": self.cause,
+                "text": self.text,
+                "about_s": list(self.about_s),
+                "first_token_ms": self.first_token_ms,
+                "total_ms": self.total_ms,
+                "used": [{"id": name, "score": score} for name, score in self.used],
+                "context": self.context,
+                "adapter": self.adapter,
+                "is_cut": self.is_cut,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """What changed between two frames, from pixels alone.
+
+    Lengths are px of the 112 x 112 picture that stage 0 looks at; light is measured on code values.
+
+    Attributes:
+        maps: (6, cells, cells) float32: u (right) and v (down) of the content, px; zero_cost and
+            best_cost of the match, standard deviations of luma; d_luma and d_warm (red less blue),
+            signed, shares of full scale.
+        light_stops: median change of light, log2 of a ratio; below 0 is darker.
+        light_share: share of the picture that light_stops holds for, [0, 1].
+        level: mean luma now, grey levels, [0, 255].
+        contrast: standard deviation of luma less its local mean now, grey levels, 0 or more.
+        shift_px: (right, down) displacement of the whole picture's content, px; (0, 0) unless most cells agree.
+        agreement: share of recognisable cells that fit a common shift better than rest, [0, 1].
+        found: share of recognisable cells found again in the frame before, [0, 1].
+        palette: share of the picture's colours that stayed, change of light taken out, [0, 1].
+        recognisable: share of cells with texture enough to be found again, [0, 1].
+        moving: share of the picture that moved by itself, camera and light taken out, [0, 1].
+        change: frame difference above the running median, in robust standard deviations, 0 or more.
+        noise: running noise of the camera, grey levels, 0 or more.
+        is_first: there was no frame before.
+        is_still: nothing changed but noise.
+    """
+
+    maps: Float32
+    light_stops: float = 0.0
+    light_share: float = 0.0
+    level: float = 0.0
+    contrast: float = 0.0
+    shift_px: tuple[float, float] = (0.0, 0.0)
+    agreement: float = 0.0
+    found: float = 1.0
+    palette: float = 1.0
+    recognisable: float = 0.0
+    moving: float = 0.0
+    change: float = 0.0
+    noise: float = 0.0
+    is_first: bool = False
+    is_still: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "maps", _read_only(self.maps))

@@ -1,0 +1,80 @@
+"""Counters: percentiles, when records are due, and that they are bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgestream.runtime.metrics import LATENCIES_KEPT, Metrics, percentile, rss_bytes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=50), st.sampled_from([0.5, 0.9, 0.99]))
+def test_a_percentile_is_one_of_the_values_and_high_enough(values, share):
+    ordered = sorted(values)
+    found = percentile(ordered, share)
+    assert found in values
+    assert np.mean(np.array(values) <= found) >= share
+
+
+def test_stage_times_and_counters_are_in_the_stats_record():
+    clock = Clock()
+    metrics = Metrics(fps_target=4.0, monotonic=clock)
+    for step in range(1, LATENCIES_KEPT + 100):
+        with metrics.timed("encode"):
+            clock.now_s += 0.001 * (2 if step % 100 == 0 else 1)
+    body = metrics.stats().body
+    assert body["stage_ms"]["encode"] == {
+        "p50": pytest.approx(1.0),
+        "p99": pytest.approx(2.0),
+        "n": LATENCIES_KEPT,
+    }
+    assert body["fps_target"] == 4.0 and body["frames_seen"] == 0
+    assert body["uptime_s"] == pytest.approx(clock.now_s, abs=0.001)
+    assert body["rss_bytes"] == pytest.approx(rss_bytes(), rel=0.5) and rss_bytes() > 10e6
+
+
+def test_waiting_for_an_item_is_the_stage_time_and_ticks_are_not():
+    clock = Clock()
+    metrics = Metrics(fps_target=4.0, monotonic=clock)
+
+    def items():
+        for item in (1, None, 2):
+            clock.now_s += 0.01
+            yield item
+
+    assert list(metrics.timed_items("source", items())) == [1, None, 2]
+    assert metrics.stats().body["stage_ms"]["source"]["n"] == 2
+
+
+def test_drops_are_gathered_for_a_second_and_reported_once():
+    metrics = Metrics(fps_target=4.0, stats_every_s=10.0)
+    metrics.drop("frames")
+    metrics.drop("frames")
+    metrics.drop("event turns")
+    assert metrics.due(0.5) == ()
+    drops = metrics.due(1.0)
+    assert [dict(record.body) for record in drops] == [
+        {"what": "event turns", "count": 1, "since_s": 0.0},
+        {"what": "frames", "count": 2, "since_s": 0.0},
+    ]
+    assert metrics.due(5.0) == ()
+    metrics.drop("frames")
+    (last,) = metrics.drops(7.0)
+    assert dict(last.body) == {"what": "frames", "count": 1, "since_s": 1.0}
+    assert metrics.stats().body["dropped"] == {"frames": 3, "event turns": 1}
+
+
+def test_stats_come_every_so_many_stream_seconds():
+    metrics = Metrics(fps_target=4.0, stats_every_s=10.0)
+    times_s = [time_s for time_s in range(100) if metrics.due(float(time_s))]
+    assert times_s == [10, 20, 30, 40, 50, 60, 70, 80, 90]

@@ -1,0 +1,130 @@
+"""Sinks: what a person reads, and that a JSON line is written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from edgestream.runtime.errors import OutputError, OutputFull, OutputUnwritable
+from edgestream.runtime.records import Record, StampedRecord, camera_state, warning
+from edgestream.runtime.sinks import SINKS, ConsoleSink, JsonLinesSink, clock_text
+from edgestream.runtime.values import Event
+
+
+def stamped(record: Record, time_s: float = 1.5) -> StampedRecord:
+    return StampedRecord(record, "door", time_s, "2026-01-01T00:00:00.000Z")
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("time_s", "text"),
+    [(0.0, "0:00.00"), (59.996, "1:00.00"), (62.25, "1:02.25"), (3723.5, "1:02:03.50")],
+)
+def test_times_read_like_a_clock(time_s, text):
+    assert clock_text(time_s) == text
+
+
+def test_a_person_reads_what_happened_and_nothing_else():
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    pan = Event("e1", "pan", 1.5, None, {"pan": 0.9}, {"direction": "left"})
+    records = [
+        pan.record(),
+        Event("e1", "pan", 1.5, 3.0).record(),
+        Event("e2", "cut", 1.5).record(),
+        Event("e2", "cut", 1.5, 1.75).record(),
+        Event("e3", "unheard-of", 1.5).record(),
+        Record("partial", {"turn_id": "t1", "text": "A"}),
+        Record("final", {"turn_id": "t1", "text": "A cup falls."}),
+        Record("final", {"turn_id": "t2", "text": ""}),
+        Record("drop", {"what": "frames", "count": 3, "since_s": 1.0}),
+        warning("source-damaged", "2 packets could not be decoded"),
+        camera_state("open", "watching door"),
+        camera_state("rebased", "the clock went back by 5 s"),
+    ]
+    for record in records:
+        sink.send(stamped(record))
+    sink.close()
+    assert [line[12:] for line in stream.getvalue().splitlines()] == [
+        "the camera turns left",
+        "the camera is steady again (after 1.5 s)",
+        "the scene changes",
+        "unheard-of begins",
+        "A cup falls.",
+        "dropped 3 frames since 1.0 s",
+        "warning: 2 packets could not be decoded",
+        "camera: the clock went back by 5 s",
+    ]
+
+
+def test_lines_are_appended_and_a_half_line_is_closed_first(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"type": "opened"}\n{"type": "clo')
+    sink = JsonLinesSink(path)
+    sink.send(stamped(warning("a-code", "naïve ✓")))
+    sink.close()
+    sink.close()
+    old, half, new = path.read_text().splitlines()
+    assert json.loads(old) == {"type": "opened"} and half == '{"type": "clo'
+    assert json.loads(new)["message"] == "naïve ✓"
+
+
+def test_records_go_to_a_stream_as_well():
+    stream = io.StringIO()
+    sink = JsonLinesSink(stream)
+    sink.send(stamped(camera_state("open", "watching")))
+    sink.close()
+    assert json.loads(stream.getvalue())["schema"] == "edgestream.record/1"
+    assert not stream.closed
+
+
+@pytest.mark.parametrize("place", ["missing/records.jsonl", "."])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, place):
+    with pytest.raises(OutputUnwritable, match="cannot write records to") as caught:
+        JsonLinesSink(tmp_path / place)
+    assert caught.value.exit_code == 8 and str(tmp_path) in caught.value.message
+
+
+def test_a_full_disk_is_told_as_such():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    sink = JsonLinesSink(Path("/dev/full"))
+    with pytest.raises(OutputFull, match="disk is full"):
+        sink.send(stamped(warning("a", "b")))
+    sink.close()
+
+
+def test_a_line_that_does_not_fit_is_cut_off_whole(tmp_path):
+    """A file that may not grow beyond its second line ends after its first."""
+    path = tmp_path / "records.jsonl"
+    sink = JsonLinesSink(path)
+    sink.send(stamped(warning("first", "fits")))
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, before[1]))
+    try:
+        with pytest.raises(OutputError):
+            sink.send(stamped(warning("second", "does not fit")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    sink.send(stamped(warning("third", "fits again")))
+    sink.close()
+    assert [line["code"] for line in lines_of(path)] == ["first", "third"]
+
+
+def test_a_number_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        JsonLinesSink(io.StringIO()).send(stamped(Record("stats", {"fps": float("nan")})))
+
+
+def test_the_dictionary_of_sinks_is_complete():
+    assert SINKS == {"console": ConsoleSink, "jsonl": JsonLinesSink}

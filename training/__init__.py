@@ -1,0 +1,1 @@
+"""The upstream: streaming dialogue data, losses, LoRA stages, the reference assistant."""
