@@ -1,7 +1,7 @@
-"""How fast a file is watched, next to decoding it and doing nothing, and to FFmpeg's own scene filter.
+"""How fast a file is watched, next to decoding it alone and to FFmpeg's own scene filter.
 
     python benchmarks/watch_file.py                a minute of 720p30, three interleaved rounds
-    python benchmarks/watch_file.py --hour         one hour of 720p30: frames/s, RSS by quarter, profile
+    python benchmarks/watch_file.py --hour         one hour of it: frames/s, RSS by quarter, profile
 
 The clip is rendered and encoded once (H.264, 1280x720, 30 frames/s) and kept in .cache/; the hour
 is that minute sixty times, its packets copied with their times moved on.
@@ -215,7 +215,9 @@ def watch_an_hour() -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--hour", action="store_true", help="one hour instead of the comparison")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The assistant: puts source, stages, inbox and sinks together as the settings say, and runs them."""
+"""The assistant: source, stages, inbox and sinks put together as the settings say, and run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from ..runtime.stages import Stages
+from .gate_rules import change_rules
 from .progress import progress_shown, summary_line
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _run(
 ) -> None:
     stages = Stages(
         encoder=PixelEncoder(),
-        gate=gate_from_name(settings.gate.kind),
+        gate=gate_from_name(settings.gate.kind, change_rules(settings.gate)),
         router=TurnRouter(describes_events=False),
         metrics=metrics,
     )
@@ -100,7 +101,7 @@ def source_from_settings(address: str, settings: Settings) -> Source:
 
 @contextmanager
 def left_by_terminate() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a service manager gets a clean end and the last counters."""
+    """An event that SIGTERM sets, so that a service manager gets a clean end and last counters."""
     left = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield left  # only the main thread may say what a signal does

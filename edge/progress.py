@@ -64,7 +64,12 @@ def progress_shown(source: Source) -> Iterator[tuple[Source, TextIO]]:
 
     console = Console(stderr=True)
     bar = [BarColumn(bar_width=24)] if source.duration_s else []
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), *bar, TextColumn("{task.fields[at]}")]
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        *bar,
+        TextColumn("{task.fields[at]}"),
+    ]
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(source.name, total=source.duration_s, at="")
         of = f" of {clock_text(source.duration_s)}" if source.duration_s else ""

@@ -4,8 +4,9 @@
     ├─ UsageError              what was asked for           2   SettingsInvalid QuestionRefused
     ├─ BundleError             bundle or checkpoint         3
     ├─ EngineError             engine or device             4   SessionMissing
-    ├─ SourceError             camera or file               5   SourceMissing SourceUnreadable SourceUnknown
-    │                                                           SourceHasNoVideo SourceHasNoFrames StreamOutOfOrder
+    ├─ SourceError             camera or file               5   SourceMissing SourceUnreadable
+    │                                                           SourceUnknown SourceHasNoVideo
+    │                                                           SourceHasNoFrames StreamOutOfOrder
     ├─ QualityError            calibration or parity        6
     ├─ ServiceError            service or network           7
     └─ OutputError             where results go             8   OutputUnwritable OutputFull

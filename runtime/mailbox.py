@@ -1,4 +1,4 @@
-"""Mailboxes between threads, and the drop rules that say what waits, what is let go and what blocks.
+"""Mailboxes between threads, and the drop rules: what waits, what is let go and what blocks.
 
 A rule is pure: it sees what waits and what comes, and answers with one of four verdicts. The
 mailbox alone holds the lock. Every item that a rule lets go is reported by name, so that it can be
@@ -80,7 +80,7 @@ def keep_newest_frame(waiting_frames: int = 1) -> DropRule[Frame | None]:
         return Replace(0) if len(waiting) >= waiting_frames else Verdict.ADD
 
     return DropRule(
-        f"keep the newest {waiting_frames}", judge, lambda item: item and "frames"
+        f"keep the newest {waiting_frames}", judge, lambda item: None if item is None else "frames"
     )
 
 
@@ -94,9 +94,7 @@ def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
             return Verdict.ADD if frames < waiting_observed or oldest is None else Replace(oldest)
         if item.cause != "event":
             return Verdict.ADD
-        older = _first(
-            waiting, lambda other: isinstance(other, Turn) and other.cause == "event"
-        )
+        older = _first(waiting, lambda other: isinstance(other, Turn) and other.cause == "event")
         return Verdict.ADD if older is None else Replace(older)
 
     return DropRule(

@@ -53,9 +53,7 @@ class Outlet:
         self._mailbox: Mailbox[StampedRecord] | None = None
         self._failed: list[Sink] = []
 
-    def start(
-        self, running: Running, *, is_live: bool, on_drop: Callable[[str], None]
-    ) -> None:
+    def start(self, running: Running, *, is_live: bool, on_drop: Callable[[str], None]) -> None:
         """Send from a thread of `running` if it has threads, else directly from `put`.
 
         Args:

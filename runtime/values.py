@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from .records import Record
 
 Float32: TypeAlias = NDArray[np.float32]
 UInt8: TypeAlias = NDArray[np.uint8]
+Array = TypeVar("Array", bound=NDArray[Any])
 
 Phase = Literal["quiet", "opened", "ongoing", "closed"]
 Cause = Literal["event", "question"]
@@ -29,10 +30,10 @@ def _time(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number of seconds, 0 or more, got {value}")
 
 
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+def _read_only(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
-    return view
+    return cast(Array, view)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +56,7 @@ class Frame:
         _time("Frame.time_s", self.time_s)
         shape, dtype = self.pixels.shape, self.pixels.dtype
         if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ValueError(
-                f"Frame.pixels must be (height, width, 3) uint8, got {shape} {dtype}"
-            )
+            raise ValueError(f"Frame.pixels must be (height, width, 3) uint8, got {shape} {dtype}")
         object.__setattr__(self, "pixels", _read_only(self.pixels))
 
 

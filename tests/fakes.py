@@ -255,5 +255,3 @@ def stages_of(**changed: object) -> Stages:
         "memory": RememberingMemory(),
     }
     return Stages(**{**parts, **changed})  # type: ignore[arg-type]
-
-

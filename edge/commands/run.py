@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .settings import SetValues, SettingsFile
+from .settings import SettingsFile, SetValues
 
 
 def run(
@@ -43,7 +43,9 @@ def run(
     gate: Annotated[
         str | None,
         typer.Option(
-            "--gate", metavar="KIND", help="What opens an event: change, every:N (seconds) or never."
+            "--gate",
+            metavar="KIND",
+            help="What opens an event: change, every:N (seconds) or never.",
         ),
     ] = None,
     settings_file: SettingsFile = None,

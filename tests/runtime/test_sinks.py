@@ -127,4 +127,4 @@ def test_a_number_that_is_none_is_refused():
 
 
 def test_the_dictionary_of_sinks_is_complete():
-    assert SINKS == {"console": ConsoleSink, "jsonl": JsonLinesSink}
+    assert dict(SINKS) == {"console": ConsoleSink, "jsonl": JsonLinesSink}

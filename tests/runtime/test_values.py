@@ -88,4 +88,6 @@ def test_questions_go_before_the_event_and_events_of_one_frame_are_one_turn():
     ]
     assert turns[2].events == events
     assert not list(router.turns(QUIET, (), 3.0))
-    assert not list(TurnRouter(describes_events=False).turns(GateDecision(2.0, opened=events), (), 2.0))
+    assert not list(
+        TurnRouter(describes_events=False).turns(GateDecision(2.0, opened=events), (), 2.0)
+    )

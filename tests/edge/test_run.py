@@ -1,0 +1,274 @@
+"""`edgestream run` as a user meets it: what it prints, and one sentence for every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edgestream.edge.cli import main
+
+from ..video_files import as_nobody, moving_texture, write_image, write_sound, write_video
+
+SCHEMAS = Path(__file__).parents[2] / "runtime" / "schemas"
+COMMAND = [sys.executable, "-m", "edgestream.edge.cli"]
+TEXTURE = list(moving_texture(8, (96, 64)))
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """No settings file of the machine or of the checkout is found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def cut_clip(path: Path) -> Path:
+    """Two seconds of one texture, two of another: one cut at 2 s."""
+    other = [255 - picture for picture in TEXTURE]
+    pictures = [*TEXTURE[:1] * 20, *other[:1] * 20]
+    return write_video(path, pictures, fps=10)
+
+
+def records_of(text: str) -> list[dict[str, object]]:
+    records = [json.loads(line) for line in text.splitlines()]
+    schema = json.loads((SCHEMAS / "record.json").read_text())
+    for record in records:
+        jsonschema.validate(record, schema)
+    return records
+
+
+def test_a_person_reads_events_and_a_program_reads_records(tmp_path, capsys):
+    clip = cut_clip(tmp_path / "two rooms.mp4")
+    assert main(["run", str(clip), "--jsonl", "log.jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "   0:02.00  the scene changes\n"
+    assert "16 frames" in err and "nothing dropped" in err
+
+    records = records_of((tmp_path / "log.jsonl").read_text())
+    assert [record["type"] for record in records] == [
+        "camera", "opened", "closed", "camera", "stats",
+    ]  # fmt: skip
+    assert records[1]["event"] == "cut" and records[1]["time_s"] == 2.0
+    assert {record["camera"] for record in records} == {"two rooms"}
+
+    assert main(["run", str(clip), "--jsonl", "log.jsonl"]) == 0
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2 * len(records)
+
+
+def test_json_lines_on_stdout_leave_no_other_line_there(tmp_path, capsys):
+    assert main(["run", str(cut_clip(tmp_path / "a.mp4")), "--jsonl", "-", "--fps", "2"]) == 0
+    records = records_of(capsys.readouterr().out)
+    assert records[-1]["type"] == "stats" and records[-1]["frames_seen"] == 8
+
+
+def test_gates_by_name(tmp_path, capsys):
+    clip = str(cut_clip(tmp_path / "a.mp4"))
+    assert main(["run", clip, "--gate", "every:1.5"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "0:00.00", "0:01.50", "0:03.00",
+    ]  # fmt: skip
+    assert main(["run", clip, "--gate", "never"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_realtime_takes_as_long_as_the_clip(tmp_path, capsys):
+    clip = write_video(tmp_path / "a.mp4", TEXTURE, fps=10)
+    begun = time.monotonic()
+    assert main(["run", str(clip), "--realtime", "--jsonl", "-"]) == 0
+    records = records_of(capsys.readouterr().out)
+    assert time.monotonic() - begun > 0.5
+    assert records[-1]["frames_seen"] + sum(records[-1]["dropped"].values()) == 3
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[Path | str, int, str]]:
+    """What a user may name by mistake: (address, exit code, part of the sentence)."""
+    text = folder / "notes.mp4"
+    text.write_text("this is no video\n" * 50)
+    empty = folder / "empty.mp4"
+    empty.touch()
+    whole = write_video(folder / "whole.mp4", moving_texture(50, (96, 64)), fps=10)
+    stump = folder / "stump.mp4"
+    stump.write_bytes(whole.read_bytes()[:300])
+    (folder / "nothing").mkdir()
+    return {
+        "missing": (folder / "no such.mp4", 5, "no such.mp4"),
+        "text": (text, 5, "notes.mp4"),
+        "empty": (empty, 5, "empty.mp4"),
+        "sound alone": (write_sound(folder / "song.m4a"), 5, "song.m4a"),
+        "stump": (stump, 5, "stump.mp4"),
+        "empty folder": (folder / "nothing", 5, "nothing"),
+        "scheme": ("carrier-pigeon://roof", 5, "carrier-pigeon"),
+        "clip": ("test:nonsense", 5, "nonsense"),
+    }
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["missing", "text", "empty", "sound alone", "stump", "empty folder", "scheme", "clip"],
+)
+def test_a_bad_source_is_one_sentence_and_its_own_exit_code(tmp_path, capsys, which):
+    address, code, part = bad_inputs(tmp_path)[which]
+    assert main(["run", str(address)]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and part in err and err.startswith("error[source-")
+    assert len(err.splitlines()) <= 2 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["run"], 2),
+        (["run", "a.mp4", "--fps", "fast"], 2),
+        (["run", "a.mp4", "--fps", "0"], 2),
+        (["run", "a.mp4", "--fps", "nan"], 2),
+        (["run", "a.mp4", "--gate", "sometimes"], 2),
+        (["run", "a.mp4", "--gate", "every:0"], 2),
+        (["run", "a.mp4", "--set", "source.fbs=3"], 2),
+        (["run", "a.mp4", "--settings", "none.toml"], 2),
+        (["walk", "a.mp4"], 2),
+    ],
+)
+def test_bad_usage_is_exit_code_2(capsys, arguments, code):
+    assert main(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error[") and "Traceback" not in err
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, capsys):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    write_image(folder / "1.png", TEXTURE[0], codec="png", pix_fmt="rgb24")
+    folder.chmod(0)
+    os.chmod(tmp_path, 0o755)
+    with as_nobody():
+        code = main(["run", str(folder)])
+    folder.chmod(0o755)
+    assert code == 5 and "locked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["missing/log.jsonl", "."])
+def test_a_log_that_cannot_be_written(tmp_path, capsys, where):
+    clip = write_video(tmp_path / "a.mp4", TEXTURE)
+    assert main(["run", str(clip), "--jsonl", where]) == 8
+    assert "cannot write records" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("more", [[], ["--realtime"]])
+def test_a_full_disk_ends_the_run_at_once(tmp_path, capsys, more):
+    clip = write_video(tmp_path / "a.mp4", TEXTURE)
+    assert main(["run", str(clip), "--jsonl", "/dev/full", *more]) == 8
+    assert capsys.readouterr().err.count("disk is full") == 1
+
+
+def test_a_truncated_video_is_used_as_far_as_it_goes(tmp_path, capsys):
+    whole = write_video(
+        tmp_path / "whole.mkv",
+        moving_texture(100, (96, 64)),
+        fps=10,
+        muxing={"reserve_index_space": "1000"},
+    )
+    content = whole.read_bytes()
+    part = tmp_path / "part.mkv"
+    part.write_bytes(content[: len(content) // 2])
+    assert main(["run", str(part), "--jsonl", "-"]) == 0
+    records = records_of(capsys.readouterr().out)
+    codes = [record["code"] for record in records if record["type"] == "warning"]
+    assert codes == ["source-truncated"] and records[-1]["frames_seen"] > 10
+
+
+@pytest.mark.parametrize("size_px", [(1, 1), (2, 1), (7, 5), (641, 359), (7680, 4320)])
+def test_any_size_is_watched(tmp_path, capsys, size_px):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random_numbers = np.random.default_rng(0)
+    for index in range(2):
+        picture = random_numbers.integers(0, 255, (size_px[1], size_px[0], 3), dtype=np.uint8)
+        write_image(folder / f"{index}.bmp", picture, codec="bmp", pix_fmt="bgr24")
+    assert main(["run", str(folder), "--jsonl", "-"]) == 0
+    assert records_of(capsys.readouterr().out)[-1]["frames_seen"] == 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("ffv1", "gray", "mkv"),
+        ("ffv1", "gray10le", "mkv"),
+        ("libx265", "yuv420p10le", "mkv"),
+        ("libx264", "yuv444p", "mp4"),
+        ("ffv1", "bgra", "mkv"),
+        ("libvpx-vp9", "yuva420p", "webm"),
+    ],
+)
+def test_any_pixel_format_is_watched(tmp_path, capsys, codec, pix_fmt, suffix):
+    clip = write_video(tmp_path / f"a.{suffix}", TEXTURE, fps=4, codec=codec, pix_fmt=pix_fmt)
+    assert main(["run", str(clip), "--jsonl", "-"]) == 0
+    assert records_of(capsys.readouterr().out)[-1]["frames_seen"] == 8
+
+
+def run_in_a_process(*arguments: str, **more: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    clip = write_video(tmp_path / "a.mp4", moving_texture(200, (96, 64)), fps=10)
+    process = run_in_a_process(str(clip), "--gate", "every:0.25")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 0 and "Traceback" not in errors and "error" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--realtime"]])
+def test_ctrl_c_at_any_moment(tmp_path, more):
+    """40 interrupts, from the first import to the last record; each leaves whole lines behind."""
+    clip = write_video(tmp_path / "a.mp4", moving_texture(300, (320, 180)), fps=10)
+    moments_s = random.Random(0)
+    codes = []
+    for attempt in range(20):
+        log = tmp_path / f"{attempt}.jsonl"
+        process = run_in_a_process(
+            str(clip), "--fps", "10", "--gate", "every:0.2", "--jsonl", str(log), *more
+        )
+        time.sleep(moments_s.uniform(0.05, 1.5))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        codes.append(process.returncode)
+        if process.returncode == 130:
+            assert "Traceback" not in errors, errors
+        if log.exists():
+            records_of(log.read_text())
+    # Before our first line runs the interpreter itself ends, by the signal or with its own words.
+    assert set(codes) <= {130, 0, -signal.SIGINT, 1}, codes
+    assert codes.count(130) > 10, codes
+
+
+def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path):
+    clip = write_video(tmp_path / "a.mp4", moving_texture(100, (96, 64)), fps=10)
+    log = tmp_path / "log.jsonl"
+    process = run_in_a_process(str(clip), "--realtime", "--jsonl", str(log))
+    while not (log.exists() and log.read_text()):
+        time.sleep(0.02)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Traceback" not in errors
+    assert records_of(log.read_text())[-1]["type"] == "stats"
