@@ -31,7 +31,7 @@ WORDS: dict[str, tuple[str, str | None]] = {
     "cut": ("the scene changes", None),
     "dark": ("it gets dark", None),
     "bright": ("it gets bright", None),
-    "motion": ("something starts to move", "it stops"),
+    "motion": ("something starts to move", "it has stopped"),
     "pan": ("the camera turns {direction}", "the camera is steady again"),
     "every": ("time to look", None),
 }

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .motion_value import Motion as Motion
 from .records import Record
 
 Float32: TypeAlias = NDArray[np.float32]
@@ -101,7 +102,7 @@ class Event:
         event_id: unique in its stream.
         event: its type, for example `cut`.
         opened_s: time of the frame at which it opened, seconds.
-        closed_s: time at which it closed; None while it is open.
+        closed_s: time at which it was over, seconds; known, and told, a hold later. None while open.
         scores: score per event type at that moment, in [0, 1].
         attributes: for example {"direction": "left"}.
     """
@@ -276,49 +277,3 @@ class Response:
                 "is_cut": self.is_cut,
             },
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
-    """What changed between two frames, from pixels alone.
-
-    Lengths are px of the 112 x 112 picture that stage 0 looks at; light is measured on code values.
-
-    Attributes:
-        maps: (6, cells, cells) float32: u (right) and v (down) of the content, px; zero_cost and
-            best_cost of the match, standard deviations of luma; d_luma and d_warm (red less blue),
-            signed, shares of full scale.
-        light_stops: median change of light, log2 of a ratio; below 0 is darker.
-        light_share: share of the picture that light_stops holds for, [0, 1].
-        level: mean luma now, grey levels, [0, 255].
-        contrast: standard deviation of luma less its local mean now, grey levels, 0 or more.
-        shift_px: (right, down) displacement of the whole picture's content, px; (0, 0) unless most cells agree.
-        agreement: share of recognisable cells that fit a common shift better than rest, [0, 1].
-        found: share of recognisable cells found again in the frame before, [0, 1].
-        palette: share of the picture's colours that stayed, change of light taken out, [0, 1].
-        recognisable: share of cells with texture enough to be found again, [0, 1].
-        moving: share of the picture that moved by itself, camera and light taken out, [0, 1].
-        change: frame difference above the running median, in robust standard deviations, 0 or more.
-        noise: running noise of the camera, grey levels, 0 or more.
-        is_first: there was no frame before.
-        is_still: nothing changed but noise.
-    """
-
-    maps: Float32
-    light_stops: float = 0.0
-    light_share: float = 0.0
-    level: float = 0.0
-    contrast: float = 0.0
-    shift_px: tuple[float, float] = (0.0, 0.0)
-    agreement: float = 0.0
-    found: float = 1.0
-    palette: float = 1.0
-    recognisable: float = 0.0
-    moving: float = 0.0
-    change: float = 0.0
-    noise: float = 0.0
-    is_first: bool = False
-    is_still: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "maps", _read_only(self.maps))

@@ -70,7 +70,7 @@ def test_a_change_of_light_is_no_motion() -> None:
 def test_noise_on_a_plain_wall_is_no_motion() -> None:
     rng = np.random.default_rng(4)
     before, now = (rng.normal(120, 0.3, (SIDE, SIDE)).astype(np.float32) for _ in range(2))
-    assert np.abs(match_blocks(before, now)[:2]).max() <= 4.0
+    assert np.abs(match_blocks(before, now)[:2]).mean() < 1.0
 
 
 @pytest.mark.parametrize("level", [0.0, 255.0])

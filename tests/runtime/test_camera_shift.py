@@ -49,6 +49,15 @@ def test_fast_is_naive(seed: int) -> None:
     assert correlation == pytest.approx(wanted[2], abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_fast_is_naive_where_there_is_nothing_to_find(seed: int) -> None:
+    before, now = (without_local_mean(texture(20 + seed + 9 * i, 28)[:28, :28], 7) for i in (0, 1))
+    right, down, correlation = wide_search(before, now)
+    wanted = naive_search(before, now)
+    assert (right, down) == wanted[:2]
+    assert correlation == pytest.approx(wanted[2], abs=1e-4)
+
+
 @pytest.mark.parametrize(("right", "down"), [(14, 0), (-14, 2), (1, -13), (0, 0)])
 def test_a_whip_pan_is_found(right: int, down: int) -> None:
     world = without_local_mean(texture(7, 100), 7)
