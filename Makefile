@@ -31,7 +31,7 @@ $(DEMO)/done: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(DEMO)/done
-	@echo "Watching assets/sample.mp4 (40 s, rendered by us). No language model is attached yet:"
+	@echo "Watching assets/sample.mp4 (39 s, rendered by us). No language model is attached yet:"
 	@echo "what you see are the events of the gate that works from pixels alone."
 	$(DEMO)/bin/edgestream run assets/sample.mp4
 

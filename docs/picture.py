@@ -17,7 +17,7 @@ from edgestream.runtime.sources import SourceSettings, open_source
 from edgestream.runtime.values import Event, Frame
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  # the backend has to be chosen first
+from matplotlib import pyplot
 
 ROOT = Path(__file__).parents[1]
 TYPES = ("cut", "dark", "bright", "motion", "pan")
