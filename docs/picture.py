@@ -1,6 +1,6 @@
 """Draw the README's picture: the sample clip, the gate's scores on it, and the events it told.
 
-    python docs/picture.py            writes docs/sample.png
+python docs/picture.py            writes docs/sample.png
 """
 
 from __future__ import annotations

@@ -2,14 +2,27 @@
 
     EdgeStreamError            never raised itself       exit
     ├─ UsageError              what was asked for           2   SettingsInvalid QuestionRefused
-    ├─ BundleError             bundle or checkpoint         3
-    ├─ EngineError             engine or device             4   SessionMissing
+    │                                                           SchemeUnknown
+    ├─ BundleError             bundle or checkpoint         3   BundleMissing BundleFileRefused
+    │                                                           HashMismatch ManifestInvalid
+    │                                                           FormatTooNew VariantMissing
+    │                                                           GoldenInvalid
+    │                                                           WeightsInvalid PromptInvalid
+    │                                                           CheckpointMissing CheckpointInvalid
+    │                                                           FamilyUnknown RemoteCodeNeeded
+    │                                                           VocabularyMismatch AdapterMismatch
+    ├─ EngineError             engine or device             4   SessionMissing BackendMissing
+    │                                                           EngineUnusable InputMismatch
+    │                                                           EngineFailed DeviceMemoryExhausted
     ├─ SourceError             camera or file               5   SourceMissing SourceUnreadable
     │                                                           SourceUnknown SourceHasNoVideo
     │                                                           SourceHasNoFrames StreamOutOfOrder
-    ├─ QualityError            calibration or parity        6
+    ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
+    │                                                           CalibrationTooSmall
+    │                                                           CalibrationConstant
     ├─ ServiceError            service or network           7
-    └─ OutputError             where results go             8   OutputUnwritable OutputFull
+    └─ OutputError             where results go             8   OutputUnwritable OutputExists
+                                                                OutputFull
 
 A message says *got, expected, where*; `hint` says what to try. The end of a stream is no error.
 Anything else that escapes is our bug: exit code 1, with its traceback.
@@ -59,10 +72,106 @@ class QuestionRefused(UsageError):
     code = "question-refused"
 
 
+class SchemeUnknown(UsageError):
+    """No way of quantizing goes by this name, or not for this part."""
+
+    code = "scheme-unknown"
+
+
 class BundleError(EdgeStreamError):
     """A bundle or checkpoint is missing, damaged or of another kind."""
 
     exit_code, code = 3, "bundle"
+
+
+class BundleMissing(BundleError):
+    """There is no bundle at this path."""
+
+    code = "bundle-missing"
+
+
+class BundleFileRefused(BundleError):
+    """A file of the bundle is absent, not listed, a link, or cannot be read."""
+
+    code = "bundle-file-refused"
+
+
+class HashMismatch(BundleError):
+    """A file of the bundle is not the one that was written."""
+
+    code = "bundle-hash-mismatch"
+
+
+class ManifestInvalid(BundleError):
+    """The manifest lacks a field, or a field holds something else than it should."""
+
+    code = "manifest-invalid"
+
+
+class FormatTooNew(BundleError):
+    """The format has a greater number than this version knows."""
+
+    code = "format-too-new"
+
+
+class VariantMissing(BundleError):
+    """The bundle has no proven variant of a part for the provider that was asked for."""
+
+    code = "variant-missing"
+
+
+class GoldenInvalid(BundleError):
+    """The golden file of the bundle cannot be read as one."""
+
+    code = "golden-invalid"
+
+
+class WeightsInvalid(BundleError):
+    """A weight of a checkpoint cannot be quantized: NaN, infinity, no numbers."""
+
+    code = "weights-invalid"
+
+
+class PromptInvalid(BundleError):
+    """A prompt layout makes no sense, or its token ids are not those of the tokenizer."""
+
+    code = "prompt-invalid"
+
+
+class CheckpointMissing(BundleError):
+    """There is no checkpoint at this path, or one of its files is not there."""
+
+    code = "checkpoint-missing"
+
+
+class CheckpointInvalid(BundleError):
+    """A file of a checkpoint or adapter is damaged, or does not fit the others."""
+
+    code = "checkpoint-invalid"
+
+
+class FamilyUnknown(BundleError):
+    """No family of models goes by this name."""
+
+    code = "family-unknown"
+
+
+class RemoteCodeNeeded(BundleError):
+    """A checkpoint asks for Python code of its own to be run."""
+
+    code = "remote-code-needed"
+
+
+class VocabularyMismatch(BundleError):
+    """The tokenizer and the embedding table do not have the same tokens."""
+
+    code = "vocabulary-mismatch"
+
+
+class AdapterMismatch(BundleError):
+    """An adapter was trained on another base."""
+
+    code = "adapter-mismatch"
 
 
 class EngineError(EdgeStreamError):
@@ -75,6 +184,36 @@ class SessionMissing(EngineError):
     """A Turn reached a run that has no language model."""
 
     code = "session-missing"
+
+
+class BackendMissing(EngineError):
+    """Nothing that is installed here runs this provider."""
+
+    code = "backend-missing"
+
+
+class EngineUnusable(EngineError):
+    """A graph cannot be opened, or another provider than the one asked for would run it."""
+
+    code = "engine-unusable"
+
+
+class InputMismatch(EngineError):
+    """A tensor has another name, type or shape than the graph declares."""
+
+    code = "input-mismatch"
+
+
+class EngineFailed(EngineError):
+    """The engine broke off in the middle of a run."""
+
+    code = "engine-failed"
+
+
+class DeviceMemoryExhausted(EngineError):
+    """The device has no memory left for the engine."""
+
+    code = "device-memory-exhausted"
 
 
 class SourceError(EdgeStreamError):
@@ -125,6 +264,30 @@ class QualityError(EdgeStreamError):
     exit_code, code = 6, "quality"
 
 
+class CalibrationInvalid(QualityError):
+    """A calibration set is damaged, or is none."""
+
+    code = "calibration-invalid"
+
+
+class CalibrationTooSmall(QualityError):
+    """A calibration set has too few frames."""
+
+    code = "calibration-too-small"
+
+
+class CalibrationConstant(QualityError):
+    """The frames of a calibration set are all but the same."""
+
+    code = "calibration-constant"
+
+
+class CalibrationNoise(QualityError):
+    """The frames of a calibration set are noise: neighbouring pixels know nothing of each other."""
+
+    code = "calibration-noise"
+
+
 class ServiceError(EdgeStreamError):
     """The service or the network failed."""
 
@@ -141,6 +304,12 @@ class OutputUnwritable(OutputError):
     """The place for results cannot be opened for writing."""
 
     code = "output-unwritable"
+
+
+class OutputExists(OutputError):
+    """Something stands where the result should go, and nobody said that it may be replaced."""
+
+    code = "output-exists"
 
 
 class OutputFull(OutputError):

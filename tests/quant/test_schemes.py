@@ -1,0 +1,120 @@
+"""Names, the manifest's form and the refusals of schemes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from edgestream.quant.schemes import (
+    PART_NAMES,
+    SCHEMES,
+    Scheme,
+    scheme_from_json,
+    scheme_named,
+)
+from edgestream.runtime.errors import SchemeUnknown
+
+MANIFEST = Path(__file__).parents[2] / "runtime" / "schemas" / "manifest.json"
+
+
+def scheme_schema() -> dict:
+    """The part of the manifest's schema that speaks of schemes."""
+    schema = json.loads(MANIFEST.read_text())
+    variants = schema["properties"]["parts"]["items"]["properties"]["variants"]
+    return variants["items"]["properties"]["scheme"]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_goes_by_its_name_and_through_json(name):
+    scheme = SCHEMES[name]
+    assert scheme.name == name and scheme_named(name) is scheme
+    written = json.loads(json.dumps(scheme.as_json()))
+    jsonschema.validate(written, scheme_schema())
+    assert scheme_from_json(written) is scheme
+    assert scheme_from_json({**written, "added later": 1}) is scheme
+
+
+def test_no_two_schemes_are_stored_alike():
+    stored = [tuple(scheme.as_json().values()) for scheme in SCHEMES.values()]
+    assert len(set(stored)) == len(stored)
+
+
+def test_json_may_leave_out_what_is_not_there():
+    assert scheme_from_json({"weights": "float32"}) is SCHEMES["fp32"]
+    assert scheme_from_json({"weights": "float32", "activations": None}) is SCHEMES["fp32"]
+
+
+def test_floors_are_those_asked_for():
+    asked = {"int8": 38, "int4-32": 19, "int4-64": 18, "int4-128": 17, "fp32": None}
+    assert {name: SCHEMES[name].floor_db for name in asked} == asked
+    for scheme in SCHEMES.values():
+        if scheme.weights == "int8":
+            assert scheme.floor_db >= 38
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "expected"),
+    [
+        ("int4", None, "int4-64"),
+        ("int8", None, "int8"),
+        ("int4", "decoder", "int4-64"),
+        ("int8", "decoder", "int8-32"),
+        ("int4-128", "decoder", "int4-128"),
+        ("fp32", "decoder", "fp32"),
+        ("int8", "vision", "int8"),
+        ("int8", "connector", "int8"),
+    ],
+)
+def test_short_names_mean_what_the_part_can_run(name, part, expected):
+    assert scheme_named(name, part) is SCHEMES[expected]
+
+
+def test_every_short_name_means_a_scheme():
+    for part, names in PART_NAMES.items():
+        for name in names:
+            assert scheme_named(name, part).name in SCHEMES
+    blocks = {scheme_named(name, "decoder").block for name in PART_NAMES["decoder"]}
+    assert blocks == {None, 32, 64, 128}
+    assert {scheme_named(name, "vision").block for name in PART_NAMES["vision"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "listed"),
+    [("int3", None, "int4-64"), ("", None, "fp32"), ("int4", "vision", "fp32, int8")],
+)
+def test_unknown_names_are_refused_with_what_there_is(name, part, listed):
+    with pytest.raises(SchemeUnknown) as error:
+        scheme_named(name, part)
+    assert repr(name) in error.value.message and listed in error.value.message
+    assert (error.value.exit_code, error.value.code) == (2, "scheme-unknown")
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"weights": "int3"}, {"block": 48}, {"symmetric": False}, {"activations": "float16"}],
+    ids=str,
+)
+def test_json_of_another_scheme_is_refused(change):
+    with pytest.raises(SchemeUnknown, match="int4-64"):
+        scheme_from_json({**SCHEMES["int4-64"].as_json(), **change})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weights": "int2", "block": 32},
+        {"weights": "int4"},
+        {"weights": "int4", "block": 8},
+        {"weights": "float32", "block": 32},
+        {"weights": "int8", "symmetric": False},
+        {"weights": "int8", "activations": "float16"},
+    ],
+    ids=str,
+)
+def test_schemes_that_cannot_be_are_not_made(fields):
+    with pytest.raises(ValueError, match="Scheme"):
+        Scheme("impossible", **fields)
