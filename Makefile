@@ -4,6 +4,8 @@ VENV := .venv
 DEMO := .venv-demo
 BIN := $(VENV)/bin
 PIP_INSTALL := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# First and by itself: where no GPU is wanted, have pip find a CPU wheel of it (TORCH=/path/to/wheel).
+TORCH ?= torch==2.13.0
 WANTED := 3.10 3.12 3.13
 
 .PHONY: help setup demo sample test check check-fast test-devices lint types bench format clean
@@ -19,15 +21,18 @@ help:
 
 $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(PIP_INSTALL) --editable '.[cpu,dev]'
+	@echo "installing PyTorch, then the rest of what export, training and tests need"
+	@$(BIN)/$(PIP_INSTALL) $(TORCH)
+	@$(BIN)/$(PIP_INSTALL) --editable '.[cpu,train,dev]'
 	mkdir -p .pkg && ln -sfn .. .pkg/edgestream
 	touch $@
 
 setup: $(VENV)/done
 
 $(DEMO)/done: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/$(PIP_INSTALL) --editable .
+	@echo "installing the device packages into $(DEMO)"
+	@$(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/$(PIP_INSTALL) --editable .
 	touch $@
 
 demo: $(DEMO)/done

@@ -30,7 +30,9 @@ def watched() -> tuple[list[Frame], dict[str, list[float]], list[Event]]:
     """The sampled frames, the score of each type at each, and the events in order of closing."""
     encoder, gate = PixelEncoder(), gate_from_name("change")
     source = open_source(str(ROOT / "assets" / "sample.mp4"), SourceSettings())
-    frames, scores, events = [], {name: [] for name in TYPES}, {}
+    frames: list[Frame] = []
+    scores: dict[str, list[float]] = {name: [] for name in TYPES}
+    events: dict[str, Event] = {}
     for frame in source.frames(lambda record: None):
         if frame is None:
             continue

@@ -19,8 +19,11 @@ import typer
 from .. import __version__
 from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
 from .commands.doctor import doctor
+from .commands.export import export
+from .commands.inspect import inspect
 from .commands.run import run
 from .commands.settings import settings
+from .commands.verify import verify
 from .terminal import BOLD, RED, painted
 
 PROGRAM = "edgestream"
@@ -62,6 +65,9 @@ def _program(
 app.command()(run)
 app.command()(settings)
 app.command()(doctor)
+app.command()(export)
+app.command()(inspect)
+app.command()(verify)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

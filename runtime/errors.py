@@ -288,6 +288,12 @@ class CalibrationNoise(QualityError):
     code = "calibration-noise"
 
 
+class ParityFailed(QualityError):
+    """A gate of the proof refused the export; no bundle was written."""
+
+    code = "parity-failed"
+
+
 class ServiceError(EdgeStreamError):
     """The service or the network failed."""
 

@@ -1,0 +1,176 @@
+"""`edgestream export`: turn a checkpoint into a quantized, proven bundle."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..terminal import BOLD, GREEN, painted
+
+if TYPE_CHECKING:
+    from ...export.build import Exported
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of the checkpoint.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle.")],
+    target: Annotated[
+        str, typer.Option("--target", help="What it runs on: cpu, which runs everywhere.")
+    ] = "cpu",
+    vision: Annotated[
+        str, typer.Option("--vision", help="Weights of vision and connector: int8 or fp32.")
+    ] = "int8",
+    llm: Annotated[
+        str,
+        typer.Option(
+            "--llm", help="Weights of the decoder: int4, int8, fp32, or int4-32 and such."
+        ),
+    ] = "int4",
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="PEFT_DIR", help="LoRA adapter that is merged first."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="SET",
+            help="Calibration set; without one, frames of the rendered test clips.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the bundle; its folder's otherwise.")
+    ] = None,
+    capacity: Annotated[
+        int, typer.Option("--capacity", min=64, max=1 << 20, help="Positions of the cache.")
+    ] = 512,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=256, help="Threads of each engine in the proofs.")
+    ] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Write the report here too, also when a gate refuses."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
+) -> None:
+    """Quantize CHECKPOINT, turn it into ONNX, prove it, and write a bundle.
+
+    No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
+    """
+    _refuse_other_targets(target)
+    begun = time.monotonic()
+    with _told_steps() as tell:
+        build, graphs = _tools()
+        choice = build.ExportChoice(
+            schemes=graphs.Schemes.named(vision, llm),
+            name=name or out.resolve().name,
+            adapter=adapter,
+            calibration=calibration,
+            capacity=capacity,
+            threads=threads,
+            force=force,
+            report=report,
+        )
+        made = build.export_bundle(checkpoint, out, choice, tell)
+    _say(made, out, time.monotonic() - begun, as_json=as_json)
+
+
+def _refuse_other_targets(target: str) -> None:
+    from ...runtime.errors import UsageError
+
+    if target != "cpu":
+        raise UsageError(
+            f"got --target {target}, expected cpu",
+            hint="the CPU variant is the only one that this version writes; it runs everywhere",
+        )
+
+
+def _tools() -> tuple[Any, Any]:
+    """The modules of the export; they import PyTorch, which a device does not have."""
+    from ...runtime.errors import BackendMissing
+
+    try:
+        from ...export import build, graphs
+    except ImportError as error:
+        raise BackendMissing(
+            f"export needs {error.name}, which is not installed here",
+            hint="pip install 'edgestream[export,train]'; a device needs neither to run a bundle",
+        ) from error
+    return build, graphs
+
+
+@contextmanager
+def _told_steps() -> Iterator[Callable[[str, str], None]]:
+    """One line per step on stderr with its seconds; on a terminal with a spinner while it works."""
+    begun = [time.monotonic()]
+    before: list[str] = []
+
+    def finish() -> None:
+        if before:
+            print(f"{before.pop():24} {time.monotonic() - begun[0]:7.1f} s", file=sys.stderr)
+
+    if not sys.stderr.isatty():
+
+        def tell(stage: str, part: str) -> None:
+            finish()
+            before.append(f"{stage} {part}")
+            begun[0] = time.monotonic()
+
+        yield tell
+        finish()
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    console = Console(stderr=True)
+    status = Status("starting", console=console)
+
+    def tell_on_terminal(stage: str, part: str) -> None:
+        finish()
+        before.append(f"{stage} {part}")
+        begun[0] = time.monotonic()
+        status.update(f"{stage} {part}")
+
+    with status:
+        yield tell_on_terminal
+        finish()
+
+
+def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    summary = made.report.summary()
+    if as_json:
+        told = {
+            "bundle": str(out),
+            "bundle_sha256": made.bundle_sha256,
+            "bytes": made.n_bytes,
+            "seconds": round(seconds, 1),
+            "peak_rss_bytes": peak_bytes,
+            "parity": summary,
+        }
+        print(json.dumps(told))
+        return
+    advisory = [check for check in made.report.checks if check.is_advisory and check.note]
+    print(f"{painted('passed', f'{BOLD};{GREEN}', sys.stdout)}  {out}, {made.n_bytes / 1e6:.1f} MB")
+    for gate, parts in summary["gates"].items():
+        for part, one in parts.items():
+            value = "none" if one["value"] is None else f"{one['value']:.4g}"
+            print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
+    if advisory:
+        print(f"note: {advisory[0].note}; what this bundle says means nothing")
+    print(f"{seconds:.1f} s, peak memory {peak_bytes / 1e9:.2f} GB; report: {out / 'report.html'}")

@@ -1,0 +1,142 @@
+"""`edgestream verify`: whether a bundle is as it was written, and right on this device."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..terminal import BOLD, GREEN, RED, YELLOW, columns_of, painted
+from .inspect import BundleFolder
+
+if TYPE_CHECKING:
+    from ...runtime.bundle import Bundle
+    from ...runtime.golden_check import GoldenResult
+    from ..verification import Verification
+
+_STYLES = {"passed": GREEN, "failed": RED, "skipped": YELLOW}
+
+
+def verify(
+    bundle: BundleFolder,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="CHECKPOINT",
+            help="Repeat the whole proof against the checkpoint; needs the extra `export`.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapter", metavar="PEFT_DIR", help="Adapter that was merged, for --against."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="SET", help="Calibration set of the export, for --against."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
+) -> int:
+    """Hash every file of BUNDLE and run its golden calls on this device.
+
+    Needs no PyTorch, unless --against repeats the proof of the export. Exit code 3: a file is not
+    as it was written; 4: an engine fails; 6: an output is not what it should be.
+    """
+    from ..verification import verify_bundle
+
+    with _bar_while_hashing() as on_bytes:
+        on_hashed, on_result = (None, None) if as_json else (_print_files, _print_result)
+        found = verify_bundle(bundle, on_bytes=on_bytes, on_hashed=on_hashed, on_result=on_result)
+    if against is not None:
+        _prove_again(found.bundle, against, adapter, calibration, as_json=as_json)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        _print_end(found)
+    return found.exit_code
+
+
+def _prove_again(
+    bundle: Bundle, folder: Path, adapter: Path | None, calibration: Path | None, *, as_json: bool
+) -> None:
+    """The proof of the export once more; a gate that refuses is ParityFailed, exit code 6."""
+    from ...runtime.errors import BackendMissing, ParityFailed
+    from ..bundle_text import wrapped
+
+    try:
+        from ...export.reprove import reproven
+    except ImportError as error:
+        raise BackendMissing(
+            f"--against needs {error.name}, which is not installed here",
+            hint="pip install 'edgestream[export,train]', or verify without --against",
+        ) from error
+    report = reproven(bundle, folder, adapter=adapter, calibration=calibration)
+    if not report.passed:
+        worst, *others = report.failures
+        more = f" (and {len(others)} more)" if others else ""
+        raise ParityFailed(
+            f"{worst.sentence()}{more}", hint="do not use this bundle; export it again"
+        )
+    if not as_json:
+        told = f"{len(report.checks)} checks against {folder.name}"
+        print("\n".join(wrapped("proof", told, columns_of(sys.stdout))))
+
+
+@contextmanager
+def _bar_while_hashing() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr where that is a terminal; it goes when the last byte is hashed."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = [TextColumn("hashing"), BarColumn(bar_width=24), DownloadColumn()]
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+    progress.start()
+
+    def on_bytes(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+        if done == total:
+            progress.stop()
+
+    try:
+        yield on_bytes
+    finally:
+        progress.stop()
+
+
+def _print_result(result: GoldenResult) -> None:
+    from ..bundle_text import result_lines, verdict
+
+    word = verdict(result)
+    first, *rest = result_lines(result, columns_of(sys.stdout))
+    shown = first.replace(f"{word}:", painted(f"{word}:", _STYLES[word], sys.stdout), 1)
+    print("\n".join([shown, *rest]), flush=True)
+
+
+def _print_files(bundle: Bundle, hash_s: float) -> None:
+    from ..bundle_text import size_text, wrapped
+
+    text = f"{len(bundle.manifest.files)} files, {size_text(bundle.n_bytes)}, as they were written"
+    print("\n".join(wrapped("hashes", f"{text} ({hash_s:.1f} s)", columns_of(sys.stdout))))
+
+
+def _print_end(found: Verification) -> None:
+    from ..bundle_text import wrapped
+
+    for role in found.unrunnable:
+        text = f"no variant of {role} runs here: `edgestream doctor` says why"
+        print("\n".join(wrapped("problem", text, columns_of(sys.stdout))))
+    end = "passed" if found.exit_code == 0 else "failed"
+    print("bundle".ljust(12) + painted(end, f"{BOLD};{_STYLES[end]}", sys.stdout))

@@ -1,0 +1,190 @@
+"""The one-way road from a checkpoint to a bundle: load, write, prove, and only then keep."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..calibration.dataset import CalibrationSet
+from ..calibration.parity import ParityReport
+from ..calibration.report import report_html
+from ..models.adapters import merge_adapter
+from ..models.families import load_checkpoint
+from ..models.family import Checkpoint
+from ..runtime.errors import ParityFailed
+from ..runtime.file_names import GOLDEN_FILE
+from ..runtime.golden import GoldenCall, write_golden
+from ..runtime.prompt_layout import check_layout
+from .calibration_of_export import calibration_for
+from .embeddings import stored_embeddings
+from .graphs import Graph, Schemes, write_graphs
+from .manifest_facts import manifest_facts
+from .model_card import model_card
+from .plans import checked_plans, plans_text
+from .proof_data import proof_data
+from .prove import prove
+from .write_bundle import BundleWriter, bundle_writer
+
+# Told as (stage, part): `loading`, `writing`, `proving` or `keeping`, and which part.
+Tell = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportChoice:
+    """What the user asked for.
+
+    Attributes:
+        schemes: how each part is kept.
+        adapter: PEFT folder that is merged first; None for none.
+        calibration: folder of a calibration set; None for frames of the rendered clips.
+        name: of the bundle.
+        capacity: positions of the decoder's cache.
+        threads: of each engine in the proofs.
+        force: replace an older bundle under the same name.
+        report: where the report goes as well, also when the proof fails; None for nowhere.
+    """
+
+    schemes: Schemes
+    name: str
+    adapter: Path | None = None
+    calibration: Path | None = None
+    capacity: int = 512
+    threads: int = 1
+    force: bool = False
+    report: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        bundle_sha256: of the bundle.
+        report: all checks.
+        n_bytes: size of the bundle.
+    """
+
+    bundle_sha256: str
+    report: ParityReport
+    n_bytes: int
+
+
+def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
+    """Turn a checkpoint folder into a bundle, or refuse and leave nothing behind.
+
+    Args:
+        folder: a checkpoint.
+        target: folder of the bundle.
+        choice: what was asked for.
+        tell: called before each step.
+
+    Raises:
+        BundleError: the checkpoint or adapter is incomplete, damaged or of another kind.
+        EngineError: a part cannot be written or run.
+        QualityError: the calibration set is of no use, or a gate of the proof failed.
+        OutputError: the bundle cannot be written.
+
+    Cost: time and memory are those of its largest part in float32, about three times over.
+    """
+    tell("loading", "checkpoint")
+    checkpoint = load_checkpoint(folder)
+    if choice.adapter is not None:
+        tell("loading", "adapter")
+        checkpoint = merge_adapter(checkpoint, choice.adapter)
+    check_layout(checkpoint.layout, checkpoint.tokenizer)
+    checked_plans(checkpoint, choice.schemes)
+    tell("loading", "calibration")
+    calibration = calibration_for(checkpoint, choice.calibration)
+    with bundle_writer(target, force=choice.force) as writer:
+        tokenizer_file = folder / "tokenizer.json"
+        graphs = write_graphs(
+            checkpoint,
+            choice.schemes,
+            tokenizer_file,
+            writer.folder,
+            lambda part: tell("writing", part),
+        )
+        report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
+        tell("keeping", "bundle")
+        sha256 = _keep(
+            writer, checkpoint, graphs, calibration, report, golden, choice, tokenizer_file
+        )
+    n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    return Exported(sha256, report, n_bytes)
+
+
+def _proven(
+    checkpoint: Checkpoint,
+    graphs: Sequence[Graph],
+    calibration: CalibrationSet,
+    choice: ExportChoice,
+    tell: Tell,
+) -> tuple[ParityReport, list[GoldenCall]]:
+    tell("proving", "reference")
+    data = proof_data(checkpoint, calibration)
+    proof = prove(checkpoint, graphs, data, choice.threads, lambda part: tell("proving", part))
+    facts = {
+        "calibration": f"{calibration.source}, {len(calibration.frames)} frames",
+        "calibration sha256": calibration.sha256,
+        "frames compared": len(data.pixels),
+        "prefixes compared": len(data.prefixes),
+        "answers compared": f"{len(data.prompts)}, greedy, of full precision",
+        "processor": platform.machine(),
+    }
+    report = ParityReport(tuple(proof.checks), facts)
+    if choice.report is not None:
+        choice.report.write_text(_page(checkpoint, report, graphs, choice), "utf-8")
+    if not report.passed:
+        raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))
+    return report, proof.golden
+
+
+def _refusal(report: ParityReport) -> str:
+    worst, *others = report.failures
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{worst.sentence()}{more}; no bundle was written"
+
+
+def _refusal_hint(choice: ExportChoice) -> str:
+    if choice.report is not None:
+        return f"{choice.report} shows every check"
+    return "--report FILE.html writes every check down; --llm int8 or fp32 loses less"
+
+
+def _page(
+    checkpoint: Checkpoint, report: ParityReport, graphs: Sequence[Graph], choice: ExportChoice
+) -> str:
+    parts = [
+        {
+            "role": graph.role,
+            "variant": graph.variant,
+            "scheme": graph.scheme.name,
+            "bytes": graph.n_bytes(),
+        }
+        for graph in graphs
+    ]
+    plans = checked_plans(checkpoint, choice.schemes)
+    return report_html(choice.name, report, plans_text(plans), parts)
+
+
+def _keep(
+    writer: BundleWriter,
+    checkpoint: Checkpoint,
+    graphs: Sequence[Graph],
+    calibration: CalibrationSet,
+    report: ParityReport,
+    golden: Sequence[GoldenCall],
+    choice: ExportChoice,
+    tokenizer_file: Path,
+) -> str:
+    """Everything beside the graphs, then the manifest."""
+    writer.write_bytes("embeddings.bin", stored_embeddings(checkpoint).tobytes())
+    writer.copy("tokenizer.json", tokenizer_file)
+    write_golden(writer.path(GOLDEN_FILE), golden)
+    writer.write_json("parity.json", report.as_json())
+    writer.write_text("report.html", _page(checkpoint, report, graphs, choice))
+    facts = manifest_facts(checkpoint, graphs, calibration, report, choice.name, choice.capacity)
+    writer.write_text("MODEL_CARD.md", model_card(facts, report))
+    return writer.finish(facts)

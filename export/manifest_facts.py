@@ -1,0 +1,108 @@
+"""What the manifest says of an export, but for its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .. import __version__
+from ..calibration.dataset import CalibrationSet
+from ..calibration.parity import ParityReport
+from ..models.family import Checkpoint
+from ..runtime.json_fields import json_from_value
+from ..runtime.prompt_json import layout_as_json
+from .embeddings import stored_embeddings
+from .graphs import Graph
+
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-genai", "numpy")
+MEMORY_BUDGET_BYTES = 64 << 20
+"""For key frames and dialogue, unless the user says otherwise: a guess, to be measured."""
+CHUNK_POSITIONS = 64
+FLOAT32_BYTES = 4
+
+
+def manifest_facts(
+    checkpoint: Checkpoint,
+    graphs: Sequence[Graph],
+    calibration: CalibrationSet,
+    report: ParityReport,
+    name: str,
+    capacity: int,
+) -> dict[str, Any]:
+    """The manifest as JSON, without `files`.
+
+    Args:
+        checkpoint: full precision.
+        graphs: as they were written.
+        calibration: what the proofs were made on.
+        report: of the proofs.
+        name: of the bundle.
+        capacity: positions of the decoder's cache.
+    """
+    table = stored_embeddings(checkpoint)
+    facts: dict[str, Any] = {
+        "format": 1,
+        "name": name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "made_with": {"edgestream": __version__, **_versions()},
+        "source": json_from_value(checkpoint.source),
+        "input": json_from_value(checkpoint.frame_input),
+        "tokens_per_frame": checkpoint.tokens_per_frame,
+        "positions": json_from_value(checkpoint.positions),
+        "cache": _cache(checkpoint, capacity),
+        "prompt": layout_as_json(checkpoint.layout),
+        "parts": [{"role": graph.role, "variants": [graph.facts()]} for graph in graphs],
+        "embeddings": {
+            "file": "embeddings.bin",
+            "dtype": str(table.dtype),
+            "shape": list(table.shape),
+        },
+        "calibration": {
+            "sha256": calibration.sha256,
+            "frames": len(calibration.frames),
+            "source": calibration.source,
+        },
+        "parity": report.summary(),
+        "memory": _memory(checkpoint, graphs, table.nbytes, capacity),
+    }
+    if checkpoint.gate_facts is not None:
+        facts["gate"] = json_from_value(checkpoint.gate_facts)
+    return facts
+
+
+def _cache(checkpoint: Checkpoint, capacity: int) -> dict[str, int]:
+    config = checkpoint.decoder.config
+    return {
+        "layers": config.num_hidden_layers,
+        "kv_heads": config.num_key_value_heads,
+        "head_dim": getattr(config, "head_dim", None)
+        or config.hidden_size // config.num_attention_heads,
+        "capacity": capacity,
+    }
+
+
+def _memory(
+    checkpoint: Checkpoint, graphs: Sequence[Graph], table_bytes: int, capacity: int
+) -> dict[str, int]:
+    """By arithmetic: files, cache, and the arrays of one layer for one chunk of positions."""
+    config, cache = checkpoint.decoder.config, _cache(checkpoint, capacity)
+    a_position = 4 * config.hidden_size + 3 * config.intermediate_size
+    a_slot = 2 * cache["layers"] * cache["kv_heads"] * cache["head_dim"]
+    return {
+        "weights_bytes": sum(graph.n_bytes() for graph in graphs) + table_bytes,
+        "kv_bytes": FLOAT32_BYTES * capacity * a_slot,
+        "workspace_bytes": FLOAT32_BYTES * (CHUNK_POSITIONS * a_position + config.vocab_size),
+        "budget_default_bytes": MEMORY_BUDGET_BYTES,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

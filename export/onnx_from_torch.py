@@ -1,0 +1,94 @@
+"""ONNX graphs of vision, connector and gate, from their PyTorch modules, at fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from ..runtime.errors import EngineError
+from .quiet import quiet
+
+# Attention, RMSNormalization and RotaryEmbedding are single ops from here on.
+OPSET = 23
+
+
+def onnx_from_torch(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    path: Path,
+) -> ModelProto:
+    """Write the graph of a module and return it.
+
+    Args:
+        module: in eval mode; takes `inputs` in this order.
+        inputs: example arrays; their shapes and dtypes are those of the graph.
+        input_names: one per input.
+        output_names: one per output.
+        path: of the .onnx file; weights are inside.
+
+    Raises:
+        EngineError: PyTorch could not export the module.
+
+    Cost: seconds; twice the weights in memory.
+    """
+    module.eval()
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                module,
+                tuple(inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(input_names),
+                output_names=list(output_names),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds; the cause is kept
+        raise EngineError(
+            f"{type(module).__name__} could not be turned into ONNX: {str(error).splitlines()[0]}",
+            hint="use parts that torch.onnx.export(dynamo=True) takes",
+        ) from error
+    assert program is not None
+    graph = without_traces(program.model_proto)
+    onnx.save(graph, str(path))
+    return graph
+
+
+def without_traces(graph: ModelProto) -> ModelProto:
+    """The graph without the exporter's notes: they hold paths of a machine and change each time."""
+    del graph.metadata_props[:]
+    del graph.graph.metadata_props[:]
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (
+        *graph.graph.input,
+        *graph.graph.output,
+        *graph.graph.value_info,
+        *graph.graph.initializer,
+    ):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    graph.doc_string = ""
+    return graph
+
+
+def constant_matmuls(graph: ModelProto) -> tuple[str, ...]:
+    """Names of the weights that a MatMul or Gemm multiplies by, in the order of the graph.
+
+    These are what int8 quantization must replace, each and every one.
+    """
+    weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
+    names = [
+        node.input[1]
+        for node in graph.graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights
+    ]
+    return tuple(dict.fromkeys(names))

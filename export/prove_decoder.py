@@ -1,0 +1,239 @@
+"""The decoder's proof: every matrix in the file, its logits, and its words."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from ..calibration.decoder_calls import (
+    Cache,
+    decoder_inputs,
+    empty_cache,
+    next_logits,
+)
+from ..calibration.parity import (
+    Check,
+    agreement_checks,
+    float_check,
+    logit_checks,
+    snr_check,
+    stored_weight_check,
+)
+from ..models.family import Checkpoint
+from ..quant.numerics import Bits, dequantize_blocks, quantize_int4_blocks, quantize_int8_blocks
+from ..quant.packing import packed_blocks
+from ..runtime.engine import Engine
+from ..runtime.golden import GoldenCall, Tolerance
+from ..runtime.values import Float32
+from .decoder_onnx import decoder_weights, stored_matrix
+from .embeddings import FLOOR_DB, stored_embeddings
+from .graphs import Graph
+from .proof_data import ANSWER_TOKENS, ProofData
+
+# int4 graphs round their activations; the same file on another processor differs in the 4th digit.
+CLOSE = Tolerance(min_cosine=0.99)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What full precision says to one prompt.
+
+    Attributes:
+        prompt: (positions, hidden) float32.
+        tokens: greedily decoded ids.
+        log_probabilities: of each of them.
+    """
+
+    prompt: Float32
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+
+def prove_decoder(
+    checkpoint: Checkpoint, graph: Graph, engine: Engine, data: ProofData
+) -> tuple[list[Check], list[GoldenCall]]:
+    """All checks of the decoder, and calls for the golden file.
+
+    Cost: the decoder once more in memory; most time goes into PyTorch's side.
+    """
+    decoder = checkpoint.decoder
+    checks: list[Check] = []
+    reference = decoder
+    if graph.scheme.weights != "float32":
+        reference = copy.deepcopy(decoder)
+        _untie_(reference)
+        checks += _weights(graph, decoder, reference)
+    found = np.stack(
+        [next_logits(engine, prefix[None], empty_cache(engine))[0] for prefix in data.prefixes]
+    )
+    expected = _torch_logits(reference, data.prefixes)
+    del reference
+    if graph.scheme.weights == "float32":
+        checks.append(float_check("decoder", "logits", expected, found))
+    else:
+        checks += logit_checks(expected, found)
+    checks += _agreement(checkpoint, graph, engine, data)
+    checks.append(_embeddings(checkpoint))
+    return checks, _golden(graph, engine, data)
+
+
+def _embeddings(checkpoint: Checkpoint) -> Check:
+    original, stored = checkpoint.embeddings.numpy(), stored_embeddings(checkpoint)
+    return snr_check(
+        "embeddings", f"table as {stored.dtype}", original, stored.astype(np.float32), FLOOR_DB
+    )
+
+
+def _untie_(decoder: PreTrainedModel) -> None:
+    """Give the head weights of its own: it is quantized, the table that embeds tokens is not."""
+    head = decoder.lm_head
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+
+
+def _weights(graph: Graph, decoder: PreTrainedModel, reference: PreTrainedModel) -> list[Check]:
+    """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
+    config, scheme = decoder.config, graph.scheme
+    assert scheme.block is not None
+    quantize = quantize_int4_blocks if scheme.weights == "int4" else quantize_int8_blocks
+    ours = dict(decoder.named_parameters(remove_duplicate=False))
+    left = dict(reference.named_parameters(remove_duplicate=False))
+    checks: list[Check] = []
+    model = graph.loaded()
+    for weight in decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings):
+        codes, scales = [], []
+        for name in weight.parameters:
+            original = ours[name].detach().numpy()
+            blocks = quantize(original, scheme.block, name)
+            codes.append(packed_blocks(blocks.codes, scheme.block, _bits(scheme.weights)))
+            scales.append(blocks.scales)
+            approximation = dequantize_blocks(blocks, scheme.block)
+            floor = scheme.floor_db or 0.0
+            checks.append(snr_check("decoder", name, original, approximation, floor))
+            # The head of a tied model is quantized; its embeddings are kept beside the graph.
+            target = "lm_head.weight" if weight.name.startswith("lm_head") else name
+            with torch.no_grad():
+                left[target].copy_(torch.from_numpy(approximation))
+        stored = stored_matrix(model, weight, scheme)
+        made = (np.concatenate(codes), np.concatenate(scales))
+        checks.append(stored_weight_check("decoder", weight.name, stored, made))
+    return checks
+
+
+def _bits(weights: str) -> Bits:
+    return 4 if weights == "int4" else 8
+
+
+def _torch_logits(decoder: PreTrainedModel, prefixes: Sequence[Float32]) -> Float32:
+    """(prefixes, vocabulary): prefixes of one length go through together."""
+    logits: dict[int, NDArray[np.float32]] = {}
+    for length in sorted({len(prefix) for prefix in prefixes}):
+        chosen = [index for index, prefix in enumerate(prefixes) if len(prefix) == length]
+        batch = torch.from_numpy(np.stack([prefixes[index] for index in chosen]))
+        with torch.inference_mode():
+            out = decoder(inputs_embeds=batch, logits_to_keep=1).logits[:, 0].numpy()
+        logits.update(zip(chosen, out, strict=True))
+    return np.stack([logits[index] for index in range(len(prefixes))])
+
+
+def _agreement(
+    checkpoint: Checkpoint, graph: Graph, engine: Engine, data: ProofData
+) -> tuple[Check, ...]:
+    # The engine reads the table as the bundle keeps it, full precision reads its own.
+    decoder, table = checkpoint.decoder, stored_embeddings(checkpoint).astype(np.float32)
+    same: list[bool] = []
+    matched: list[float] = []
+    losses: dict[str, list[float]] = {"reference": [], "quantized": []}
+    for prompt in data.prompts:
+        answer = _answer(decoder, prompt)
+        is_same, log_probabilities = _teacher_forced(engine, answer, table)
+        same += is_same
+        losses["reference"] += [-one for one in answer.log_probabilities]
+        losses["quantized"] += [-one for one in log_probabilities]
+        matched.append(_greedy_match(engine, answer, table))
+    loss = {name: float(np.mean(values)) for name, values in losses.items()}
+    text_loss = _text_loss(decoder, data.texts)
+    vocabulary = int(decoder.config.vocab_size)
+    return agreement_checks(
+        graph.scheme.weights, same, float(np.mean(matched)), loss, text_loss, vocabulary
+    )
+
+
+def _answer(decoder: PreTrainedModel, prompt: Float32) -> Answer:
+    """What full precision says, greedily, ANSWER_TOKENS long whatever it says."""
+    tokens: list[int] = []
+    log_probabilities: list[float] = []
+    inputs, past = torch.from_numpy(prompt[None]), None
+    embed = decoder.get_input_embeddings()
+    with torch.inference_mode():
+        for _ in range(ANSWER_TOKENS):
+            out = decoder(
+                inputs_embeds=inputs, past_key_values=past, use_cache=True, logits_to_keep=1
+            )
+            spread = torch.log_softmax(out.logits[0, -1].float(), -1)
+            token = int(spread.argmax())
+            tokens.append(token)
+            log_probabilities.append(float(spread[token]))
+            inputs, past = embed(torch.tensor([[token]])), out.past_key_values
+    return Answer(prompt, tuple(tokens), tuple(log_probabilities))
+
+
+def _teacher_forced(
+    engine: Engine, answer: Answer, table: Float32
+) -> tuple[list[bool], list[float]]:
+    """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
+    same, log_probabilities = [], []
+    logits, cache = next_logits(engine, answer.prompt[None], empty_cache(engine))
+    for token in answer.tokens:
+        same.append(int(logits.argmax()) == token)
+        shifted = logits.astype(np.float64) - logits.max()
+        log_probabilities.append(float(shifted[token] - np.log(np.exp(shifted).sum())))
+        logits, cache = next_logits(engine, table[None, token : token + 1], cache)
+    return same, log_probabilities
+
+
+def _greedy_match(engine: Engine, answer: Answer, table: Float32) -> float:
+    """Share of the answer that the engine says by itself before the first other token."""
+    cache: Cache = empty_cache(engine)
+    logits, cache = next_logits(engine, answer.prompt[None], cache)
+    for said, token in enumerate(answer.tokens):
+        if int(logits.argmax()) != token:
+            return said / len(answer.tokens)
+        logits, cache = next_logits(engine, table[None, token : token + 1], cache)
+    return 1.0
+
+
+def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> float:
+    """Nats per token of the calibration texts."""
+    losses: list[float] = []
+    with torch.inference_mode():
+        for text in texts:
+            ids = torch.tensor([text])
+            spread = torch.log_softmax(decoder(input_ids=ids).logits[0, :-1].float(), -1)
+            losses += (-spread.gather(1, ids[0, 1:, None])[:, 0]).tolist()
+    return float(np.mean(losses)) if losses else float("inf")
+
+
+def _golden(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
+    """One prefill, and one step on the cache it leaves."""
+    prefix = min(data.prefixes, key=len)
+    first = decoder_inputs(prefix[None, :-1], empty_cache(engine))
+    _, cache = next_logits(engine, prefix[None, :-1], empty_cache(engine))
+    second = decoder_inputs(prefix[None, -1:], cache)
+    calls = ((f"prefill {len(prefix) - 1}", first), ("one more position", second))
+    return [
+        GoldenCall(
+            graph.role,
+            graph.variant,
+            name,
+            inputs,
+            {"logits": engine.run(inputs)["logits"]},
+            {"logits": CLOSE},
+        )
+        for name, inputs in calls
+    ]

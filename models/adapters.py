@@ -1,0 +1,196 @@
+"""LoRA adapters: merged into a checkpoint's own weights, or refused as another base's."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..runtime.errors import (
+    AdapterMismatch,
+    CheckpointInvalid,
+    CheckpointMissing,
+    FormatTooNew,
+    RemoteCodeNeeded,
+)
+from ..runtime.json_fields import Fields
+from .checkpoint import read_json
+from .family import Checkpoint
+from .weights import Stored, opened, stored_tensors
+
+FORMAT = 1
+OURS, PEFT_CONFIG = "edgestream_adapter.json", "adapter_config.json"
+PEFT_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_WHOLE = re.compile(r"connector\.(?P<name>.+)")
+
+
+def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """A checkpoint whose weights hold the adapter: W + scale * B A, and the connector it brings.
+
+    Args:
+        checkpoint: stays as it is.
+        folder: of PEFT's own layout, with edgestream_adapter.json where it was trained by us.
+
+    Returns:
+        Another checkpoint; `source.adapter` is the folder's name, `source.extra` has
+        `adapter_sha256` and, without edgestream_adapter.json, under `assumed` what was taken on
+        trust. A tied embedding table stays as it was: it is untied where the adapter changes the
+        head.
+
+    Raises:
+        CheckpointMissing: no folder, or not both of PEFT's files (its pickled form is not read).
+        CheckpointInvalid: a file is damaged, or it is no LoRA adapter.
+        AdapterMismatch: trained on another base; names the hash, the module or the shape.
+        RemoteCodeNeeded: the adapter names code to be run.
+
+    Cost: the decoder and connector once more in memory, and the adapter.
+    """
+    stored = _read(folder)
+    assumed = _check_base(checkpoint, folder)
+    decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
+    _check_fit(decoder, connector, stored)
+    if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
+        _untie(decoder)
+    # VideoLLM-online's adapter was trained with the connector inside the language model.
+    decoder.connector = connector
+    merged = _merged(decoder, folder)
+    connector = merged.connector
+    del merged.connector
+    notes: dict[str, Any] = {"adapter_sha256": _sha256(folder / PEFT_WEIGHTS)}
+    if assumed:
+        notes["assumed"] = assumed
+    extra = MappingProxyType({**checkpoint.source.extra, **notes})
+    return replace(
+        checkpoint,
+        decoder=_frozen(merged),
+        connector=_frozen(connector),
+        source=replace(checkpoint.source, adapter=folder.name, extra=extra),
+    )
+
+
+def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+    with opened(folder / PEFT_WEIGHTS) as tensors:
+        weights = {_short(name): tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that is on its way out.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            config = LoraConfig.from_pretrained(str(folder))
+            model: Any = get_peft_model(decoder, config)
+            done: Any = set_peft_model_state_dict(model, weights)
+            merged = model.merge_and_unload()
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointInvalid(f"PEFT refuses the adapter {folder}: {reason}") from error
+    # PEFT leaves what it did not find as it was initialised, and what it did not know unread.
+    absent = [name for name in done.missing_keys if ".lora_" in name or "modules_to_save" in name]
+    if wrong := [*absent, *done.unexpected_keys]:
+        raise CheckpointInvalid(
+            f"the adapter {folder} and its {PEFT_CONFIG} do not agree on {wrong[0]} "
+            f"and {len(wrong) - 1} more"
+        )
+    return merged
+
+
+def _short(name: str) -> str:
+    """A module that was trained whole has its own name; PEFT has also written longer ones."""
+    return re.sub(r"\.modules_to_save\.\w+\.", ".", name)
+
+
+def _read(folder: Path) -> dict[str, Stored]:
+    for name in (PEFT_CONFIG, PEFT_WEIGHTS):
+        if not (folder / name).is_file():
+            raise CheckpointMissing(
+                f"there is no file {folder / name}, expected a LoRA adapter as PEFT saves it",
+                hint="save it with safe_serialization; the pickled form is not read",
+            )
+    config = read_json(folder / PEFT_CONFIG)
+    fields = Fields(config, PEFT_CONFIG, CheckpointInvalid)
+    fields.text("peft_type", one_of=("LORA",))
+    for key in ("auto_mapping", "auto_map"):
+        if config.get(key):
+            raise RemoteCodeNeeded(f"{folder / PEFT_CONFIG} has {key}, which would run code")
+    return stored_tensors((folder / PEFT_WEIGHTS,))
+
+
+def _check_base(checkpoint: Checkpoint, folder: Path) -> str | None:
+    """What has to be assumed about the adapter's base; None where its hash says it."""
+    if not (folder / OURS).is_file():
+        named = read_json(folder / PEFT_CONFIG).get("base_model_name_or_path")
+        return (
+            f"the adapter has no {OURS} and names the base {named!r}; "
+            "that it was trained on this checkpoint is assumed from its modules and their shapes"
+        )
+    fields = Fields(read_json(folder / OURS), OURS, CheckpointInvalid)
+    if fields.whole("format") > FORMAT:
+        raise FormatTooNew(
+            f"{folder / OURS} has the format {fields.whole('format')}, this version reads {FORMAT}"
+        )
+    wanted, got = fields.text("base_sha256"), checkpoint.source.sha256
+    if wanted != got:
+        raise AdapterMismatch(
+            f"the adapter {folder} was trained on the checkpoint with sha256 {wanted[:12]}…, "
+            f"got {checkpoint.source.checkpoint!r} with {got[:12]}…",
+            hint="give the checkpoint that it was trained on",
+        )
+    return None
+
+
+def _check_fit(
+    decoder: PreTrainedModel, connector: nn.Module, stored: Mapping[str, Stored]
+) -> None:
+    """Each tensor of the adapter belongs to a module of the base, and has its shape."""
+    layers = {
+        name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
+    }
+    whole = {name: tuple(part.shape) for name, part in connector.named_parameters()}
+    for name, tensor in stored.items():
+        local = _short(name).removeprefix(_PREFIX)
+        lora, trained = _LORA.fullmatch(local), _WHOLE.fullmatch(local)
+        expected: tuple[int, ...] | None = None
+        if lora and (layer := layers.get(lora["module"])) is not None:
+            outwards = lora["side"] == "B"
+            expected = (layer.out_features, *tensor.shape[1:]) if outwards else (
+                *tensor.shape[:1], layer.in_features)  # fmt: skip
+        elif trained:
+            expected = whole.get(trained["name"])
+        if expected is None:
+            raise AdapterMismatch(
+                f"the adapter changes {local}, which this checkpoint does not have",
+                hint="give the checkpoint that it was trained on",
+            )
+        if tensor.shape != expected:
+            raise AdapterMismatch(
+                f"the adapter's {local} has the shape {list(tensor.shape)}, this checkpoint needs "
+                f"{list(expected)}",
+                hint="give the checkpoint that it was trained on",
+            )
+
+
+def _untie(decoder: PreTrainedModel) -> None:
+    """Give the head weights of its own, so that what is added to it stays off the embeddings."""
+    if decoder.config.tie_word_embeddings:
+        decoder.config.tie_word_embeddings = False
+        head: Any = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+
+
+def _frozen(module: Any) -> Any:
+    return module.eval().requires_grad_(False)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

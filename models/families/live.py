@@ -1,0 +1,223 @@
+"""The family `live`: VideoLLM-online's architecture with any SigLIP or CLIP and any Llama.
+
+Its stream is a text: `[`, then the tokens of a frame, `,` for each frame about which it says
+nothing, and `]` with a line feed when it wants to speak. "Any Llama" means any decoder of Llama,
+Qwen2 or Mistral type. config.json holds, beside the sub-configs of `transformers` form:
+
+    {"format": 1, "edgestream_family": "live", "name": …, "licence": …, "revision": null,
+     "tokens_per_frame": 10, "fps": 2, "max_gap_s": 1.0, "unused_token_ids": 0,
+     "prompt": {"system": …, "bos": …, "stop": …, "join": ",", "max_answer_tokens": 100},
+     "vision_config": {…}, "text_config": {…}}
+
+Tensors are named as `transformers` names the decoder's, with `connector.` and `vision.` before the
+others', so that VideoLLM-online's released adapter fits.
+
+Source: VideoLLM-online (arXiv 2406.11816) and its code at e2c78ec; differs: no `<v>` token stands
+in for a frame, because the layout has a slot there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import CLIPVisionModel, PreTrainedModel, SiglipVisionModel
+
+from ...runtime.errors import CheckpointInvalid
+from ...runtime.json_fields import Fields
+from ...runtime.manifest_values import FrameInput, Source
+from ...runtime.prompt_layout import (
+    Ids,
+    PromptLayout,
+    Slot,
+    Text,
+    ids_of,
+    single_id,
+    with_text_ids,
+)
+from ..checkpoint import checkpoint_sha256, read_config, read_tokenizer
+from ..connector import Connector
+from ..family import Checkpoint
+from ..frame_tokens import FrameEncoder
+from ..gate_files import load_gate
+from ..transformers_parts import DECODERS, TOWERS, empty_model, rotary_positions
+from ..weights import check_index, fill_, stored_tensors, weight_files
+
+CLOSE = "]\n"
+"""Ends a stretch of frames; its (first) token is how the model says that it wants to speak."""
+
+# Each tower's own normalisation, per colour on the scale [0, 1], as its authors published it.
+_MEAN_STD = {
+    "siglip_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip_vision_model": (
+        (0.48145466, 0.4578275, 0.40821073),
+        (0.26862954, 0.26130258, 0.27577711),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LivePrompt:
+    """The strings of a layout that differ from checkpoint to checkpoint.
+
+    Attributes:
+        system: what the model is told first.
+        bos: text of the token that begins a prompt; None for a model without one.
+        stop: text of the token that ends an answer.
+        join: stands between two frames and says "silent"; None for models of one token a frame,
+            which are silent with `stop`.
+        max_answer_tokens: tokens that an answer may have; VideoLLM-online's own limit is 100.
+    """
+
+    system: str
+    stop: str
+    bos: str | None = None
+    join: str | None = ","
+    max_answer_tokens: int = 100
+
+
+class Live:
+    """Loads checkpoints of the family `live`."""
+
+    name = "live"
+
+    def load(self, folder: Path) -> Checkpoint:
+        """The checkpoint in this folder, float32, checked.
+
+        Raises:
+            CheckpointMissing, CheckpointInvalid, FormatTooNew, RemoteCodeNeeded,
+            VocabularyMismatch, PromptInvalid: what is wrong, and where.
+
+        Cost: at most twice the float32 weights in memory, half of it file pages.
+        """
+        config = read_config(folder)
+        decoder = empty_model(config, "text_config", DECODERS)
+        tower = empty_model(config, "vision_config", TOWERS)
+        vision = _frame_encoder(config, tower)
+        connector = Connector(tower.config.hidden_size, decoder.config.hidden_size)
+        # What is read in no time is checked before the weights are.
+        unused = config.whole("unused_token_ids", at_least=0) if "unused_token_ids" in config else 0
+        tokenizer = read_tokenizer(folder, decoder.config.vocab_size, unused)
+        layout = live_layout(config.object("prompt", _prompt), tokenizer)
+        positions = rotary_positions(decoder, "config.json.text_config")
+        frame_input = _frame_input(config, tower)
+        gate = load_gate(folder, tower.config.hidden_size)
+        stored = stored_tensors(weight_files(folder))
+        check_index(folder, stored)
+        fill_(live_modules(decoder, vision, connector), stored)
+        return Checkpoint(
+            vision=vision.eval().requires_grad_(False),
+            connector=connector.eval().requires_grad_(False),
+            decoder=decoder,
+            gate=gate and gate[0],
+            gate_facts=gate and gate[1],
+            tokenizer=tokenizer,
+            layout=layout,
+            positions=positions,
+            frame_input=frame_input,
+            tokens_per_frame=config.whole("tokens_per_frame"),
+            source=_source(config, folder),
+        )
+
+
+def live_modules(
+    decoder: PreTrainedModel, vision: FrameEncoder, connector: Connector
+) -> dict[str, nn.Module]:
+    """Prefix of the tensors' names → module, as the weights of a checkpoint are written."""
+    return {"": decoder, "connector.": connector, "vision.": vision.tower}
+
+
+def live_layout(prompt: LivePrompt, tokenizer: Any) -> PromptLayout:
+    """VideoLLM-online's template, with the ids of this tokenizer.
+
+    A message of the original begins with a line feed; here the one after `]` belongs to `]`,
+    because the two are one token for the model. The token sequence is the same. A remembered frame
+    is written as a stretch of one frame, the nearest thing that the model was trained on.
+
+    Raises:
+        PromptInvalid: the tokenizer does not have bos, stop or join as one token, or a text does
+            not come back from its tokens.
+    """
+    stop_id = single_id(tokenizer, prompt.stop, "config.json.prompt.stop")
+    silent = prompt.stop if prompt.join is None else prompt.join
+    silent_id = single_id(tokenizer, silent, "config.json.prompt.join")
+    texts = {"stop_ids": (prompt.stop,), "silent_ids": (silent,), "speak_ids": (CLOSE,)}
+    bos_id = None
+    if prompt.bos is not None:
+        bos_id = single_id(tokenizer, prompt.bos, "config.json.prompt.bos")
+        texts["bos_id"] = (prompt.bos,)
+    layout = PromptLayout(
+        segments={
+            "system": (Text(prompt.system + "\n"),),
+            "frame_open": (Text("\n["),),
+            "frame": (Slot("embeds"),),
+            "frame_join": () if prompt.join is None else (Text(prompt.join),),
+            "frame_close": (Text(CLOSE),),
+            "memory_entry": (Text("\n["), Slot("embeds"), Text("]")),
+            "user": (Text("User: "), Slot("question"), Text("\n")),
+            "assistant": (Text("Assistant:"),),
+        },
+        dialogue_turn=(
+            Text("\nUser: "),
+            Slot("question"),
+            Text("\nAssistant: "),
+            Slot("answer"),
+            Ids((stop_id,)),
+        ),
+        order=("system", "memory_entry*", "dialogue_turn*", "frame*", "user", "assistant"),
+        bos_id=bos_id,
+        stop_ids=(stop_id,),
+        silent_ids=(silent_id,),
+        speak_ids=ids_of(tokenizer, CLOSE)[:1],
+        max_answer_tokens=prompt.max_answer_tokens,
+        token_texts=texts,
+    )
+    return with_text_ids(layout, tokenizer)
+
+
+def _prompt(fields: Fields) -> LivePrompt:
+    return LivePrompt(
+        system=fields.text("system"),
+        stop=fields.text("stop"),
+        bos=fields.text("bos") if "bos" in fields else None,
+        join=fields.text("join") if "join" in fields else None,
+        max_answer_tokens=fields.whole("max_answer_tokens"),
+    )
+
+
+def _frame_encoder(config: Fields, tower: PreTrainedModel) -> FrameEncoder:
+    assert isinstance(tower, SiglipVisionModel | CLIPVisionModel)
+    if not getattr(tower.config, "vision_use_head", True):
+        raise CheckpointInvalid(
+            "config.json.vision_config.vision_use_head is false, expected the tower with its head: "
+            "the head's output is the token of the whole picture"
+        )
+    try:
+        return FrameEncoder(tower, config.whole("tokens_per_frame"))
+    except ValueError as error:
+        raise CheckpointInvalid(f"config.json: {error}") from error
+
+
+def _frame_input(config: Fields, tower: PreTrainedModel) -> FrameInput:
+    mean, std = _MEAN_STD[tower.config.model_type]
+    return FrameInput(
+        size_px=(tower.config.image_size, tower.config.image_size),
+        fps=config.number("fps", above=0),
+        resize="letterbox",
+        channels=tower.config.num_channels,
+        max_gap_s=config.number("max_gap_s", above=0),
+        mean=mean,
+        std=std,
+    )
+
+
+def _source(config: Fields, folder: Path) -> Source:
+    return Source(
+        checkpoint=config.text("name"),
+        sha256=checkpoint_sha256(folder),
+        licence=config.text("licence"),
+        family=config.text("edgestream_family"),
+        revision=config.text("revision") if "revision" in config else None,
+    )

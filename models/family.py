@@ -1,0 +1,77 @@
+"""What every family of models gives: its parts as modules, with the facts a bundle needs.
+
+A family (models/families/) turns a checkpoint folder into a `Checkpoint`; export, calibration and
+proofs see nothing else of a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
+from ..runtime.prompt_layout import PromptLayout
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A model in full precision, on the CPU, in eval mode; the modules are not to be changed.
+
+    Attributes:
+        vision: pixels (1, channels, height, width) float32, normalised →
+            tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
+        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
+        decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
+        gate: summary (1, dim), dt_s (1, 1) seconds and its state → scores (1, events) in [0, 1],
+            state_summary (1, width) and the new state; None where the checkpoint has none.
+        gate_facts: of the gate; None without one.
+        tokenizer: of the decoder.
+        layout: of the prompt, with the ids of this tokenizer.
+        positions: how the decoder rotates keys and queries.
+        frame_input: what `vision` expects of a frame.
+        tokens_per_frame: rows of `tokens`.
+        source: where it came from; sha256 is of the checkpoint (models/checkpoint.py).
+    """
+
+    vision: nn.Module
+    connector: nn.Module
+    decoder: PreTrainedModel
+    gate: nn.Module | None
+    gate_facts: GateFacts | None
+    tokenizer: Tokenizer
+    layout: PromptLayout
+    positions: Positions
+    frame_input: FrameInput
+    tokens_per_frame: int
+    source: Source
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The table of token embeddings, (vocabulary, hidden) float32; the decoder's own memory."""
+        weight = self.decoder.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight.detach()
+
+
+class Family(Protocol):
+    """Loads the checkpoints of one architecture."""
+
+    @property
+    def name(self) -> str:
+        """What `edgestream_family` says in config.json."""
+        ...
+
+    def load(self, folder: Path) -> Checkpoint:
+        """The checkpoint in this folder, checked.
+
+        Raises:
+            BundleError: one of its leaves; the folder is incomplete, damaged or of another kind.
+        """
+        ...

@@ -1,0 +1,113 @@
+"""Towers and decoders of `transformers`, built from a config without initialising a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+from transformers.initialization import no_init_weights
+
+from ..runtime.errors import CheckpointInvalid
+from ..runtime.json_fields import Fields
+from ..runtime.manifest_values import Positions
+
+Kinds = Mapping[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]]
+
+TOWERS: Kinds = MappingProxyType(
+    {
+        "siglip_vision_model": (SiglipVisionConfig, SiglipVisionModel),
+        "clip_vision_model": (CLIPVisionConfig, CLIPVisionModel),
+    }
+)
+DECODERS: Kinds = MappingProxyType(
+    {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "mistral": (MistralConfig, MistralForCausalLM),
+    }
+)
+# What transformers and torch raise for a config that makes no sense.
+_REFUSALS = (StrictDataclassError, TypeError, ValueError, ArithmeticError, AttributeError,
+             LookupError, RuntimeError, AssertionError)  # fmt: skip
+
+
+def empty_model(config: Fields, key: str, kinds: Kinds) -> PreTrainedModel:
+    """The model that a sub-config describes, float32, in eval mode; its weights hold anything.
+
+    Args:
+        config: of the checkpoint.
+        key: of the sub-config, in `transformers` form.
+        kinds: model_type → its classes.
+
+    Raises:
+        CheckpointInvalid: another model_type, or values that make no model.
+
+    Cost: no memory is touched before the weights are copied in.
+    """
+    below = config.object(key, lambda fields: fields)
+    kind = below.text("model_type", one_of=kinds)
+    config_class, model_class = kinds[kind]
+    try:
+        # Values of a parsed JSON object, so that plain dicts and lists come out again.
+        described = config_class.from_dict(_plain(config.mapping(key)))
+        with no_init_weights():
+            model: PreTrainedModel = model_class(described)
+        model.tie_weights()
+    except _REFUSALS as error:
+        raise CheckpointInvalid(
+            f"{below.place} makes no {kind} model: {_one_line(error)}",
+            hint="write the sub-config as transformers does (config.to_dict())",
+        ) from error
+    model.eval()  # type: ignore[no-untyped-call]
+    model.requires_grad_(False)
+    return model
+
+
+def config_as_json(config: PreTrainedConfig) -> dict[str, Any]:
+    """A sub-config as config.json holds it: what differs from the defaults, and the model_type."""
+    written: dict[str, Any] = config.to_diff_dict()
+    written.pop("transformers_version", None)
+    return {**written, "model_type": config.model_type}
+
+
+def rotary_positions(decoder: PreTrainedModel, place: str) -> Positions:
+    """How a decoder rotates its keys.
+
+    Raises:
+        CheckpointInvalid: a scaled or partial rotation, which a bundle cannot describe.
+    """
+    rotation = decoder.config.rope_parameters
+    kind, share = rotation.get("rope_type", "default"), rotation.get("partial_rotary_factor", 1.0)
+    if kind != "default" or share != 1.0:
+        raise CheckpointInvalid(
+            f"{place}.rope_parameters: got rope_type {kind!r} over {share:g} of each head, "
+            "expected 'default' over all of it",
+            hint="scaled rotations (Llama 3.1 and later) cannot be exported yet",
+        )
+    return Positions(axes=1, theta=float(rotation["rope_theta"]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
+    return [_plain(below) for below in value] if isinstance(value, tuple) else value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

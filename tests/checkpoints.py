@@ -1,0 +1,152 @@
+"""Checkpoints for tests and benchmarks: real architectures with random weights, made in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel
+
+from edgestream.models.checkpoint import save_checkpoint
+from edgestream.models.connector import Connector
+from edgestream.models.event_gate import EventGate, GateShape
+from edgestream.models.families.live import live_modules
+from edgestream.models.frame_tokens import FrameEncoder
+from edgestream.models.gate_files import gate_as_json
+from edgestream.models.transformers_parts import DECODERS, TOWERS, config_as_json
+
+SYSTEM = "You watch a camera, and speak when something happens."
+# How Llama 3 cuts a text before merging: punctuation keeps the line feed after it, so that "]\n"
+# can be one token. (GPT-2's pattern would split it.)
+CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEXT = """\n[,,,,]\nUser: What do you see?\nAssistant: A red circle moves to the left of the door.
+\n[,,]\nAssistant: The person in the blue coat opens the door, looks around and walks away.
+\n[,]\nUser: What happened before?\nAssistant: The green square was on the table, then it fell down.
+\n[,,,]\nUser: How many people are there now?\nAssistant: Two people stand beside a yellow car.
+\n[]\nAssistant: A dog runs through the garden while somebody carries a box out of the house.
+\n[,,,,,]\nUser: Tell me when the light goes out.\nAssistant: I will tell you. The light is on.
+\n[,]\nAssistant: The light went out. It is dark, nothing can be seen in front of the window.
+"""
+EVENTS = ("cut", "dark")
+
+TOWER_SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "image_size": 64, "patch_size": 16},
+    "135m": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+             "num_attention_heads": 12, "image_size": 224, "patch_size": 16},
+}  # fmt: skip
+# No layer of "tiny" is as wide as its vocabulary of about 500, also not when projections are fused.
+DECODER_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048,
+             "rope_parameters": {"rope_type": "default", "rope_theta": 50_000.0}},
+    "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+             "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
+             "vocab_size": 49152, "rms_norm_eps": 1e-5,
+             "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0}},
+}  # fmt: skip
+
+
+def random_live_checkpoint(
+    folder: Path,
+    size: str = "tiny",
+    seed: int = 0,
+    *,
+    tower: str = "siglip_vision_model",
+    decoder: str = "llama",
+    is_tied: bool = True,
+    tokens_per_frame: int = 10,
+    has_gate: bool = False,
+    max_shard_bytes: int | None = None,
+) -> Path:
+    """A checkpoint of the family `live` with random weights; the same arguments, the same bytes.
+
+    Args:
+        folder: where it is written.
+        size: `tiny` (0.3 M parameters, 64 px) or `135m` (SmolLM2-135M and SigLIP-B/224, 230 M).
+        tower: a key of `TOWERS`.
+        decoder: a key of `DECODERS`.
+
+    Returns:
+        The folder.
+    """
+    tokenizer = trained_tokenizer(TEXT)
+    sizes = {"vocab_size": tokenizer.get_vocab_size(), **DECODER_SIZES[size]}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        llm = new_model(DECODERS[decoder], **sizes, tie_word_embeddings=is_tied)
+        seen = new_model(TOWERS[tower], **TOWER_SIZES[size])
+        connector = Connector(seen.config.hidden_size, llm.config.hidden_size)
+        gate = EventGate(GateShape(seen.config.hidden_size, len(EVENTS), width=32))
+        for name, weight in llm.named_parameters():
+            # Wider logits than an initialisation gives, so that the best token is no tie.
+            if weight.ndim == 2 and "embed" not in name:
+                weight.data.mul_(2.0)
+    facts = gate_as_json(gate.shape, EVENTS, dict.fromkeys(EVENTS, 0.5))
+    save_checkpoint(
+        folder,
+        live_config(f"random-{size}", llm, seen, tokenizer, tokens_per_frame=tokens_per_frame),
+        live_modules(llm, FrameEncoder(seen, tokens_per_frame), connector),
+        tokenizer,
+        gate=(gate, facts) if has_gate else None,
+        max_shard_bytes=max_shard_bytes,
+    )
+    return folder
+
+
+def live_config(
+    name: str,
+    decoder: PreTrainedModel,
+    tower: PreTrainedModel,
+    tokenizer: Tokenizer,
+    *,
+    tokens_per_frame: int = 10,
+) -> dict[str, Any]:
+    """config.json of a checkpoint of the family `live`."""
+    prompt = {"system": SYSTEM, "bos": "<s>", "stop": "</s>", "max_answer_tokens": 100}
+    return {
+        "edgestream_family": "live",
+        "name": name,
+        "revision": None,
+        "licence": "Apache-2.0",
+        "tokens_per_frame": tokens_per_frame,
+        "fps": 2,
+        "max_gap_s": 1.0,
+        "unused_token_ids": decoder.config.vocab_size - tokenizer.get_vocab_size(),
+        # One token a frame is VideoLLM-online's v1, which is silent with its stop token.
+        "prompt": prompt if tokens_per_frame == 1 else {**prompt, "join": ","},
+        "vision_config": config_as_json(tower.config),
+        "text_config": config_as_json(decoder.config),
+    }
+
+
+def new_model(kind: tuple[type, type], **sizes: Any) -> PreTrainedModel:
+    """A model of `TOWERS` or `DECODERS`, initialised as transformers does."""
+    config_class, model_class = kind
+    return model_class(config_class(**sizes)).eval()
+
+
+def trained_tokenizer(text: str, most_tokens: int = 700) -> Tokenizer:
+    """A byte-level BPE tokenizer, trained on this text, in which "]\\n" is one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CUT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=most_tokens,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # "]\n" often enough to be merged whatever else the text says.
+    tokenizer.train_from_iterator([text, "x]\n" * 50], trainer)
+    return tokenizer
