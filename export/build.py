@@ -19,6 +19,7 @@ from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .embeddings import stored_embeddings
+from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
@@ -97,7 +98,10 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
     checked_plans(checkpoint, choice.schemes)
     tell("loading", "calibration")
     calibration = calibration_for(checkpoint, choice.calibration)
-    with bundle_writer(target, force=choice.force) as writer:
+    with (
+        bundle_writer(target, force=choice.force) as writer,
+        full_disk_told(writer.folder),
+    ):
         tokenizer_file = folder / "tokenizer.json"
         graphs = write_graphs(
             checkpoint,

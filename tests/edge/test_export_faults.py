@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -83,6 +84,27 @@ def test_code_from_elsewhere(copy, tmp_path, capsys):
     file.write_text(json.dumps(config))
     code, line = refused(capsys, tmp_path, copy)
     assert code == 3 and "auto_map" in line
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make a small disk"
+)
+@pytest.mark.parametrize("size", ["100k", "400k", "700k", "1200k"])
+def test_a_disk_that_is_too_small(whole, tmp_path, capsys, size):
+    """A real one: each size runs out of room in another tool."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this system lets no test mount a small disk")
+    try:
+        assert main(["export", str(whole), "--out", str(disk / "bundle")]) == 8
+        assert "error[output-full]" in capsys.readouterr().err
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_disk(copy, tmp_path, capsys, monkeypatch):
