@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,7 +14,7 @@ GATES = {
     "snr_db": "Weights: signal to quantization noise, against the floor of the scheme",
     "agreement": "Agreement: next tokens of the quantized model against full precision",
 }
-BAR_WIDTH_PX, BAR_HEIGHT_PX, BARS_SHOWN = 260, 12, 60
+BAR_WIDTH_PX, BAR_HEIGHT_PX, ROWS_SHOWN = 140, 10, 40
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --paper: #fff; --soft: #6b7482; --line: #d9dde3;
   --good: #2f7d4f; --bad: #c0392b; --note: #b7791f; --bar: #4a78b5 }
@@ -25,10 +26,11 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-to
 .verdict { font-size: 1.1rem; font-weight: 600 }
 .good { color: var(--good) } .bad { color: var(--bad) }
 .note { color: var(--note) } .soft { color: var(--soft) }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+.wide { overflow-x: auto } table { border-collapse: collapse }
 th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top } th { color: var(--soft); font-weight: 500 }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.number { text-align: right; padding-right: 1.2rem;
+  font-variant-numeric: tabular-nums; white-space: nowrap }
 code, pre { font: 13px/1.45 ui-monospace, monospace } pre { overflow-x: auto }
 """
 
@@ -82,22 +84,27 @@ def _parts_table(parts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _section(gate: str, title: str, report: ParityReport) -> str:
-    checks = sorted(
-        (check for check in report.checks if check.gate == gate), key=lambda check: check.margin
-    )
+    checks = [check for check in report.checks if check.gate == gate]
     if not checks:
         return f"<h2>{escape(title)}</h2><p class='soft'>Nothing was compared.</p>"
-    shown = checks[:BARS_SHOWN]
-    rest = len(checks) - len(shown)
-    more = f"<p class='soft'>{rest} better ones are in parity.json.</p>" if rest else ""
-    scale = max((abs(check.value) for check in checks if check.value == check.value), default=1.0)
+    exact = [check for check in checks if check.must == 0 and check.passed]
+    checks = sorted((one for one in checks if one not in exact), key=lambda one: one.margin)
+    shown, rest = checks[:ROWS_SHOWN], len(checks) - len(checks[:ROWS_SHOWN])
+    notes = [f"{rest} better ones are in parity.json."] if rest else []
+    stored = sum(check.name.startswith("stored") for check in exact)
+    if stored:
+        notes.append(
+            f"{stored} weights in the files are, bit for bit, what we make of the originals."
+        )
+    scale = max((check.value for check in checks if math.isfinite(check.value)), default=1.0)
     rows = "".join(_row(check, scale) for check in shown)
     head = (
-        "<tr><th>part</th><th>what</th><th>figure</th><th>bound</th><th></th><th>verdict</th></tr>"
+        "<tr><th>part</th><th>what</th><th>figure</th><th>bound</th><th>room left</th>"
+        "<th>verdict</th></tr>"
     )
     return (
-        f"<h2>{escape(title)}</h2><p class='soft'>Worst first.</p>"
-        f"<div class='wide'><table>{head}{rows}</table></div>{more}"
+        f"<h2>{escape(title)}</h2><p class='soft'>Worst first. {' '.join(notes)}</p>"
+        f"<div class='wide'><table>{head}{rows}</table></div>"
     )
 
 
@@ -120,16 +127,25 @@ def _row(check: Check, scale: float) -> str:
     )
 
 
+def room_left(check: Check, scale: float) -> float:
+    """How much of the way from the bound to a perfect figure is left, in [0, 1].
+
+    Args:
+        check: whose figure is drawn.
+        scale: best figure of the section, where nothing bounds it from above (dB).
+    """
+    if not check.passed or not math.isfinite(check.value):
+        return 0.0
+    if not check.at_least:
+        return 1.0 - check.value / check.must if check.must > 0 else 1.0
+    best = 1.0 if check.unit == "1" else max(scale, check.must)
+    return 1.0 if best <= check.must else (check.value - check.must) / (best - check.must)
+
+
 def _bar(check: Check, scale: float) -> str:
-    """The figure as a bar and the bound as a line, on the scale of the section."""
-    top = max(scale, abs(check.must)) or 1.0
-    length = min(1.0, abs(check.value) / top) * BAR_WIDTH_PX if check.value == check.value else 0
-    bound = min(1.0, abs(check.must) / top) * BAR_WIDTH_PX
+    """The room left as a bar on a rail; a failed check has none and a mark in its colour."""
     colour = "--bar" if check.passed else "--note" if check.is_advisory else "--bad"
-    return (
-        f"<svg width='{BAR_WIDTH_PX}' height='{BAR_HEIGHT_PX}' role='img' "
-        f"aria-label='{check.value:.5g} of {top:.5g}'>"
-        f"<rect width='{length:.1f}' height='{BAR_HEIGHT_PX}' rx='2' fill='var({colour})'/>"
-        f"<line x1='{bound:.1f}' x2='{bound:.1f}' y2='{BAR_HEIGHT_PX}' stroke='var(--ink)' "
-        "stroke-width='1.5'/></svg>"
-    )
+    length = max(2.0, min(1.0, room_left(check, scale)) * BAR_WIDTH_PX)
+    rail = f"<rect width='{BAR_WIDTH_PX}' height='{BAR_HEIGHT_PX}' rx='2' fill='var(--line)'/>"
+    bar = f"<rect width='{length:.1f}' height='{BAR_HEIGHT_PX}' rx='2' fill='var({colour})'/>"
+    return f"<svg width='{BAR_WIDTH_PX}' height='{BAR_HEIGHT_PX}' role='img'>{rail}{bar}</svg>"

@@ -22,7 +22,7 @@ from edgestream.calibration.parity import (
     stored_weight_check,
     token_checks,
 )
-from edgestream.calibration.report import report_html
+from edgestream.calibration.report import report_html, room_left
 
 
 def check(value=0.5, must=0.4, **more):
@@ -129,3 +129,17 @@ def test_the_page_tells_the_verdict_and_needs_nothing_from_elsewhere(value):
     assert ("Passed." in page) == (value == 0.5) and ("Failed" in page) != (value == 0.5)
     assert "a &lt;bundle&gt;" in page and "&lt;advice&gt;" in page and "plan &amp; rules" in page
     assert "http" not in page and "<script" not in page and "src=" not in page
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.booleans(), st.sampled_from(["1", "dB"]))
+def test_the_room_left_is_a_share_and_none_for_a_failure(value, must, at_least, unit):
+    one = check(value, must, at_least=at_least, unit=unit)
+    room = room_left(one, scale=max(value, must))
+    assert room == 0.0 if not one.passed else room >= 0.0
+
+
+def test_the_room_left_runs_from_the_bound_to_a_perfect_figure():
+    assert room_left(check(0.9, 0.9), 1.0) == 0.0
+    assert room_left(check(0.95, 0.9), 1.0) == pytest.approx(0.5)
+    assert room_left(check(19.0, 18.0, unit="dB"), 20.0) == pytest.approx(0.5)
+    assert room_left(check(2e-5, 1e-4, at_least=False), 1.0) == pytest.approx(0.8)
