@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..runtime.encoder import PixelEncoder
+from ..runtime.errors import OutputUnwritable, UsageError
 from ..runtime.gate import gate_from_name
 from ..runtime.inbox import Inbox
+from ..runtime.line_file import LineFile
 from ..runtime.metrics import Metrics
 from ..runtime.outlet import Outlet
 from ..runtime.pipeline import run
 from ..runtime.router import TurnRouter
-from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink
+from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from ..runtime.stages import Stages
@@ -47,18 +50,64 @@ def watch_source(
         KeyboardInterrupt: the user left; everything is closed and the last counters are out.
     """
     source = source_from_settings(address, settings)
+    _check_not_the_source(address, jsonl)
+    metrics = Metrics(fps_target=settings.source.fps, stats_every_s=settings.records.stats_every_s)
     with ExitStack() as stack:
-        file_sinks: list[Sink] = [] if jsonl is None else [JsonLinesSink(jsonl)]
-        for sink in file_sinks:
-            stack.callback(sink.close)
         left = stack.enter_context(left_by_terminate())
-        shown, lines = stack.enter_context(progress_shown(source))
-        first = JsonLinesSink(sys.stdout) if json_to_stdout else ConsoleSink(lines)
-        metrics = Metrics(
-            fps_target=settings.source.fps, stats_every_s=settings.records.stats_every_s
+        file_sinks: list[Sink] = []
+        if jsonl is not None:
+            file_sinks.append(JsonLinesSink(jsonl, left.is_set))
+            stack.callback(file_sinks[0].close)
+        stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
+        shown, lines = stack.enter_context(progress_shown(source, stdout))
+        first = _stdout_sinks(stdout, lines, is_json=json_to_stdout)
+        if sys.stderr is not None:
+            stack.callback(_say_summary, metrics, source, sys.stderr)
+        _run(shown, [*first, *file_sinks], metrics, settings, left)
+
+
+def stdout_lines(has_left: Callable[[], bool], *, is_json: bool) -> TextStream | None:
+    """Stdout as a stream of lines; None where the caller closed it.
+
+    Args:
+        has_left: whether the run is being left; a reader that does not read is then given up.
+        is_json: JSON is UTF-8, whatever people read in.
+    """
+    if sys.stdout is None:
+        return None
+    try:
+        file = sys.stdout.fileno()
+    except OSError:  # replaced by something that is no file, as in a notebook
+        return sys.stdout
+    sys.stdout.flush()
+    encoding = "utf-8" if is_json else sys.stdout.encoding
+    return LineFile(file, "stdout", encoding=encoding, has_left=has_left)
+
+
+def _stdout_sinks(
+    stdout: TextStream | None, lines: TextStream | None, *, is_json: bool
+) -> list[Sink]:
+    if is_json:
+        if stdout is None:
+            raise OutputUnwritable(
+                "cannot write records to stdout: it is closed", hint="name a file for --jsonl"
+            )
+        return [JsonLinesSink(stdout)]
+    # A service may have no stdout at all: then nobody reads the lines for people.
+    return [] if lines is None else [ConsoleSink(lines)]
+
+
+def _check_not_the_source(address: str, jsonl: Path | None) -> None:
+    """Raises UsageError where records would be appended to the very file that is watched."""
+    try:
+        is_same = jsonl is not None and os.path.samefile(address, jsonl)
+    except OSError:  # one of the two is not there, so they are not the same
+        is_same = False
+    if is_same:
+        raise UsageError(
+            f"--jsonl {jsonl} is the source itself; got one file for both, expected two",
+            hint="name another file for the records",
         )
-        stack.callback(_say_summary, metrics, source, sys.stderr)
-        _run(shown, [first, *file_sinks], metrics, settings, left)
 
 
 def _run(

@@ -1,155 +1,46 @@
-"""The command `edgestream`: its commands, and the one place where a fault becomes an exit code.
-
-Exit codes (docs/FORMATS.md, section 6) come from the error's class. What is no EdgeStreamError is
-our bug: it leaves with its traceback and code 1. Commands import what they need when they run, so
-that `--help` answers at once on a bare device.
-"""
+"""The entry point of `edgestream`. It loads nothing before it can be interrupted in one line."""
 
 from __future__ import annotations
 
-import errno
-import json
+import fcntl
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, TextIO
-
-import typer
-
-from .. import __version__
-from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
-from .commands.doctor import doctor
-from .commands.export import export
-from .commands.inspect import inspect
-from .commands.run import run
-from .commands.settings import settings
-from .commands.verify import verify
-from .terminal import BOLD, RED, painted
-
-PROGRAM = "edgestream"
-
-# Older typer takes this class from click, newer typer carries its own; the base of its public child
-# is the right one in both.
-_PARSER_FAULT: type[Exception] = typer.BadParameter.__mro__[1]
-
-app = typer.Typer(
-    name=PROGRAM,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Watch a camera on your own device, speak when something happens, answer questions.",
-)
 
 
-def _show_version(is_asked: bool) -> None:
-    if is_asked:
-        print(f"{PROGRAM} {__version__}")
-        raise typer.Exit()
-
-
-@app.callback(invoke_without_command=True)
-def _program(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Print the version and leave."
-        ),
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(UsageError.exit_code)
-
-
-app.command()(run)
-app.command()(settings)
-app.command()(doctor)
-app.command()(export)
-app.command()(inspect)
-app.command()(verify)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; results on stdout, everything for people on stderr.
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
 
     Args:
         arguments: without the program's name; None for those of this process.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _attempt(given)
-        _flush(sys.stdout)
+        _occupy_closed_streams()
+        from .program import run_program
+
+        return run_program(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as with `| head -1`
-        _let_go_of_output()
-        return 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _let_go_of_output()
-        full = OutputFull(
-            "no space is left where the results are written",
-            hint="free some space, or write elsewhere",
-        )
-        return _complain(full)
-    return code
 
 
-def _attempt(arguments: list[str]) -> int:
-    try:
-        return _invoke(arguments)
-    except EdgeStreamError as fault:
-        code = _complain(fault)
-        if "--json" in arguments:
-            print(json.dumps(fault.as_json()))
-        return code
+def _occupy_closed_streams() -> None:
+    """Put nothing where the caller closed stdin, stdout or stderr, as for a daemon.
+
+    Else the next file that is opened gets that number, and what a library prints goes into it.
+    `sys.stdout` is None then: who is asked for results there must know.
+    """
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(file)
+    if sys.stdout is sys.__stdout__ and not _is_writable(1):
+        sys.stdout = None  # as Python itself says it
+    if sys.stderr is None or (sys.stderr is sys.__stderr__ and not _is_writable(2)):
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open
 
 
-def _invoke(arguments: list[str]) -> int:
-    """Hand the arguments to typer without its own ideas about exit codes and interrupts."""
-    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:  # the shell asks; typer answers and leaves
-        app(prog_name=PROGRAM)
-    command = typer.main.get_command(app)
-    try:
-        with command.make_context(PROGRAM, arguments) as context:
-            result = command.invoke(context)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
-    except _PARSER_FAULT as fault:
-        raise _usage_error(fault, arguments) from fault
-    return result if isinstance(result, int) else 0
-
-
-def _usage_error(fault: Exception, arguments: list[str]) -> UsageError:
-    context = getattr(fault, "ctx", None)
-    named = [word for word in arguments[:1] if not word.startswith("-")]
-    command = context.command_path if context is not None else " ".join([PROGRAM, *named])
-    words = getattr(fault, "format_message", fault.__str__)()
-    return UsageError(words.rstrip("."), hint=f"{command} --help")
-
-
-def _complain(fault: EdgeStreamError) -> int:
-    """One line that says what is wrong and one that says what to do, and the exit code."""
-    label = painted(f"error[{fault.code}]:", f"{BOLD};{RED}", sys.stderr)
-    print(f"{label} {fault.message}", file=sys.stderr)
-    if fault.hint:
-        print(f"{painted('try:', BOLD, sys.stderr)} {fault.hint}", file=sys.stderr)
-    return fault.exit_code
-
-
-def _flush(stream: TextIO | None) -> None:
-    if stream is not None:  # None where the caller closed it before we started
-        stream.flush()
-
-
-def _let_go_of_output() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit cannot fail again."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+def _is_writable(file: int) -> bool:
+    """False where a shell script was started without the stream and stands in its place itself."""
+    return fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 if __name__ == "__main__":

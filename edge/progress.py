@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..runtime.records import Record
-from ..runtime.sinks import clock_text
+from ..runtime.sinks import TextStream, clock_text
 from ..runtime.sources import Source
 from ..runtime.values import Frame
 
@@ -54,10 +54,17 @@ class AboveTheBar:
 
 
 @contextmanager
-def progress_shown(source: Source) -> Iterator[tuple[Source, TextIO]]:
-    """The source to run and the stream for lines; with a bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield source, sys.stdout
+def progress_shown(
+    source: Source, lines: TextStream | None
+) -> Iterator[tuple[Source, TextStream | None]]:
+    """The source to run and the stream for lines; with a bar on stderr where that is a terminal.
+
+    Args:
+        source: what is run.
+        lines: where lines for people go when no bar is in their way; None for nowhere.
+    """
+    if not _is_terminal(sys.stderr):
+        yield source, lines
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -78,8 +85,12 @@ def progress_shown(source: Source) -> Iterator[tuple[Source, TextIO]]:
             progress.update(task, completed=time_s, at=f"{clock_text(time_s)}{of}")
 
         # One terminal shows both streams, so lines must know of the bar; a pipe gets them as ever.
-        lines: Any = AboveTheBar(console) if sys.stdout.isatty() else sys.stdout
-        yield TellingSource(source, on_time), lines
+        above = AboveTheBar(console) if _is_terminal(sys.stdout) else lines
+        yield TellingSource(source, on_time), above
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None where the caller closed it
 
 
 def summary_line(stats: Mapping[str, Any], stream_s: float) -> str:

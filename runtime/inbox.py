@@ -22,7 +22,8 @@ class Inbox:
 
     Args:
         clock: stream time now, seconds; the source's `now_s`.
-        capacity: questions that may wait; beyond it they are refused, never dropped.
+        capacity: questions that may wait or be answered at a time; beyond it they are refused,
+            never dropped.
         refusal: why nobody can answer in this run; None where a language model is attached.
     """
 
@@ -68,9 +69,10 @@ class Inbox:
             raise QuestionRefused(self._refusal)
         if self._is_closed:
             raise QuestionRefused("the stream has ended and its last question was answered")
-        if len(self._waiting) >= self._capacity:
+        unanswered = len(self._waiting) + self._being_answered
+        if unanswered >= self._capacity:
             raise QuestionRefused(
-                f"{len(self._waiting)} questions are waiting, which is the limit",
+                f"{unanswered} questions are waiting or being answered, which is the limit",
                 hint="wait for an answer, or raise session.questions_waiting",
             )
 
@@ -104,6 +106,11 @@ class Inbox:
         """The stream has ended: all that waits is due now."""
         with self._changed:
             self._has_ended = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the stream came to its end, rather than being left."""
+        return self._has_ended
 
     def close_if_settled(self) -> bool:
         """Take no more questions if all are answered; whether it is closed.

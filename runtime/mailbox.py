@@ -1,6 +1,6 @@
 """Mailboxes between threads, and the drop rules: what waits, what is let go and what blocks.
 
-A rule is pure: it sees what waits and what comes, and answers with one of four verdicts. The
+A rule is pure: it sees what waits and what comes, and says who goes or that the sender waits. The
 mailbox alone holds the lock. Every item that a rule lets go is reported by name, so that it can be
 counted; a tick (None) carries nothing and is not counted.
 """
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from .records import StampedRecord
 from .values import Frame, Moment, Observed, Turn
@@ -20,19 +20,25 @@ from .values import Frame, Moment, Observed, Turn
 Item = TypeVar("Item")
 
 
-class Verdict(Enum):
-    """What a rule says of an item that comes."""
+class Wait(Enum):
+    """The verdict that the sender waits until there is room."""
 
-    ADD = "it waits with the others"
-    SKIP = "it is let go"
-    WAIT = "the sender waits until there is room"
+    FOR_ROOM = "wait"
 
 
 @dataclass(frozen=True, slots=True)
-class Replace:
-    """The verdict that the waiting item at `index` is let go and the new one is added."""
+class LetGo:
+    """The verdict that the new item waits with the others, and that these are let go.
 
-    index: int
+    Attributes:
+        indices: into what waits, oldest first, with the new item behind it: it may go as well.
+    """
+
+    indices: tuple[int, ...] = ()
+
+
+Verdict: TypeAlias = "Wait | LetGo"
+NOTHING = LetGo()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class DropRule(Generic[Item]):
     """
 
     name: str
-    judge: Callable[[Sequence[Item], Item], Verdict | Replace]
+    judge: Callable[[Sequence[Item], Item], Verdict]
     counted_as: Callable[[Item], str | None]
 
 
@@ -56,14 +62,14 @@ def _first(waiting: Sequence[Item], wanted: Callable[[Item], bool]) -> int | Non
 
 def keep_all() -> DropRule[Item]:
     """Nothing is ever dropped; the sender bounds what waits."""
-    return DropRule("keep all", lambda waiting, item: Verdict.ADD, lambda item: None)
+    return DropRule("keep all", lambda waiting, item: NOTHING, lambda item: None)
 
 
 def block_at(capacity: int) -> DropRule[Item]:
     """Nothing is dropped; beyond `capacity` items the sender waits. For files."""
     return DropRule(
         f"block at {capacity}",
-        lambda waiting, item: Verdict.WAIT if len(waiting) >= capacity else Verdict.ADD,
+        lambda waiting, item: Wait.FOR_ROOM if len(waiting) >= capacity else NOTHING,
         lambda item: None,
     )
 
@@ -71,13 +77,13 @@ def block_at(capacity: int) -> DropRule[Item]:
 def keep_newest_frame(waiting_frames: int = 1) -> DropRule[Frame | None]:
     """The newest frames stay, so latency never grows; a tick never displaces a frame."""
 
-    def judge(waiting: Sequence[Frame | None], item: Frame | None) -> Verdict | Replace:
+    def judge(waiting: Sequence[Frame | None], item: Frame | None) -> LetGo:
         if item is None:
-            return Verdict.SKIP if waiting else Verdict.ADD
+            return LetGo((len(waiting),)) if waiting else NOTHING
         tick = _first(waiting, lambda other: other is None)
         if tick is not None:
-            return Replace(tick)
-        return Replace(0) if len(waiting) >= waiting_frames else Verdict.ADD
+            return LetGo((tick,))
+        return LetGo((0,)) if len(waiting) >= waiting_frames else NOTHING
 
     return DropRule(
         f"keep the newest {waiting_frames}", judge, lambda item: None if item is None else "frames"
@@ -87,15 +93,15 @@ def keep_newest_frame(waiting_frames: int = 1) -> DropRule[Frame | None]:
 def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
     """A newer event takes the place of a waiting one; questions stay; the newest frames stay."""
 
-    def judge(waiting: Sequence[Moment], item: Moment) -> Verdict | Replace:
+    def judge(waiting: Sequence[Moment], item: Moment) -> LetGo:
         if isinstance(item, Observed):
             frames = sum(isinstance(other, Observed) for other in waiting)
             oldest = _first(waiting, lambda other: isinstance(other, Observed))
-            return Verdict.ADD if frames < waiting_observed or oldest is None else Replace(oldest)
+            return NOTHING if frames < waiting_observed or oldest is None else LetGo((oldest,))
         if item.cause != "event":
-            return Verdict.ADD
+            return NOTHING
         older = _first(waiting, lambda other: isinstance(other, Turn) and other.cause == "event")
-        return Verdict.ADD if older is None else Replace(older)
+        return NOTHING if older is None else LetGo((older,))
 
     return DropRule(
         "newest event, all questions",
@@ -105,18 +111,56 @@ def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
 
 
 def keep_results(capacity: int) -> DropRule[StampedRecord]:
-    """Beyond `capacity` records the oldest partial or stats goes, then the oldest of all.
+    """Beyond `capacity` records those go first that are missed least.
 
-    A sink that is slower than the stream must not hold up the watch.
+    In this order, the oldest of a kind first: a partial or stats; a `drop`, if a newer one of the
+    same thing comes (its count has to be told again); an event, as a whole (`opened` with its
+    `closed`, never one of them alone); a final; any `drop`; a warning; a camera state. What is left
+    are halves of events, at most two for each event that is open at once: they wait beyond
+    `capacity`. A sink that is slower than the stream must not hold up the watch.
     """
 
-    def judge(waiting: Sequence[StampedRecord], item: StampedRecord) -> Verdict | Replace:
+    def judge(waiting: Sequence[StampedRecord], item: StampedRecord) -> LetGo:
         if len(waiting) < capacity:
-            return Verdict.ADD
-        passing = _first(waiting, lambda other: other.record.type in ("partial", "stats"))
-        return Replace(0 if passing is None else passing)
+            return NOTHING
+        line = (*waiting, item)
+        passing = _first(line, lambda other: other.record.type in ("partial", "stats"))
+        if passing is not None:
+            return LetGo((passing,))
+        told_again = _first(waiting, lambda other: _are_drops_of_one_thing(other, item))
+        if told_again is not None:
+            return LetGo((told_again,))
+        whole_event = _oldest_whole_event(line)
+        if whole_event is not None:
+            return LetGo(whole_event)
+        for kind in ("final", "drop", "warning", "camera"):
+            oldest = _first(line, lambda other, kind=kind: other.record.type == kind)  # type: ignore[misc]
+            if oldest is not None:
+                return LetGo((oldest,))
+        return NOTHING
 
-    return DropRule(f"keep {capacity} results", judge, lambda item: "records")
+    return DropRule(
+        f"keep {capacity} results",
+        judge,
+        lambda item: None if item.record.type == "drop" else "records",
+    )
+
+
+def _are_drops_of_one_thing(one: StampedRecord, other: StampedRecord) -> bool:
+    is_drop = one.record.type == "drop" == other.record.type
+    return is_drop and one.record.body["what"] == other.record.body["what"]
+
+
+def _oldest_whole_event(line: Sequence[StampedRecord]) -> tuple[int, int] | None:
+    """Indices of an `opened` and its `closed` that both wait."""
+    opened: dict[str, int] = {}
+    for index, stamped in enumerate(line):
+        event_id = str(stamped.record.body.get("event_id"))
+        if stamped.record.type == "opened":
+            opened[event_id] = index
+        elif stamped.record.type == "closed" and event_id in opened:
+            return opened[event_id], index
+    return None
 
 
 class Mailbox(Generic[Item]):
@@ -127,13 +171,18 @@ class Mailbox(Generic[Item]):
     Args:
         rule: what happens when an item comes.
         on_drop: called, under the mailbox's lock, with the name of every counted drop.
+        on_uncounted: the same, with every item let go that its rule gives no name.
     """
 
     def __init__(
-        self, rule: DropRule[Item], on_drop: Callable[[str], None] = lambda what: None
+        self,
+        rule: DropRule[Item],
+        on_drop: Callable[[str], None] = lambda what: None,
+        on_uncounted: Callable[[Item], None] = lambda item: None,
     ) -> None:
         self._rule = rule
         self._on_drop = on_drop
+        self._on_uncounted = on_uncounted
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
         self._closed = False
@@ -147,25 +196,35 @@ class Mailbox(Generic[Item]):
         with self._changed:
             while not self._closed:
                 verdict = self._rule.judge(self._waiting, item)
-                if verdict is not Verdict.WAIT:
+                if isinstance(verdict, LetGo):
                     self._follow(verdict, item)
                     self._changed.notify_all()
                     return True
                 self._changed.wait()
             return False
 
-    def _follow(self, verdict: Verdict | Replace, item: Item) -> None:
-        gone: Item | None = None
-        if isinstance(verdict, Replace):
-            gone = self._waiting[verdict.index]
-            del self._waiting[verdict.index]
-        elif verdict is Verdict.SKIP:
-            gone = item
-        if verdict is not Verdict.SKIP:
-            self._waiting.append(item)
-        what = self._rule.counted_as(gone) if gone is not None else None
-        if what is not None:
-            self._on_drop(what)
+    def put_last(self, item: Item) -> bool:
+        """Hand an item in that nothing has to make room for, beyond what the rule allows.
+
+        For the few last words of a run. Returns False if the mailbox is closed.
+        """
+        with self._changed:
+            if not self._closed:
+                self._waiting.append(item)
+                self._changed.notify_all()
+            return not self._closed
+
+    def _follow(self, verdict: LetGo, item: Item) -> None:
+        self._waiting.append(item)
+        gone = [self._waiting[index] for index in verdict.indices]
+        for index in sorted(verdict.indices, reverse=True):
+            del self._waiting[index]
+        for one in gone:
+            what = self._rule.counted_as(one)
+            if what is None:
+                self._on_uncounted(one)
+            else:
+                self._on_drop(what)
 
     def take(self) -> tuple[Item, ...]:
         """All that waits now, oldest first; never blocks."""

@@ -29,14 +29,22 @@ def rss_bytes() -> int:
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed."""
-    return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
+    """The smallest value that at least `share` of the values do not exceed.
+
+    Args:
+        sorted_values: at least one, smallest first.
+        share: 0 to 1.
+    """
+    n = len(sorted_values)
+    lowest = max(1, int(share * n))  # the product may be off by its rounding: 0.07 * 100 is not 7
+    rank = next(rank for rank in range(lowest, n + 1) if rank / n >= share)
+    return sorted_values[rank - 1]
 
 
 class Metrics:
     """What a run counts. Safe for several threads.
 
-    State: one counter per name, the latest stage times, drops not yet reported.
+    State: one counter per name, the latest stage times, drops not yet reported and since when.
 
     Args:
         fps_target: sampled frames a second that the run aims at.
@@ -60,6 +68,7 @@ class Metrics:
         self._dropped: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
         self._latencies: dict[str, deque[float]] = {}
+        self._unreported_since_s: dict[str, float] = {}
         self._drops_reported_s = 0.0
         self._stats_reported_s = 0.0
 
@@ -123,11 +132,20 @@ class Metrics:
         """One `drop` record per name for all that was not reported yet."""
         with self._lock:
             unreported, self._unreported = self._unreported, Counter()
-        since_s, self._drops_reported_s = self._drops_reported_s, time_s
+            since_s = {what: self._unreported_since_s.get(what, 0.0) for what in unreported}
+            self._unreported_since_s.update(dict.fromkeys(unreported, time_s))
+            self._drops_reported_s = time_s
         return tuple(
-            Record("drop", {"what": what, "count": count, "since_s": round(since_s, 3)})
+            Record("drop", {"what": what, "count": count, "since_s": round(since_s[what], 3)})
             for what, count in sorted(unreported.items())
         )
+
+    def not_told(self, drop: Record) -> None:
+        """This `drop` record never went out: the next one tells its count too."""
+        what, since_s = drop.body["what"], drop.body["since_s"]
+        with self._lock:
+            self._unreported[what] += drop.body["count"]
+            self._unreported_since_s[what] = min(since_s, self._unreported_since_s.get(what, 0.0))
 
     def stats(self) -> Record:
         """A `stats` record of the run so far."""

@@ -54,8 +54,8 @@ def run(
     with Running(
         is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
     ) as running:
-        records.start(running, is_live=source.is_live, on_drop=stages.metrics.drop)
-        running.say_last(lambda: _end(stages, inbox, records))
+        records.start(running, is_live=source.is_live, metrics=stages.metrics)
+        running.say_last(lambda: _end(source, stages, inbox, records))
         frames = running.hand_over(
             frames_until_answered(source, stages, inbox, records, running.cancelled),
             keep_newest_frame(stages.waiting_frames),
@@ -73,10 +73,12 @@ def run(
                     inbox.answered()
 
 
-def _end(stages: Stages, inbox: Inbox, records: Outlet) -> None:
+def _end(source: Source, stages: Stages, inbox: Inbox, records: Outlet) -> None:
+    """What is said when every stage has stopped: nothing about a frame can come after it."""
     inbox.close()
-    records.put_all(stages.metrics.drops(inbox.clock()))
-    records.put(stages.metrics.stats())
+    ended = camera_state("ended", f"{source.name} has ended")
+    drops = stages.metrics.drops(inbox.clock())
+    records.put_last([*([ended] if inbox.has_ended else []), *drops, stages.metrics.stats()])
 
 
 def frames_until_answered(
@@ -88,11 +90,13 @@ def frames_until_answered(
 ) -> Iterator[Frame | None]:
     """The source's frames, then ticks (None) until every question that was asked is answered."""
     records.put(camera_state("open", f"watching {source.name}"))
-    for frame in stages.metrics.timed_items("source", source.frames(records.put)):
+    frames = source.frames(records.put)
+    if not source.is_live:  # what a camera takes to give a frame is its frame rate, not our work
+        frames = stages.metrics.timed_items("source", frames)
+    for frame in frames:
         if cancelled():
             return
         yield frame
-    records.put(camera_state("ended", f"{source.name} has ended"))
     inbox.end()
     while not (cancelled() or inbox.close_if_settled()):
         yield None

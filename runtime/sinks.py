@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
-from .errors import OutputError, OutputFull, OutputUnwritable
+from .line_file import LineFile, never, open_for_lines
 from .records import StampedRecord
 
 
@@ -17,12 +15,25 @@ class Sink(Protocol):
     """Something that takes every record, in order, from one thread at a time."""
 
     def send(self, record: StampedRecord) -> None:
-        """Pass one record on; raises OutputError when that is not possible."""
+        """Pass one record on.
+
+        Raises:
+            OutputError: that is not possible; the run ends.
+            BrokenPipeError: the reader has gone; the run goes on for the other sinks.
+        """
         ...
 
     def close(self) -> None:
         """Let go of what the sink holds; calling it twice is harmless."""
         ...
+
+
+class TextStream(Protocol):
+    """Something that takes text: stdout, a file, a LineFile."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 # What a person reads when an event opens and closes. Events of a model that are not listed here
@@ -51,13 +62,14 @@ def event_text(body: dict[str, Any], is_opening: bool) -> str | None:
     if is_opening:
         return opening.format_map(body["attributes"])
     from_s, to_s = body["about_s"]
-    return None if closing is None else f"{closing} (after {to_s - from_s:.1f} s)"
+    # An end is told a hold after it came, so it says itself when that was.
+    return closing and f"{closing} at {clock_text(to_s)} (after {to_s - from_s:.1f} s)"
 
 
 class ConsoleSink:
     """Lines for a person: when, and what happened. Partial texts and counters are left out."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextStream) -> None:
         self._stream = stream
 
     def send(self, record: StampedRecord) -> None:
@@ -91,72 +103,27 @@ class JsonLinesSink:
     first, so that every line after it can be read.
 
     Args:
-        target: a path, or a text stream that belongs to the caller.
+        target: a path, or a stream of text that belongs to the caller.
+        has_left: whether the run is being left; a full pipe is then given up.
 
     Raises:
-        OutputUnwritable: the file cannot be opened.
+        OutputUnwritable: the file cannot be opened, or holds something else than JSON lines.
     """
 
-    def __init__(self, target: Path | TextIO) -> None:
-        self._path = target if isinstance(target, Path) else None
-        self._stream = None if isinstance(target, Path) else target
-        self._file = None if self._path is None else _opened(self._path)
+    def __init__(self, target: Path | TextStream, has_left: Callable[[], bool] = never) -> None:
+        self._own: LineFile | None = None
+        if isinstance(target, Path):
+            self._own = target = open_for_lines(target, has_left)
+        self._stream: TextStream = target
 
     def send(self, record: StampedRecord) -> None:
-        line = json.dumps(record.as_json(), ensure_ascii=False, allow_nan=False) + "\n"
-        if self._stream is not None:
-            self._stream.write(line)
-            self._stream.flush()
-        elif self._file is not None:
-            self._append(self._file, line.encode())
-
-    def _append(self, file: int, line: bytes) -> None:
-        """Write the whole line, or cut off what got through and raise."""
-        written = 0
-        try:
-            while written < len(line):
-                written += os.write(file, line[written:])
-        except OSError as error:
-            if written:
-                _cut_off(file, written)
-            raise _output_error(self._path, error) from error
+        line = json.dumps(record.as_json(), ensure_ascii=False, allow_nan=False)
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _opened(path: Path) -> int:
-    try:
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputUnwritable(
-            f"cannot write records to {path}: {error.strerror}",
-            hint="name a file in a folder that exists and that you may write to",
-        ) from error
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            os.write(file, b"\n")
-    except OSError as error:
-        os.close(file)
-        raise _output_error(path, error) from error
-    return file
-
-
-def _cut_off(file: int, n_bytes: int) -> None:
-    size = os.fstat(file).st_size
-    os.ftruncate(file, size - n_bytes)
-
-
-def _output_error(path: Path | None, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputFull(
-            f"the disk is full: a record could not be written to {path}",
-            hint="make room; the lines before it are whole, and the next run appends",
-        )
-    return OutputUnwritable(f"cannot write records to {path}: {error.strerror}")
+        if self._own is not None:
+            self._own.close()
 
 
 SINKS: dict[str, Callable[[Any], Sink]] = {"console": ConsoleSink, "jsonl": JsonLinesSink}

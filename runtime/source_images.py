@@ -8,7 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import SourceError, SourceHasNoFrames, SourceHasNoVideo, SourceUnreadable
+from .errors import (
+    SourceError,
+    SourceHasNoFrames,
+    SourceHasNoVideo,
+    SourceMissing,
+    SourceUnreadable,
+)
 from .opening import check_present, opened, video_stream
 from .records import Record, warning
 from .rgb_from_av import RgbConverter
@@ -45,7 +51,7 @@ class ImageFolder:
         settings: SourceSettings,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = Path(os.path.abspath(path)).name or "images"
+        self.name = _folder_name(path)
         self._path = path
         self._settings = settings
         self._monotonic = monotonic
@@ -88,6 +94,16 @@ class ImageFolder:
                 f"not one of the {len(self._files)} images in {self._path} could be read"
             )
         self._now_s = index / self._settings.fps
+
+
+def _folder_name(path: str) -> str:
+    try:
+        return Path(os.path.abspath(path)).name or "images"
+    except FileNotFoundError as error:
+        raise SourceMissing(
+            f"{path} cannot be found: the current folder is no longer there",
+            hint="change to a folder that exists",
+        ) from error
 
 
 def _image_files(folder: str) -> tuple[str, ...]:

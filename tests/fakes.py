@@ -211,18 +211,26 @@ class RememberingMemory:
 
 
 class CollectingSink:
-    """Keeps every record; fails at a given one."""
+    """Keeps every record; fails at a given one and at each one after it."""
 
-    def __init__(self, pause: Callable[[], None] = never_late, fails_at: int | None = None) -> None:
+    def __init__(
+        self,
+        pause: Callable[[], None] = never_late,
+        fails_at: int | None = None,
+        fault: Exception | None = None,
+    ) -> None:
         self.records: list[StampedRecord] = []
+        self.attempts = 0
         self.is_closed = False
         self._pause = pause
         self._fails_at = fails_at
+        self._fault = fault or RuntimeError("the sink broke")
 
     def send(self, record: StampedRecord) -> None:
         self._pause()
+        self.attempts += 1
         if len(self.records) == self._fails_at:
-            raise RuntimeError("the sink broke")
+            raise self._fault
         self.records.append(record)
 
     def close(self) -> None:

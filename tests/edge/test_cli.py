@@ -23,7 +23,9 @@ def ran(*arguments, code=None, **keywords):
     """One run of the command; `code` is Python that runs before it, to stand for a fault."""
     command = [*COMMAND, *arguments]
     if code is not None:
-        program = f"import sys\nimport edgestream.edge.cli as cli\n{code}\nsys.exit(cli.main())"
+        program = (
+            f"import sys\nfrom edgestream.edge import cli, program\n{code}\nsys.exit(cli.main())"
+        )
         command = [sys.executable, "-c", program, *arguments]
     keywords.setdefault("stdout", subprocess.PIPE)
     return subprocess.run(
@@ -33,7 +35,7 @@ def ran(*arguments, code=None, **keywords):
 
 def faulty(statement):
     """Code that makes every command end with a statement of ours."""
-    return f"def invoke(arguments):\n    {statement}\ncli._invoke = invoke"
+    return f"def invoke(arguments):\n    {statement}\nprogram._invoke = invoke"
 
 
 def test_version():

@@ -42,8 +42,9 @@ def cut_clip(path: Path) -> Path:
 def records_of(text: str) -> list[dict[str, object]]:
     records = [json.loads(line) for line in text.splitlines()]
     schema = json.loads((SCHEMAS / "record.json").read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
     for record in records:
-        jsonschema.validate(record, schema)
+        validator.validate(record)
     return records
 
 
@@ -156,19 +157,21 @@ def test_a_folder_that_may_not_be_read(tmp_path, capsys):
     assert code == 5 and "locked" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", ["missing/log.jsonl", "."])
-def test_a_log_that_cannot_be_written(tmp_path, capsys, where):
-    clip = write_video(tmp_path / "a.mp4", TEXTURE)
-    assert main(["run", str(clip), "--jsonl", where]) == 8
-    assert "cannot write records" in capsys.readouterr().err
+def test_a_name_that_is_no_utf8(tmp_path, capsys):
+    clip = cut_clip(tmp_path / "a.mp4").rename(tmp_path / os.fsdecode(b"bad\xff.mp4"))
+    assert main(["run", str(clip), "--jsonl", "log.jsonl"]) == 0
+    records = records_of((tmp_path / "log.jsonl").read_bytes().decode("utf-8"))
+    assert {record["camera"] for record in records} == {"bad\ufffd"}
+    assert records[0]["reason"] == "watching bad\ufffd"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-@pytest.mark.parametrize("more", [[], ["--realtime"]])
-def test_a_full_disk_ends_the_run_at_once(tmp_path, capsys, more):
-    clip = write_video(tmp_path / "a.mp4", TEXTURE)
-    assert main(["run", str(clip), "--jsonl", "/dev/full", *more]) == 8
-    assert capsys.readouterr().err.count("disk is full") == 1
+def test_a_folder_that_is_gone(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert main(["run", "."]) == 5
+    assert "the current folder is no longer there" in capsys.readouterr().err
 
 
 def test_a_truncated_video_is_used_as_far_as_it_goes(tmp_path, capsys):
@@ -226,17 +229,6 @@ def run_in_a_process(*arguments: str, **more: object) -> subprocess.Popen[str]:
     )
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path):
-    clip = write_video(tmp_path / "a.mp4", moving_texture(200, (96, 64)), fps=10)
-    process = run_in_a_process(str(clip), "--gate", "every:0.25")
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(30) == 0 and "Traceback" not in errors and "error" not in errors
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--realtime"]])
 def test_ctrl_c_at_any_moment(tmp_path, more):
@@ -253,13 +245,18 @@ def test_ctrl_c_at_any_moment(tmp_path, more):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         codes.append(process.returncode)
-        if process.returncode == 130:
-            assert "Traceback" not in errors, errors
+        assert "Traceback" not in errors or is_of_the_interpreter(errors), errors
         if log.exists():
             records_of(log.read_text())
     # Before our first line runs the interpreter itself ends, by the signal or with its own words.
     assert set(codes) <= {130, 0, -signal.SIGINT, 1}, codes
     assert codes.count(130) > 10, codes
+
+
+def is_of_the_interpreter(errors: str) -> bool:
+    """A traceback without a frame of ours: we were not there yet, or not any more."""
+    frames = [line for line in errors.splitlines() if line.strip().startswith("File ")]
+    return not any("edgestream" in frame or "edge/" in frame for frame in frames)
 
 
 def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path):

@@ -41,10 +41,23 @@ def test_a_full_inbox_refuses_and_drops_nothing():
     assert [question.text for question in inbox.due(3.0, inclusive=True)] == ["one", "two"]
 
 
+def test_questions_that_are_being_answered_count_too():
+    inbox = Inbox(lambda: 1.0, capacity=2)
+    for _ in range(2):
+        inbox.ask("why?", 0.5)
+        assert len(inbox.due(1.0)) == 1
+    with pytest.raises(QuestionRefused, match="2 questions are waiting or being answered"):
+        inbox.ask("why?", 0.5)
+    inbox.answered()
+    inbox.ask("why?", 0.5)
+
+
 def test_it_stays_open_until_the_last_answer_is_out():
     inbox = Inbox(lambda: 0.0)
     inbox.ask("one")
+    assert not inbox.has_ended
     inbox.end()
+    assert inbox.has_ended
     assert not inbox.close_if_settled()
     assert len(inbox.due(0.0)) == 1
     assert not inbox.close_if_settled()

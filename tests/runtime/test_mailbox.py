@@ -6,10 +6,11 @@ import threading
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgestream.runtime.mailbox import (
+    LetGo,
     Mailbox,
     block_at,
     keep_all,
@@ -17,6 +18,7 @@ from edgestream.runtime.mailbox import (
     keep_results,
     newest_event_all_questions,
 )
+from edgestream.runtime.metrics import Metrics
 from edgestream.runtime.records import Record, StampedRecord
 from edgestream.runtime.values import Event, Moment, Question, Turn
 
@@ -74,25 +76,98 @@ def test_a_newer_event_replaces_a_waiting_one_and_questions_stay_in_order(kinds)
     assert dropped["event turns"] == max(0, len(events) - 1)
 
 
-@given(st.lists(st.sampled_from(["final", "partial", "stats", "opened"]), max_size=30))
-def test_results_outlive_partials_when_a_sink_is_slow(types):
-    dropped: list[str] = []
-    mailbox = Mailbox(keep_results(4), dropped.append)
-    records = [
-        StampedRecord(Record(kind), "camera", float(index), "") for index, kind in enumerate(types)
+EVENTS = ("cut", "pan", "motion")
+OTHERS = ("partial", "stats", "final", "drop", "warning", "camera")
+# Who is missed least goes first; a whole event is between 0 and 2, a half of one never goes.
+MISSED = {"partial": 0, "stats": 0, "final": 2, "drop": 3, "warning": 4, "camera": 5}
+
+
+def told(steps):
+    """Records of a stream: an event opens and closes in turn, everything else comes as it likes."""
+    open_ids: dict[str, str] = {}
+    for index, step in enumerate(steps):
+        body = {"what": "frames", "count": 1, "since_s": 0.0} if step == "drop" else {}
+        kind = step
+        if step in EVENTS:
+            kind = "closed" if step in open_ids else "opened"
+            event_id = open_ids.pop(step, None)
+            if event_id is None:
+                event_id = open_ids[step] = f"e{index}"
+            body = {"event_id": event_id}
+        yield StampedRecord(Record(kind, body), "camera", float(index), "")
+
+
+steps_of_a_stream = st.lists(st.sampled_from([*EVENTS, *OTHERS, "take"]), max_size=80)
+
+
+@given(steps_of_a_stream, st.integers(1, 12))
+def test_a_slow_sink_gets_whole_events_and_every_drop_is_told(steps, capacity):
+    metrics = Metrics(fps_target=4.0)
+    mailbox = Mailbox(
+        keep_results(capacity), metrics.drop, lambda gone: metrics.not_told(gone.record)
+    )
+    emitted = list(told(step for step in steps if step != "take"))
+    waiting, sent = iter(emitted), []
+    for step in steps:
+        if step == "take":
+            sent += mailbox.take()
+        else:
+            mailbox.put(next(waiting))
+            held = mailbox.take()
+            assert len(held) <= max(capacity, 2 * len(EVENTS))
+            for one in held:
+                mailbox.put_last(one)
+    sent += mailbox.take()
+
+    ids = {
+        kind: [one.record.body["event_id"] for one in emitted if one.record.type == kind]
+        for kind in ("opened", "closed")
+    }
+    got = {
+        kind: [one.record.body["event_id"] for one in sent if one.record.type == kind]
+        for kind in ("opened", "closed")
+    }
+    assert set(got["closed"]) == set(got["opened"]) & set(ids["closed"])
+    assert sent == sorted(sent, key=lambda one: one.time_s)
+    left = [*sent, *(StampedRecord(last, "", 99.0, "") for last in metrics.drops(99.0))]
+    counts: Counter[str] = Counter()
+    for one in left:
+        if one.record.type == "drop":
+            counts[one.record.body["what"]] += one.record.body["count"]
+    drops = sum(one.record.type == "drop" for one in emitted)
+    others_gone = len(emitted) - drops - sum(one.record.type != "drop" for one in sent)
+    assert counts == Counter({"frames": drops, "records": others_gone})
+    assert metrics.stats().body["dropped"].get("records", 0) == others_gone
+
+
+@given(st.lists(st.sampled_from([*EVENTS, *OTHERS]), min_size=1, max_size=30))
+@example(["cut", "cut", "final", "drop", "drop"])
+def test_what_is_missed_least_goes_first(steps):
+    *waiting, new = told(steps)
+    line = [*waiting, new]
+    verdict = keep_results(len(waiting)).judge(waiting, new)
+    assert isinstance(verdict, LetGo)
+    ids = [one.record.body.get("event_id") for one in line]
+    drops = [index for index, one in enumerate(line) if one.record.type == "drop"]
+    is_told_again = new.record.type == "drop" and len(drops) > 1
+    ranks = [
+        MISSED.get(one.record.type, 1 if ids.count(own) == 2 else 9)
+        for one, own in zip(line, ids, strict=True)
     ]
-    for record in records:
-        mailbox.put(record)
+    if is_told_again and min(ranks) > 0:  # the next one tells the count of the oldest too
+        assert verdict.indices == (drops[0],)
+        return
+    gone = [ranks[index] for index in verdict.indices]
+    assert gone == ([] if min(ranks) == 9 else [1, 1] if min(ranks) == 1 else [min(ranks)])
+    assert not verdict.indices or verdict.indices[0] == ranks.index(min(ranks))
 
-    kept = mailbox.take()
 
-    assert len(kept) == min(4, len(records))
-    assert len(dropped) == len(records) - len(kept)
-    passing = [record for record in kept if record.record.type in ("partial", "stats")]
-    results = [record for record in records if record.record.type in ("final", "opened")]
-    if passing[:-1]:  # a passing record stays only where no result had to go for it
-        assert all(result in kept for result in results)
-    assert list(kept) == sorted(kept, key=lambda record: record.time_s)
+def test_last_words_displace_nothing():
+    mailbox: Mailbox[int] = Mailbox(block_at(1))
+    assert mailbox.put(1) and mailbox.put_last(2) and mailbox.put_last(3)
+    mailbox.close()
+    assert not mailbox.put_last(4)
+    assert list(mailbox) == [1, 2, 3]
 
 
 def test_a_blocking_mailbox_holds_the_sender_until_there_is_room():

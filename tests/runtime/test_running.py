@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import threading
 import time
 
@@ -20,6 +22,14 @@ def numbers(closed, count=10**9):
 
 def no_threads():
     return not any(one.name.startswith("edgestream") for one in threading.enumerate())
+
+
+def wait_until(claim):
+    for _ in range(500):
+        if claim():
+            return
+        time.sleep(0.01)
+    raise AssertionError("not within 5 s")
 
 
 @pytest.mark.parametrize("in_threads", [False, True])
@@ -77,6 +87,58 @@ def test_last_words_come_after_the_stages_and_before_the_records_end():
         for item in items:
             mailbox.put(item)
     assert sent == ["one", "two", "last"] and no_threads()
+
+
+@pytest.mark.parametrize("how", ["left", "ctrl-c", "ctrl-c at the end"])
+def test_a_stuck_sink_holds_nobody_who_leaves(how, monkeypatch, caplog):
+    """Its records are lost, which is said; otherwise the end waits for it."""
+    monkeypatch.setattr("edgestream.runtime.running.LEAVE_WITHIN_S", 0.05)
+    is_stuck, may_go_on, left = threading.Event(), threading.Event(), threading.Event()
+    mailbox: Mailbox[str] = Mailbox(keep_all())
+
+    def send(item):
+        is_stuck.set()
+        may_go_on.wait(10)
+
+    def leave():
+        assert is_stuck.wait(5)
+        time.sleep(0.05)
+        left.set() if how == "left" else _thread.interrupt_main()
+
+    leaver = threading.Thread(target=leave)
+    words: list[str] = []
+    try:
+        ends = contextlib.nullcontext() if how == "left" else pytest.raises(KeyboardInterrupt)
+        with ends, Running(is_live=True, left=left) as running:
+            running.drain(mailbox, send)
+            running.say_last(lambda: words.append("last"))
+            mailbox.put("one")
+            leaver.start()
+            if how == "ctrl-c":
+                wait_until(lambda: False)
+        assert "records were lost" in caplog.text and words == ["last"]
+        assert left.is_set() and not mailbox.put("two")
+    finally:
+        may_go_on.set()
+        leaver.join()
+    wait_until(no_threads)
+
+
+def test_a_drain_goes_on_after_a_fault_and_the_fault_is_raised():
+    sent: list[int] = []
+    mailbox: Mailbox[int] = Mailbox(keep_all())
+
+    def send(item):
+        if item == 1:
+            raise RuntimeError("one sink of several")
+        sent.append(item)
+
+    with pytest.raises(RuntimeError, match="one sink"), Running(is_live=True) as running:
+        running.drain(mailbox, send)
+        running.say_last(lambda: mailbox.put(3))
+        mailbox.put(1)
+        mailbox.put(2)
+    assert sent == [2, 3] and no_threads()
 
 
 def test_a_fault_in_last_words_surfaces_too():

@@ -55,7 +55,7 @@ def test_a_person_reads_what_happened_and_nothing_else():
     sink.close()
     assert [line[12:] for line in stream.getvalue().splitlines()] == [
         "the camera turns left",
-        "the camera is steady again (after 1.5 s)",
+        "the camera is steady again at 0:03.00 (after 1.5 s)",
         "the scene changes",
         "unheard-of begins",
         "A cup falls.",
