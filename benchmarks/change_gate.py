@@ -3,7 +3,7 @@
     python benchmarks/change_gate.py --clips DIR [--fps 4] [--seeds 500:530] [--json]
 
 Scripted clips (`test:`), altered real clips, and the real clips as they are. Thresholds were set on
-seeds 0 to 74, after a look at the totals of 100 to 129 and 300 to 329; none from 500 on was seen.
+seeds 0 to 74, after a look at the totals of 100 to 129 and 300 to 329; none from 500 on was used.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def speed(frames: Frames) -> dict[str, Any]:
         detector, gate = MotionDetector(), ChangeGate()
         for time_s, small in smalls:
             begin = time.perf_counter()
-            motion = detector.step_small(small)
+            motion = detector.step_small(small, time_s)
             summary = thumbnail_summary(small)
             tokens = np.zeros((0, 0), np.float32)
             gate.step(Features(time_s, tokens, summary, motion, motion.is_still), 0.25)

@@ -113,7 +113,7 @@ def decisions_of(frames: Iterable[tuple[float, UInt8]], gate: Gate) -> list[Gate
     decisions: list[GateDecision] = []
     for time_s, pixels in frames:
         small = small_picture(pixels)
-        motion = detector.step_small(small)
+        motion = detector.step_small(small, time_s)
         summary = thumbnail_summary(small)
         tokens = summary[:0].reshape(0, 0)
         features = Features(time_s, tokens, summary, motion, motion.is_still)

@@ -12,7 +12,7 @@ from .values import Features, Frame
 class PixelEncoder:
     """Motion and a thumbnail of each frame; no tokens, since nobody could read them.
 
-    State: that of its MotionDetector, one small picture and some numbers.
+    State: that of its MotionDetector, a few small pictures and some numbers.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class PixelEncoder:
         Cost: about 3 ms for 1280x720 on one core, most of it the scaling to 112 x 112.
         """
         small = small_picture(frame.pixels)
-        motion = self._motion.step_small(small)
+        motion = self._motion.step_small(small, frame.time_s)
         return Features(
             time_s=frame.time_s,
             tokens=np.zeros((0, 0), np.float32),

@@ -1,4 +1,4 @@
-"""Stage 0: what changed since the last frame, from a 112 x 112 picture and no model.
+"""Stage 0: what changed since the last picture, from a 112 x 112 picture and no model.
 
 Camera shift and light are found first and taken out; what is left, against the running noise of
 this camera, is movement in the scene.
@@ -31,11 +31,18 @@ from .preprocess import SMALL_PX, small_picture
 from .values import Float32, Frame, Motion, UInt8
 
 NOISE_FRAMES = 32
-"""Frames that the running noise is taken over: 8 s at 4 frames/s."""
+"""Frames that the running noise is taken over, LEAST_S or more apart: 8 s at 4 frames/s."""
 NOISE_FLOOR = 0.35
 """Grey levels: rounding and resizing alone leave about this much on a 56 x 56 grid."""
 NOISE_SIGMAS = 4.0
 """Standard deviations of noise that are no movement."""
+LEAST_S = 0.125
+"""Time that the kept picture serves for, seconds: within less, a camera that turns slowly shifts
+the picture too little to be told from what moves."""
+TIME_ROUNDING_S = 0.002
+"""Files round times to a millisecond, at both ends: eight frames a second are 0.125 s apart."""
+CODEC_LEVELS = 3.0
+"""Grey levels that are no movement: a codec moves whole blocks of a plain picture by so much."""
 STILL_SHIFT_PX, STILL_STOPS, STILL_CHANGE = 0.3, 0.04, 4.0
 """A frame with less shift, less light and less change than this, and nothing moving, is still."""
 
@@ -61,18 +68,23 @@ class MotionState:
     """All that a `MotionDetector` carries from frame to frame.
 
     Attributes:
-        planes: of the frame before; None before the first.
+        planes: of the picture that the next one is compared with; None before the first.
+        time_s: of that picture, seconds.
         noise: noise of the last frames, grey levels, newest last.
         change: frame differences of the last frames, grey levels, newest last.
     """
 
     planes: Planes | None
+    time_s: float
     noise: tuple[float, ...]
     change: tuple[float, ...]
 
 
 class MotionDetector:
-    """Measures what changed from frame to frame. State: one small picture and 2 x 32 numbers."""
+    """Measures what changed since the picture before, or since one up to 0.125 s back.
+
+    State: one small picture and 2 x 32 numbers.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -80,22 +92,25 @@ class MotionDetector:
     def reset(self) -> None:
         """Starts again: the next frame is a first frame."""
         self._planes: Planes | None = None
+        self._time_s = 0.0
         self._noise: deque[float] = deque(maxlen=NOISE_FRAMES)
         self._change: deque[float] = deque(maxlen=NOISE_FRAMES)
 
     def snapshot(self) -> MotionState:
         """The state, to be put back by `restore`."""
-        return MotionState(self._planes, tuple(self._noise), tuple(self._change))
+        return MotionState(self._planes, self._time_s, tuple(self._noise), tuple(self._change))
 
     def restore(self, state: MotionState) -> None:
         """Continues from a state as if nothing had been between."""
         self.reset()
-        self._planes = state.planes
+        self._planes, self._time_s = state.planes, state.time_s
         self._noise.extend(state.noise)
         self._change.extend(state.change)
 
     def step(self, frame: Frame) -> Motion:
-        """What changed since the frame before.
+        """What changed since the kept picture: that of the frame before, at 8 frames/s and less.
+
+        A faster stream keeps one picture for LEAST_S; the frames between are compared with it too.
 
         Args:
             frame: any size; every frame of a stream has its turn.
@@ -105,12 +120,15 @@ class MotionDetector:
 
         Cost: about 2 ms on one core besides the resize.
         """
-        return self.step_small(small_picture(frame.pixels))
+        return self.step_small(small_picture(frame.pixels), frame.time_s)
 
-    def step_small(self, small: UInt8) -> Motion:
+    def step_small(self, small: UInt8, time_s: float) -> Motion:
         """The same for a picture of (112, 112, 3) uint8 RGB that is already there."""
-        before, now = self._planes, planes_from_small_picture(small)
-        self._planes = now
+        now = planes_from_small_picture(small)
+        before, over_s = self._planes, time_s - self._time_s
+        is_kept = before is None or over_s >= LEAST_S - TIME_ROUNDING_S
+        if is_kept:
+            self._planes, self._time_s = now, time_s
         if before is None:
             return Motion(
                 maps=np.zeros((6, CELLS, CELLS), np.float32),
@@ -119,9 +137,9 @@ class MotionDetector:
                 is_first=True,
                 is_still=False,
             )
-        return self._compare(before, now)
+        return self._compare(before, now, over_s, is_kept)
 
-    def _compare(self, before: Planes, now: Planes) -> Motion:
+    def _compare(self, before: Planes, now: Planes, over_s: float, is_kept: bool) -> Motion:
         usable = ~(before.clipped | now.clipped)
         cells = recognisable_cells(before, now, usable)
         shift = camera_shift(before, now, usable, cells)
@@ -130,14 +148,15 @@ class MotionDetector:
         stops, light_share = light_change(before, now, shift)
         residual, tolerance = unexplained(before, now, shift, valid, stops)
         noise = plain_noise(residual, tolerance, valid)
-        if not (shift.right or shift.down):  # a shifted picture is smoothed, its noise with it
-            self._noise.append(noise)
+        if is_kept and not (shift.right or shift.down):
+            self._noise.append(noise)  # a shifted picture is smoothed, its noise with it
         running = float(np.median(self._noise)) if self._noise else 0.0
         noise = max(running, noise, NOISE_FLOOR)
         difference = float(np.quantile(block_means(residual, BLOCKS), 0.9))
         change = deviations(difference, self._change)
-        self._change.append(difference)
-        moving = moving_share(residual, tolerance + NOISE_SIGMAS * noise, valid)
+        if is_kept:
+            self._change.append(difference)
+        moving = moving_share(residual, tolerance + max(NOISE_SIGMAS * noise, CODEC_LEVELS), valid)
         shift_px = (PX_PER_POINT * shift.right, PX_PER_POINT * shift.down)
         is_still = (
             moving == 0
@@ -158,6 +177,8 @@ class MotionDetector:
             recognisable=float(cells.mean()),
             moving=moving,
             change=change,
+            over_s=over_s,
+            is_between=not is_kept,
             noise=noise,
             is_still=is_still,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """What changed between two frames, from pixels alone.
+    """What changed from an earlier picture to that of this frame, from pixels alone.
 
     Lengths are px of the 112 x 112 picture that stage 0 looks at; light is measured on code values.
 
@@ -29,8 +29,11 @@ class Motion:
         recognisable: share of cells with texture enough to be found again, [0, 1].
         moving: share of the picture that moved by itself, camera and light taken out, [0, 1].
         change: frame difference above the running median, in robust standard deviations, 0 or more.
+        over_s: time between the two pictures, seconds, 0 or more; 0 of a first frame.
         noise: running noise of the camera, grey levels, 0 or more.
         is_first: there was no frame before.
+        is_between: the next frame is compared with the same earlier picture: too little time has
+            passed to tell movement of the scene from that of a slow camera.
         is_still: nothing changed but noise.
     """
 
@@ -46,8 +49,10 @@ class Motion:
     recognisable: float = 0.0
     moving: float = 0.0
     change: float = 0.0
+    over_s: float = 0.0
     noise: float = 0.0
     is_first: bool = False
+    is_between: bool = False
     is_still: bool = False
 
     def __post_init__(self) -> None:

@@ -26,6 +26,8 @@ CLOSE_RATIO = 0.8
 """`close_below` as a share of `open_above`, where nothing else is said: enough to not flicker."""
 TIME_TOLERANCE_S = 1e-6
 """Times are sums of floating-point steps; a hold of one second is over at 0.999999999 s too."""
+IDLE_INTERVALS = 3.0
+"""Intervals between frames without a frame that are a rest: one late frame is none."""
 
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 
@@ -38,7 +40,11 @@ class PhaseRules:
         open_above: score from which it opens, in (0, 1].
         close_below: score under which it may close; 0.8 of open_above where None is given.
         hold_s: how long the score must stay under close_below before it closes, seconds.
-        idle_s: it closes when no frame came for so long, seconds.
+        idle_s: it closes when no frame came for so long, seconds; for three intervals between
+            frames where that is longer.
+        flickers: an opening that is the so-manieth within flicker_s is the last one told: from then
+            on it closes only when the score has been low for half of flicker_s; 0: never.
+        flicker_s: time in which it must have opened so often, seconds.
 
     Raises:
         SettingsInvalid: a number is out of its range.
@@ -48,6 +54,8 @@ class PhaseRules:
     close_below: float | None = None
     hold_s: float = 0.0
     idle_s: float = 2.0
+    flickers: int = 0
+    flicker_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.close_below is None:
@@ -60,7 +68,10 @@ class PhaseRules:
                 f"close_below must lie between 0 and open_above ({self.open_above}), "
                 f"got {self.close_below}"
             )
-        for name, value in (("hold_s", self.hold_s), ("idle_s", self.idle_s)):
+        if self.flickers < 0:
+            raise SettingsInvalid(f"flickers must be 0 or more openings, got {self.flickers}")
+        for name in ("hold_s", "idle_s", "flicker_s"):
+            value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsInvalid(f"{name} must be 0 or more seconds, got {value}")
 
@@ -79,11 +90,13 @@ class TypeState:
         phase: its phase at the last decision.
         event: the event that is open; None in QUIET and CLOSED.
         low_since_s: since when the score has been under close_below, seconds; None while it is not.
+        openings_s: times of its last openings, seconds, at most `flickers`.
     """
 
     phase: Phase = "quiet"
     event: Event | None = None
     low_since_s: float | None = None
+    openings_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +108,18 @@ class PhasesState:
         frame_s: time of the last frame, seconds; None before the first.
         decided_s: time of the last decision, seconds; None before the first.
         events: how many events have opened.
+        interval_s: between the last two frames, seconds; 0 before the second.
     """
 
     types: tuple[tuple[str, TypeState], ...]
     frame_s: float | None = None
     decided_s: float | None = None
     events: int = 0
+    interval_s: float = 0.0
 
 
 class Phases:
-    """Opens and closes events. State: one `TypeState` per event type and three numbers.
+    """Opens and closes events. State: one `TypeState` per event type and four numbers.
 
     Args:
         rules: per event type; several types may be open at once.
@@ -178,7 +193,9 @@ class Phases:
                 since_s = time_s if state.low_since_s is None else state.low_since_s
                 closed.append(_closed(state.event, since_s, scores))
             types.append((name, following))
-        self._state = PhasesState(tuple(types), time_s, time_s, self._state.events + len(opened))
+        events = self._state.events + len(opened)
+        interval_s = 0.0 if last is None else time_s - last
+        self._state = PhasesState(tuple(types), time_s, time_s, events, interval_s)
         return self._decision(time_s, scores, opened, closed)
 
     def idle(self, time_s: float) -> GateDecision:
@@ -195,35 +212,46 @@ class Phases:
         for name, state in self._state.types:
             if state.event is not None and self._is_abandoned(name, time_s):
                 closed.append(_closed(state.event, self._state.frame_s or 0.0, {}))
-                types.append((name, TypeState("closed")))
+                types.append((name, TypeState("closed", openings_s=state.openings_s)))
             elif state.event is not None:
                 types.append((name, replace(state, phase="ongoing")))
             else:
-                types.append((name, TypeState()))
+                types.append((name, TypeState(openings_s=state.openings_s)))
         self._state = replace(self._state, types=tuple(types), decided_s=time_s)
         return self._decision(time_s, {}, [], closed)
 
     def _at_frame(self, name: str, state: TypeState, time_s: float, score: float) -> TypeState:
-        rules = self._rules[name]
+        rules, openings_s = self._rules[name], state.openings_s
+        if state.event is None and score >= rules.open_above:
+            latest = (*openings_s, time_s)[-rules.flickers :] if rules.flickers else ()
+            return TypeState("opened", openings_s=latest)
         if state.event is None:
-            return TypeState("opened" if score >= rules.open_above else "quiet")
+            return TypeState("quiet", openings_s=openings_s)
         if score >= rules.closes_under:
-            return TypeState("ongoing", state.event)
+            return TypeState("ongoing", state.event, openings_s=openings_s)
         since = time_s if state.low_since_s is None else state.low_since_s
-        if time_s - since >= rules.hold_s - TIME_TOLERANCE_S:
-            return TypeState("closed")
-        return TypeState("ongoing", state.event, since)
+        if time_s - since >= _hold_s(rules, openings_s) - TIME_TOLERANCE_S:
+            return TypeState("closed", openings_s=openings_s)
+        return TypeState("ongoing", state.event, since, openings_s)
 
     def _is_abandoned(self, name: str, time_s: float) -> bool:
         last = self._state.frame_s
-        idle_s = self._rules[name].idle_s
-        return last is not None and time_s - last >= idle_s - TIME_TOLERANCE_S
+        rest_s = max(self._rules[name].idle_s, IDLE_INTERVALS * self._state.interval_s)
+        return last is not None and time_s - last >= rest_s - TIME_TOLERANCE_S
 
     def _decision(
         self, time_s: float, scores: Mapping[str, float], opened: list[Event], closed: list[Event]
     ) -> GateDecision:
         phases = {name: state.phase for name, state in self._state.types}
         return GateDecision(time_s, phases, scores, tuple(opened), tuple(closed))
+
+
+def _hold_s(rules: PhaseRules, openings_s: tuple[float, ...]) -> float:
+    """How long the score must be low, seconds: longer when the event opened so often just now."""
+    is_flicker = 0 < rules.flickers == len(openings_s) and (
+        openings_s[-1] - openings_s[0] <= rules.flicker_s + TIME_TOLERANCE_S
+    )
+    return max(rules.hold_s, 0.5 * rules.flicker_s) if is_flicker else rules.hold_s
 
 
 def _closed(event: Event, over_s: float, scores: Mapping[str, float]) -> Event:

@@ -32,6 +32,8 @@ TEXTURE_LEVELS = 2.5
 """Standard deviation in a cell, grey levels, from which its content can be recognised again."""
 FLAT_LEVELS = 1.5
 """Standard deviation of all detail, grey levels, under which a picture shows nothing: black."""
+VANISHED_SHARE = 0.25
+"""Share of the detail up to which it has vanished, if the light did not take it along."""
 FOUND_CORRELATION = 0.6
 """Correlation of a cell from which it is the same content; the figures are at `cut_kept`."""
 ALIKE_PX = 3.0
@@ -81,15 +83,30 @@ def motion_maps(before: Planes, now: Planes) -> Float32:
 def recognisable_cells(before: Planes, now: Planes, usable: Mask) -> Mask:
     """(7, 7) bool: cells with so much texture that their content could be found again.
 
-    A cell counts by its texture now, or by its texture before as the light now would show it. None
-    counts when either picture shows nothing at all: nobody can tell a cut from a light there.
+    A cell counts by its texture now, or by its texture before as the light now would show it. Where
+    one picture shows nothing at all, the cells of the other count if no light can have done that;
+    else none: nobody can tell a cut from a light there.
     """
     contrast_before, contrast_now = float(before.detail.std()), float(now.detail.std())
     if min(contrast_before, contrast_now) < FLAT_LEVELS:
-        return np.zeros((CELLS, CELLS), np.bool_)
+        if not vanished(before, now):
+            return np.zeros((CELLS, CELLS), np.bool_)
+        textured = before if contrast_before > contrast_now else now
+        return np.asarray(cell_texture(textured.detail, usable) > TEXTURE_LEVELS)
     dimmed = min(1.0, contrast_now / contrast_before)
     was = cell_texture(before.detail, usable) * dimmed
     return np.asarray(np.maximum(was, cell_texture(now.detail, usable)) > TEXTURE_LEVELS)
+
+
+def vanished(before: Planes, now: Planes) -> bool:
+    """Whether one of two pictures lacks the detail of the other at about the same light.
+
+    A light that takes all detail along leaves black or dims detail and light alike; or white, and
+    of that no point is usable.
+    """
+    less, more = sorted((float(before.detail.std()), float(now.detail.std())))
+    darker, lighter = sorted((float(before.luma.mean()), float(now.luma.mean())))
+    return less < VANISHED_SHARE * more and lighter < 2.0 * darker
 
 
 def camera_shift(before: Planes, now: Planes, usable: Mask, cells: Mask) -> CameraShift:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgestream.runtime.gate_change import MOST_FRAMES, ChangeGate
+from edgestream.runtime.gate_change import FLICKERS, MOST_FRAMES, ChangeGate
 from edgestream.runtime.values import Features, GateDecision, Motion
 
 STILL = Motion(np.zeros((6, 7, 7), np.float32), recognisable=1.0, light_share=1.0)
@@ -121,6 +121,72 @@ def test_a_camera_that_comes_to_rest_is_no_movement() -> None:
     assert [n for n, _, _ in opened([FIRST, turned(6), STILL, leftover])] == ["pan", "motion"]
 
 
+def test_a_camera_that_may_be_turning_still_is_no_movement() -> None:
+    # A third of the picture follows: too little for a shift, too much for a camera at rest.
+    leftover = replace(STILL, moving=0.15, agreement=0.45)
+    assert opened([FIRST, turned(0.4), leftover, STILL]) == []
+    assert [n for n, _, _ in opened([FIRST, STILL, leftover, STILL])] == ["motion"]
+    assert [n for n, _, _ in opened([FIRST, turned(0.4), replace(leftover, moving=0.4)])] == [
+        "motion"
+    ]
+
+
+def test_however_fast_the_camera_turns_half_a_picture_that_moves_is_movement() -> None:
+    seen = opened([FIRST, replace(turned(12), moving=0.3), replace(turned(12), moving=0.5), STILL])
+    assert [(name, t) for name, t, _ in seen] == [("pan", 0.25), ("motion", 0.5)]
+
+
+def test_colours_that_stayed_count_against_a_cut() -> None:
+    # Crops of one picture: little of the texture is found again, all of the colours are.
+    assert opened([FIRST, replace(STILL, found=0.15, palette=1.0)]) == []
+    assert opened([FIRST, replace(STILL, found=0.15, palette=0.2)]) == [("cut", 0.25, {})]
+
+
+def test_a_pan_is_over_when_the_camera_stands_though_the_window_still_holds_it() -> None:
+    creeps = turned(0.5)  # 2 px a second: a tripod that settles
+    decisions = decide([FIRST, turned(6), turned(6), creeps, creeps, creeps, creeps])
+    assert [e.opened_s for d in decisions for e in d.opened] == [0.25]
+    assert [(d.time_s, e.closed_s) for d in decisions for e in d.closed] == [(1.0, 0.75)]
+
+
+@pytest.mark.parametrize(("fps", "half_s"), [(4.0, 0.5), (8.0, 0.125), (4.0, 1.25)])
+def test_a_light_that_flickers_is_told_three_times(fps: float, half_s: float) -> None:
+    half = round(half_s * fps)
+    low = [replace(STILL, light_stops=-1.0), *[STILL] * (half - 1)]
+    high = [replace(STILL, light_stops=1.0), *[STILL] * (half - 1)]
+    flicker = [*low, *high] * (FLICKERS + 8)
+    steady = [STILL] * round(5 * fps)
+    seen = opened([FIRST, *flicker, *steady, *low, *high], fps)
+    told = [(name, t) for name, t, _ in seen]
+    assert told[0] == ("dark", 1 / fps)
+    during = [name for name, t in told if t < len(flicker) / fps]
+    assert during == ["dark", "bright"] * FLICKERS
+    # Once it was steady, the next change is told again.
+    assert [name for name, _ in told[len(during) :]] == ["dark", "bright"]
+
+
+def test_lights_that_go_off_and_on_now_and_then_are_all_told() -> None:
+    slow = [replace(STILL, light_stops=-1.0), *[STILL] * 13]
+    slow += [replace(STILL, light_stops=1.0), *[STILL] * 13]
+    assert len(opened([FIRST, *slow * 5])) == 10
+
+
+def test_frames_between_tell_cuts_at_once_and_let_the_other_scores_stand() -> None:
+    def between(motion: Motion, over_s: float) -> Motion:
+        return replace(motion, over_s=over_s, is_between=True)
+
+    moves = replace(STILL, moving=0.05, over_s=0.125)
+    third = 0.125 / 3
+    script = [FIRST, between(moves, third), between(moves, 2 * third), moves]
+    script += [between(STILL, third), between(CUT, 2 * third), replace(CUT, over_s=0.125)]
+    script += [between(CUT, third), between(STILL, 2 * third)]  # a second cut, 0.08 s later
+    decisions = decide(script, 1 / third, gate=(gate := ChangeGate()))
+    told = [(e.event, round(e.opened_s / third)) for d in decisions for e in d.opened]
+    assert told == [("motion", 3), ("cut", 5)]
+    assert [round(at.time_s / third) for at in gate.snapshot().track] == [7]
+    assert [decisions[i].scores["motion"] > 0.5 for i in (2, 3, 4, 5)] == [False, True, True, False]
+
+
 MOTIONS = st.builds(
     lambda found, palette, stops, moving, right, down: replace(
         STILL,
@@ -173,4 +239,4 @@ def test_the_windows_are_bounded() -> None:
     gate = ChangeGate()
     decide([FIRST, *[turned(0.1)] * 500], fps=1000.0, gate=gate)
     state = gate.snapshot()
-    assert max(len(state.light), len(state.shift)) <= MOST_FRAMES
+    assert len(state.track) <= MOST_FRAMES

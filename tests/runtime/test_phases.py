@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ RULES = {
     "a": PhaseRules(0.5),
     "b": PhaseRules(0.6, close_below=0.3, hold_s=0.5),
     "c": PhaseRules(0.9, hold_s=1.0, idle_s=0.4),
+    "d": PhaseRules(0.5, flickers=2, flicker_s=1.0),
 }
 
 
@@ -125,9 +126,7 @@ def test_what_follows_changes_nothing_before(stream: list[Step], length: int) ->
 def test_ticks_shorter_than_a_timeout_change_no_event(
     stream: list[Step], data: st.DataObject
 ) -> None:
-    rules = {
-        name: PhaseRules(r.open_above, r.close_below, r.hold_s, 10.0) for name, r in RULES.items()
-    }
+    rules = {name: replace(rules, idle_s=10.0) for name, rules in RULES.items()}
     plain, ticked = Phases(rules), Phases(rules)
     for step in stream:
         for ahead_s in data.draw(st.lists(st.floats(-1, 0.5), max_size=2)):
@@ -153,6 +152,32 @@ def test_an_event_times_out_without_frames() -> None:
     assert (event.event, event.opened_s, event.closed_s) == ("c", 1.0, 1.0)
     assert phases.idle(1.5).phases["c"] == "quiet"
     assert phases.step(1.6, {"c": 1.0}).opened[0].event_id == "e2"
+
+
+def test_nothing_times_out_within_two_seconds_or_three_intervals() -> None:
+    default = Phases({"a": PhaseRules(0.5)})
+    default.step(1.0, {"a": 1.0})
+    assert not default.idle(2.9).closed and default.idle(3.0).closed
+
+    slow = Phases({"a": PhaseRules(0.5)})  # one frame in 4 s, a tick every 0.1 s
+    for i in range(8):
+        slow.step(4.0 * i, {"a": 1.0})
+        ticks = [slow.idle(4.0 * i + 0.1 * k) for k in range(1, 40)]
+        # Before the second frame nobody can know how far frames lie apart.
+        assert i == 0 or not any(tick.closed for tick in ticks)
+    assert not slow.idle(28.0 + 11.9).closed
+    assert slow.idle(28.0 + 12.0).closed[0].closed_s == 28.0
+
+
+def test_an_event_that_opens_again_and_again_stays_open_while_it_goes_on() -> None:
+    phases = Phases({"a": PhaseRules(0.5, flickers=2, flicker_s=4.0)})
+    decisions = [phases.step(float(i), {"a": float(i in (0, 2, 4, 5, 9, 20))}) for i in range(23)]
+    opened = [event.opened_s for d in decisions for event in d.opened]
+    closed = [(d.time_s, event.closed_s) for d in decisions for event in d.closed]
+    # The second opening within 4 s holds on over 4 and 5 s; low since 6 s, after half of 4 s it is
+    # over. 9 s is an opening 7 s after the last one, so one like any other.
+    assert opened == [0.0, 2.0, 9.0, 20.0]
+    assert closed == [(1.0, 1.0), (8.0, 6.0), (10.0, 10.0), (21.0, 21.0)]
 
 
 def test_a_short_rest_is_ridden_over_and_a_long_one_closes() -> None:
@@ -214,6 +239,8 @@ def test_time_must_not_go_back() -> None:
         {"open_above": 0.5, "close_below": 0.6},
         {"hold_s": -1.0},
         {"idle_s": float("nan")},
+        {"flicker_s": -1.0},
+        {"flickers": -1},
     ],
 )
 def test_rules_out_of_range_are_refused(wrong: dict[str, float]) -> None:
