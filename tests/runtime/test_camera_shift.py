@@ -18,7 +18,8 @@ from edgestream.runtime.camera_shift import (
     without_local_mean,
 )
 from edgestream.runtime.values import Float32
-from tests.runtime.test_block_matching import texture
+
+from .test_block_matching import texture
 
 
 def naive_search(before: Float32, now: Float32) -> tuple[int, int, float]:

@@ -15,7 +15,8 @@ from edgestream.runtime.picture_change import (
     neighbourhood,
     smoothed,
 )
-from tests.runtime.test_block_matching import texture
+
+from .test_block_matching import texture
 
 
 @settings(max_examples=25, deadline=None)
