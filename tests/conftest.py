@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,8 @@ def clips_folder() -> Path:
     if not any(folder.glob("*.mp4")):
         pytest.skip(f"no real clips in {folder.name}/: set EDGESTREAM_CLIPS to a folder of them")
     return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take Ctrl-C as usual: a background job of a shell ignores it, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
