@@ -158,12 +158,6 @@ class MotionDetector:
             self._change.append(difference)
         moving = moving_share(residual, tolerance + max(NOISE_SIGMAS * noise, CODEC_LEVELS), valid)
         shift_px = (PX_PER_POINT * shift.right, PX_PER_POINT * shift.down)
-        is_still = (
-            moving == 0
-            and max(abs(shift_px[0]), abs(shift_px[1])) < STILL_SHIFT_PX
-            and abs(stops) < STILL_STOPS
-            and change < STILL_CHANGE
-        )
         return Motion(
             maps=maps,
             light_stops=stops,
@@ -180,8 +174,17 @@ class MotionDetector:
             over_s=over_s,
             is_between=not is_kept,
             noise=noise,
-            is_still=is_still,
+            is_still=moving == 0 and _rests(shift_px, stops, change),
         )
+
+
+def _rests(shift_px: tuple[float, float], stops: float, change: float) -> bool:
+    """Whether shift, light and change are all too small to see."""
+    return (
+        max(abs(shift_px[0]), abs(shift_px[1])) < STILL_SHIFT_PX
+        and abs(stops) < STILL_STOPS
+        and change < STILL_CHANGE
+    )
 
 
 def deviations(value: float, history: deque[float]) -> float:
