@@ -107,7 +107,7 @@ def _tools() -> tuple[Any, Any]:
     except ImportError as error:
         raise BackendMissing(
             f"export needs {error.name}, which is not installed here",
-            hint="pip install 'edgestream[export,train]'; a device needs neither to run a bundle",
+            hint="pip install 'edgestream[export]'; a device needs neither to run a bundle",
         ) from error
     return build, graphs
 

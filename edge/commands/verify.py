@@ -77,7 +77,7 @@ def _prove_again(
     except ImportError as error:
         raise BackendMissing(
             f"--against needs {error.name}, which is not installed here",
-            hint="pip install 'edgestream[export,train]', or verify without --against",
+            hint="pip install 'edgestream[export]', or verify without --against",
         ) from error
     report = reproven(bundle, folder, adapter=adapter, calibration=calibration)
     if not report.passed:
