@@ -152,15 +152,16 @@ def _are_drops_of_one_thing(one: StampedRecord, other: StampedRecord) -> bool:
 
 
 def _oldest_whole_event(line: Sequence[StampedRecord]) -> tuple[int, int] | None:
-    """Indices of an `opened` and its `closed` that both wait."""
+    """Indices of the oldest `opened` whose `closed` waits too, and of that."""
     opened: dict[str, int] = {}
+    whole: list[tuple[int, int]] = []
     for index, stamped in enumerate(line):
         event_id = str(stamped.record.body.get("event_id"))
         if stamped.record.type == "opened":
             opened[event_id] = index
         elif stamped.record.type == "closed" and event_id in opened:
-            return opened[event_id], index
-    return None
+            whole.append((opened[event_id], index))
+    return min(whole, default=None)
 
 
 class Mailbox(Generic[Item]):

@@ -142,6 +142,7 @@ def test_a_slow_sink_gets_whole_events_and_every_drop_is_told(steps, capacity):
 
 @given(st.lists(st.sampled_from([*EVENTS, *OTHERS]), min_size=1, max_size=30))
 @example(["cut", "cut", "final", "drop", "drop"])
+@example(["cut", "pan", "pan", "cut"])
 def test_what_is_missed_least_goes_first(steps):
     *waiting, new = told(steps)
     line = [*waiting, new]
