@@ -6,8 +6,9 @@ order, without threads, they must give the same output; the tests hold the pipel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from .values import Frame, Moment, Question, Response
@@ -41,10 +42,14 @@ class DeliveryLog:
         watched: (kind, value) in the order in which `watch` received them; kinds are frame
             (None for a tick), heard, clock and due.
         spoken: Moments in the order in which `speak` received them.
+        polls: how often `speak` looked whether to stop, and heard that it need not, before it was
+            told to; one number for each of `spoken`, None for what was never told to stop.
     """
 
     watched: list[tuple[str, Any]] = field(default_factory=list)
     spoken: list[Moment] = field(default_factory=list)
+    polls: list[int | None] = field(default_factory=list)
+    _polled: int = 0
     _is_on: bool = True
 
     @classmethod
@@ -68,7 +73,21 @@ class DeliveryLog:
     def _spoken(self, moments: Iterable[Moment]) -> Iterator[Moment]:
         for moment in moments:
             self.spoken.append(moment)
+            self.polls.append(None)
+            self._polled = 0
             yield moment
+
+    def cuts(self, cut: Callable[[Moment], bool]) -> Callable[[Moment], bool]:
+        """The same answers to "shall this stop?"; the first yes to each Moment is written down."""
+        return partial(self._cut, cut) if self._is_on else cut
+
+    def _cut(self, cut: Callable[[Moment], bool], moment: Moment) -> bool:
+        if not cut(moment):
+            self._polled += 1
+            return False
+        if self.polls[-1] is None:
+            self.polls[-1] = self._polled
+        return True
 
     def heard(self, heard: Heard) -> Heard:
         """The same mailbox; what is taken from it is written down."""
@@ -143,3 +162,28 @@ class Replay:
         found, value = self._left.pop()
         assert found == kind, f"the step asked for {kind}, the log holds {found}"
         return value
+
+
+class ReplayedCuts:
+    """The Moments of a log and, for each, the same moment to stop.
+
+    Args:
+        log: of the run to repeat.
+    """
+
+    def __init__(self, log: DeliveryLog) -> None:
+        self._spoken = log.spoken
+        self._polls = log.polls
+        self._left: int | None = None
+
+    def moments(self) -> Iterator[Moment]:
+        """Moments as they were delivered."""
+        for moment, self._left in zip(self._spoken, self._polls, strict=True):
+            yield moment
+
+    def cut(self, moment: Moment) -> bool:
+        """Whether the run was told to stop here."""
+        if self._left is None:
+            return False
+        self._left -= 1
+        return self._left < 0

@@ -96,6 +96,14 @@ class Inbox:
             self._changed.notify_all()
             return taken
 
+    def is_owed(self) -> bool:
+        """Whether somebody waits for an answer whose time has come."""
+        now_s = self.clock()
+        with self._changed:
+            return self._being_answered > 0 or any(
+                self._has_ended or question.time_s <= now_s for question in self._waiting
+            )
+
     def answered(self) -> None:
         """One question that was taken has its final answer."""
         with self._changed:

@@ -6,12 +6,12 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .records import Record
-from .values import Features, GateDecision
+from .values import Features, GateDecision, Response
 
 Item = TypeVar("Item")
 
@@ -50,6 +50,7 @@ class Metrics:
         fps_target: sampled frames a second that the run aims at.
         stats_every_s: stream seconds between two `stats` records.
         monotonic: for stage times and up time; handed in so that a test can step it.
+        gauges: field of a `stats` record → what it is now, for what others count.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Metrics:
         fps_target: float,
         stats_every_s: float = 60.0,
         monotonic: Callable[[], float] = time.perf_counter,
+        gauges: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
+        self._gauges = dict(gauges or {})
         self._fps_target = fps_target
         self._stats_every_s = stats_every_s
         self._monotonic = monotonic
@@ -104,10 +107,12 @@ class Metrics:
             self._counts["encoded"] += features.is_fresh
             self._counts["gated"] += bool(decision.opened)
 
-    def spoke(self) -> None:
-        """Count one Turn that was answered."""
+    def spoke(self, final: Response) -> None:
+        """Count one Turn that was answered, and how long its first token took."""
         with self._lock:
             self._counts["turns"] += 1
+        if final.first_token_ms is not None:
+            self._add_latency("first_token", final.first_token_ms / 1e3)
 
     def drop(self, what: str) -> None:
         """Count one dropped item; it will be in a `drop` record."""
@@ -166,7 +171,7 @@ class Metrics:
                 "dropped": dict(self._dropped),
                 "uptime_s": round(uptime_s, 3),
             }
-        return Record("stats", body)
+        return Record("stats", {**body, **{name: read() for name, read in self._gauges.items()}})
 
 
 def _summary(seconds: deque[float]) -> dict[str, float]:

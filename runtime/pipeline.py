@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from .deliveries import Asked, DeliveryLog, Heard
 from .inbox import Inbox
 from .mailbox import Mailbox, keep_all, keep_newest_frame, newest_event_all_questions
 from .outlet import Outlet
-from .records import camera_state
+from .records import Record, camera_state
 from .router import QUIET
 from .running import Running
 from .sources import Source
 from .stages import Session, Stages
-from .values import Frame, Moment, Response
+from .values import Frame, Moment, Response, Turn
 
 # A question that came after the last frame is looked for this often while another one is answered.
 AFTER_END_POLL_S = 0.1
@@ -64,13 +65,20 @@ def run(
             watch(log.frames(frames), stages, log.asked(inbox), log.heard(heard), records),
             newest_event_all_questions(stages.waiting_observed),
         )
-        for response in speak(log.moments(moments), stages.session, running.cancelled):
+        cut = log.cuts(lambda moment: running.cancelled() or _gives_way(moment, stages, inbox))
+        for response in speak(log.moments(moments), stages.session, cut, records.put):
             records.put(response.record())
             if response.is_final:
                 heard.put(response)
-                stages.metrics.spoke()
+                stages.metrics.spoke(response)
                 if response.cause == "question":
                     inbox.answered()
+
+
+def _gives_way(moment: Moment, stages: Stages, inbox: Inbox) -> bool:
+    """Whether a sentence that nobody asked for should end, because somebody asks."""
+    is_answer = isinstance(moment, Turn) and moment.cause == "question"
+    return stages.question_cuts_event and not is_answer and inbox.is_owed()
 
 
 def _end(source: Source, stages: Stages, inbox: Inbox, records: Outlet) -> None:
@@ -125,16 +133,19 @@ def watch(
         records.put_all(decision.records())
         # Asked before this frame: answered before it.
         yield from stages.turns(QUIET, asked.due(frame.time_s), frame.time_s)
-        yield from stages.observed(features, embeds)  # only `continuous`
-        stages.keep(features, embeds, decision)
         due = asked.due(frame.time_s, inclusive=True)
+        yield from stages.observed(features, embeds, due)  # only `continuous`
+        stages.keep(features, embeds, decision)
         yield from stages.turns(decision, due, frame.time_s)
         records.put_all(stages.metrics.due(frame.time_s))
 
 
 def speak(
-    moments: Iterable[Moment], session: Session, cancelled: Callable[[], bool]
+    moments: Iterable[Moment],
+    session: Session,
+    cut: Callable[[Moment], bool],
+    tell: Callable[[Record], None],
 ) -> Iterator[Response]:
     """Moments in, Responses out: partial texts, then exactly one final per Turn."""
     for moment in moments:
-        yield from session.take(moment, cancelled)
+        yield from session.take(moment, partial(cut, moment), tell)

@@ -48,7 +48,9 @@ class TurnRouter:
                 events=decision.opened,
             )
 
-    def observed(self, features: Features, embeds: Float32) -> Iterator[Observed]:
+    def observed(
+        self, features: Features, embeds: Float32, *, is_asked: bool = False
+    ) -> Iterator[Observed]:
         """The frame itself, where the session reads every frame."""
         if self._passes_frames:
-            yield Observed(features, embeds)
+            yield Observed(features, embeds, is_asked)

@@ -11,6 +11,7 @@ import numpy as np
 from .errors import SessionMissing
 from .gate import Gate
 from .metrics import Metrics
+from .records import Record
 from .router import TurnRouter
 from .values import (
     Features,
@@ -55,11 +56,18 @@ class Memory(Protocol):
 class Session(Protocol):
     """The language model; it alone owns its cache."""
 
-    def take(self, moment: Moment, cancelled: Callable[[], bool]) -> Iterator[Response]:
-        """Partial texts, then exactly one final for a Turn; nothing for an Observed.
+    def take(
+        self, moment: Moment, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
+        """Partial texts, then exactly one final for a Turn.
 
-        `cancelled` is polled between two steps of the model; a cut answer ends with a final that
-        says so.
+        Nothing for an Observed, but where the session itself decides to speak.
+
+        Args:
+            moment: what happened.
+            cancelled: polled between two steps of the model; a cut answer ends with a final that
+                says so.
+            tell: takes the records of events that the session itself opens, and warnings.
         """
         ...
 
@@ -84,7 +92,9 @@ class NoMemory:
 class NoSession:
     """No language model. Its router makes no Turns, its inbox takes no questions."""
 
-    def take(self, moment: Moment, cancelled: Callable[[], bool]) -> Iterator[Response]:
+    def take(
+        self, moment: Moment, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
         raise SessionMissing(
             f"a {type(moment).__name__} reached a run without a language model",
             hint="give the stages a session, or a router that makes no Turns",
@@ -98,6 +108,7 @@ class Stages:
     Attributes:
         waiting_frames: frames that may wait for the encoder when live.
         waiting_observed: frames that may wait for the session when live.
+        question_cuts_event: a question that waits ends a sentence that nobody asked for.
     """
 
     encoder: Encoder
@@ -109,6 +120,7 @@ class Stages:
     session: Session = field(default_factory=NoSession)
     waiting_frames: int = 1
     waiting_observed: int = 16
+    question_cuts_event: bool = True
     _last_frame_s: float | None = None
 
     def remember(self, said: Sequence[Response]) -> None:
@@ -149,9 +161,15 @@ class Stages:
         """Turns out of what opened and what is due."""
         return self.router.turns(decision, questions, now_s)
 
-    def observed(self, features: Features, embeds: Float32) -> Iterator[Moment]:
-        """The frame itself, where the session reads every frame."""
-        return self.router.observed(features, embeds)
+    def observed(
+        self, features: Features, embeds: Float32, questions: Sequence[Question]
+    ) -> Iterator[Moment]:
+        """The frame itself, where the session reads every frame.
+
+        Args:
+            questions: those about this very frame; they are handed on by `turns`.
+        """
+        return self.router.observed(features, embeds, is_asked=bool(questions))
 
 
 def no_embeds() -> Float32:

@@ -191,10 +191,13 @@ class Observed:
     Attributes:
         features: of the frame.
         embeds: (tokens, dim) float32, what the language model reads.
+        is_asked: a question about this very frame follows: its answer takes the place of a
+            sentence that the session would speak of its own accord.
     """
 
     features: Features
     embeds: Float32
+    is_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,8 @@ class Response:
         used: (key frame id, score) of what memory chose, best first.
         context: recent, recall or continuous; None where no memory was asked.
         adapter: name of the adapter; None for the base.
-        is_cut: stopped before its end by a cancel or a newer question.
+        is_cut: stopped before its end by a cancel, a newer question or a fault of the engine.
+        question: what was asked; None where an event was described.
     """
 
     turn_id: str
@@ -257,6 +261,7 @@ class Response:
     context: str | None = None
     adapter: str | None = None
     is_cut: bool = False
+    question: str | None = None
 
     def record(self) -> Record:
         """A `partial` or a `final` record."""
@@ -267,6 +272,7 @@ class Response:
             {
                 "turn_id": self.turn_id,
                 "cause": self.cause,
+                "question": self.question,
                 "text": self.text,
                 "about_s": list(self.about_s),
                 "first_token_ms": self.first_token_ms,

@@ -167,7 +167,9 @@ class ScriptedSession:
         self._entered = entered
         self._may_go_on = may_go_on
 
-    def take(self, moment: Moment, cancelled: Callable[[], bool]) -> Iterator[Response]:
+    def take(
+        self, moment: Moment, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
         if isinstance(moment, Observed):
             self.observed.append(moment.features.time_s)
             return

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edgestream.runtime.deliveries import DeliveryLog, Replay
+from edgestream.runtime.deliveries import DeliveryLog, Replay, ReplayedCuts
 from edgestream.runtime.errors import QuestionRefused, SessionMissing
 from edgestream.runtime.inbox import Inbox
 from edgestream.runtime.outlet import Outlet
@@ -117,7 +117,9 @@ def replayed(log, seed):
     )
     records = outlet_of(sink, source)
     moments = list(watch(replay.frames(), stages, replay, replay, records))
-    said = list(speak(log.spoken, stages.session, lambda: False))
+    cuts = ReplayedCuts(log)
+    told = []
+    said = list(speak(cuts.moments(), stages.session, cuts.cut, told.append))
     return stages, sink, moments, said
 
 
@@ -134,6 +136,38 @@ def assert_same(seed, most_s):
     assert len(dropped) == counted
     times = [record.time_s for record in sink.records]
     assert times == sorted(times)
+
+
+def test_a_question_ends_a_sentence_that_nobody_asked_for_and_is_answered_itself():
+    for is_cutting in (True, False):
+        source, sink = ListSource(frames(6), is_live=True), CollectingSink()
+        inbox = Inbox(source.now_s)
+        entered, may_go_on = threading.Event(), threading.Event()
+
+        class Interrupted(ScriptedSession):
+            def take(self, moment, cancelled, tell):
+                for response in super().take(moment, cancelled, tell):
+                    if moment.cause == "event" and not response.is_final and not is_asked:
+                        is_asked.append(inbox.ask("and now?"))
+                    yield response
+
+        is_asked = []
+        stages = stages_of(
+            gate=ScriptedGate({0.5}),
+            session=Interrupted(entered=entered, may_go_on=may_go_on),
+            question_cuts_event=is_cutting,
+        )
+        may_go_on.set()
+        log = DeliveryLog()
+        run(source, stages, inbox, outlet_of(sink, source), in_threads=False, log=log)
+        event, answer = sink.bodies("final")
+        assert (event["cause"], event["is_cut"]) == ("event", is_cutting)
+        assert answer["text"].startswith("about and now?") and not answer["is_cut"]
+        assert log.polls == [1 if is_cutting else None, None]
+        cuts = ReplayedCuts(log)
+        again = list(speak(cuts.moments(), ScriptedSession(), cuts.cut, lambda record: None))
+        told = [dict(response.record().body) for response in again]
+        assert told == sink.bodies("partial", "final")
 
 
 def _key(moment):
@@ -215,7 +249,7 @@ def test_the_caller_leaves_early_and_a_running_answer_is_cut(is_live):
 
 def test_ctrl_c_in_the_speaker_leaves_no_thread():
     class Interrupted(ScriptedSession):
-        def take(self, moment, cancelled):
+        def take(self, moment, cancelled, tell):
             raise KeyboardInterrupt
             yield
 
@@ -244,10 +278,10 @@ def test_a_question_asked_while_the_last_one_is_answered_is_answered_too(is_live
     inbox = Inbox(source.now_s)
 
     class Asking(ScriptedSession):
-        def take(self, moment, cancelled):
+        def take(self, moment, cancelled, tell):
             if moment.question.text == "first":
                 inbox.ask("second", 1000.0)
-            yield from super().take(moment, cancelled)
+            yield from super().take(moment, cancelled, tell)
 
     inbox.ask("first", 500.0)
     run(source, stages_of(session=Asking()), inbox, outlet_of(sink, source))
