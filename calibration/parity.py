@@ -140,7 +140,11 @@ class ParityReport:
         return {"format": 1, "passed": self.passed, "facts": dict(self.facts), "gates": gates}
 
     def summary(self) -> dict[str, Any]:
-        """The manifest's `parity`: per gate, whether it passed and its worst figure per part."""
+        """The manifest's `parity`: per gate, whether it passed and its worst figure per part.
+
+        `weights_look_random` where the checkpoint predicts no better than chance: what such a model
+        says is no answer.
+        """
         gates: dict[str, dict[str, Any]] = {}
         for gate in ("engine", "snr_db", "agreement"):
             checks = [check for check in self.checks if check.gate == gate]
@@ -156,7 +160,9 @@ class ParityReport:
                 part: {"worst": check.name, "value": check.as_json()["value"], "must": check.must}
                 for part, check in worst.items()
             }
-        return {"passed": self.passed, "gates": gates}
+        is_random = any(check.note for check in self.checks if check.gate == "agreement")
+        notes = {"weights_look_random": True} if is_random else {}
+        return {"passed": self.passed, "gates": gates, **notes}
 
 
 def cosines(reference: Float, found: Float) -> NDArray[np.float64]:

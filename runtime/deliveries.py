@@ -178,7 +178,8 @@ class ReplayedCuts:
 
     def moments(self) -> Iterator[Moment]:
         """Moments as they were delivered."""
-        for moment, self._left in zip(self._spoken, self._polls, strict=True):
+        for moment, polls in zip(self._spoken, self._polls, strict=True):
+            self._left = polls
             yield moment
 
     def cut(self, moment: Moment) -> bool:

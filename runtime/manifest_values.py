@@ -286,6 +286,11 @@ class Manifest:
         """The prompt layout that `prompt` describes."""
         return layout_from_json(self.prompt)
 
+    @property
+    def weights_look_random(self) -> bool:
+        """The proof found that the checkpoint predicts no better than chance."""
+        return bool(self.parity.get("weights_look_random", False))
+
     def part(self, role: str) -> Part | None:
         """The part of a role; None where the bundle has none."""
         return next((part for part in self.parts if part.role == role), None)

@@ -1,0 +1,227 @@
+"""Putting a bundle to work: engines proven on this device, and the stages that run on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .bundle import Bundle
+from .connector import EngineConnector
+from .decoder_rungs import DecoderRungs
+from .engine import backend_for
+from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
+from .engines.lane import Lane, Lanes, OpenLane
+from .errors import UntrainedModel
+from .prompt_layout import PromptLayout, check_layout, ids_of
+from .recent import RecentMemory
+from .records import Record, warning
+from .session import LanguageSession
+from .speaking import SpeakingRules, context_of, token_gate_of
+from .stages import Memory, NoMemory
+from .token_rows import TokenRows
+from .vision import VisionEncoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRules:
+    """What models run on.
+
+    Attributes:
+        providers: in the order in which they are tried.
+        threads: of each engine; 0: all usable cores, or 1 where the lane is open.
+        is_shared: one engine runs at a time, frames first; else all at once.
+        speak_share: of the busy time, that speaking gets at least.
+        chunk_tokens: that the language model reads in one go.
+        heartbeat_s: a still scene is encoded again after this long, stream seconds.
+    """
+
+    providers: Sequence[str] = PROVIDERS
+    threads: int = 0
+    is_shared: bool = True
+    speak_share: float = 0.25
+    chunk_tokens: int = 16
+    heartbeat_s: float = 2.0
+
+    @property
+    def engine_threads(self) -> int:
+        """Threads of one engine."""
+        if self.threads:
+            return self.threads
+        return usable_cores() if self.is_shared else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A bundle at work.
+
+    Attributes:
+        encoder, connector, memory, session: stages of a run.
+        lane: who runs when.
+        passes_frames: every frame goes to the session.
+        notes: what the user should know of the engines, as `warning` records.
+        layout, tokenizer: how the model reads and writes.
+    """
+
+    encoder: VisionEncoder
+    connector: EngineConnector
+    memory: Memory
+    session: LanguageSession
+    lane: Lanes
+    passes_frames: bool
+    notes: tuple[Record, ...]
+    layout: PromptLayout
+    tokenizer: Tokenizer
+
+    def gauges(self) -> dict[str, Callable[[], Any]]:
+        """What it adds to a `stats` record."""
+        return {"bytes_kept": self.n_bytes, "lane": self.lane.stats}
+
+    def n_bytes(self) -> int:
+        """Bytes that the cache and the memory keep."""
+        return self.session.model.arena.n_bytes + int(getattr(self.memory, "n_bytes", 0))
+
+
+@dataclass(slots=True)
+class _Opener:
+    """Opens engines and closes them with the block. State: what was opened and what was refused."""
+
+    bundle: Bundle
+    rules: EngineRules
+    opened: ExitStack
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def open(self, role: str, failed: Sequence[str] = ()) -> Rung:
+        """The highest rung of a part that stands, but for those that failed."""
+        rung = proven_engine(
+            self.bundle,
+            role,
+            lambda provider: backend_for(provider, threads=self.rules.engine_threads),
+            providers=self.rules.providers,
+            failed=failed,
+        )
+        self.opened.enter_context(rung.engine)
+        self.refusals += [one for one in rung.refusals if one not in self.refusals]
+        return rung
+
+
+@contextmanager
+def attached(
+    bundle: Bundle, engines: EngineRules | None = None, speaking: SpeakingRules | None = None
+) -> Iterator[Attached]:
+    """The stages of a bundle, for as long as the block lasts.
+
+    Args:
+        bundle: opened with check="all".
+        engines: what it runs on.
+        speaking: what the language model sees, when and how it speaks.
+
+    Raises:
+        UntrainedModel: its weights look random, and nobody said that it may speak all the same.
+        EngineUnusable: a part is missing, or nothing here runs it.
+        SettingsInvalid: the rules do not fit the model.
+        PromptInvalid: the tokenizer is not the layout's.
+
+    Cost: every engine is opened and runs its golden calls.
+    """
+    engines, speaking = engines or EngineRules(), speaking or SpeakingRules()
+    _check_trained(bundle, speaking)
+    layout, tokenizer = _language(bundle)
+    gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
+    lane: Lanes = Lane(speak_share=engines.speak_share) if engines.is_shared else OpenLane()
+    memory = RecentMemory()
+    with ExitStack() as opened:
+        opener = _Opener(bundle, engines, opened)
+        encoder = VisionEncoder(
+            opener.open("vision").engine,
+            bundle.manifest.input,
+            lane,
+            heartbeat_s=engines.heartbeat_s,
+        )
+        connector = EngineConnector(opener.open("connector").engine, lane)
+        session = _session(opener, lane, speaking, layout, tokenizer, memory)
+        session.gate = gate
+        yield Attached(
+            encoder,
+            connector,
+            memory if speaking.context == "recent" else NoMemory(),
+            session,
+            lane,
+            speaking.context == "continuous",
+            _notes(bundle, opener.refusals),
+            layout,
+            tokenizer,
+        )
+
+
+def _session(
+    opener: _Opener,
+    lane: Lanes,
+    speaking: SpeakingRules,
+    layout: PromptLayout,
+    tokenizer: Tokenizer,
+    memory: RecentMemory,
+) -> LanguageSession:
+    rungs = DecoderRungs(lambda failed: opener.open("decoder", failed))
+    model = rungs.model(
+        opener.bundle.manifest,
+        TokenRows(opener.bundle.embeddings()),
+        lane,
+        opener.open("evict").engine,
+        cache_slots=speaking.cache_slots,
+        chunk_tokens=opener.rules.chunk_tokens,
+    )
+    context = context_of(speaking, model, layout, lambda text: ids_of(tokenizer, text), memory.view)
+    return LanguageSession(
+        model,
+        context,
+        layout,
+        lambda ids: str(tokenizer.decode(list(ids))),
+        speaking.decoding,
+        next_rung=lambda tell: rungs.next_rung(model, context.reset, tell),
+        partials_every_s=speaking.partials_every_s,
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _check_trained(bundle: Bundle, speaking: SpeakingRules) -> None:
+    if bundle.manifest.weights_look_random and not speaking.allow_random_weights:
+        raise UntrainedModel(
+            f"{bundle.folder.name}: the weights look random, so its words are no answers; "
+            "expected a model that has learned something",
+            hint="export a trained checkpoint; `edgestream bench` measures this one's speed",
+        )
+
+
+def _language(bundle: Bundle) -> tuple[PromptLayout, Tokenizer]:
+    """How the model reads and writes, checked against each other."""
+    from tokenizers import Tokenizer
+
+    layout = bundle.manifest.layout()
+    tokenizer = Tokenizer.from_file(str(bundle.path(TOKENIZER_FILE)))
+    check_layout(layout, tokenizer)
+    return layout, tokenizer
+
+
+def _notes(bundle: Bundle, refusals: Sequence[Refusal]) -> tuple[Record, ...]:
+    notes = [
+        warning("variant-refused", f"{one.variant} ({one.provider}) is not used: {one.why}")
+        for one in refusals
+    ]
+    if bundle.manifest.weights_look_random:
+        notes.append(
+            warning("weights-look-random", "the weights look random: these words are no answers")
+        )
+    return tuple(notes)

@@ -1,0 +1,220 @@
+"""The context `continuous`: every frame goes into the cache as it comes, and the oldest go out.
+
+The cache never grows. Room for a question and its answer is always kept free, so that speaking
+evicts nothing: frames make room for frames. What goes out and what stays is in `eviction.py`.
+
+Source: VideoLLM-online's stream (arXiv 2406.11816) in a cache of constant size as StreamingVLM has
+one (arXiv 2510.09608); differs: kept keys are turned to their new positions, so positions never
+exceed the capacity, and frames at which an event opened outlast the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .arena import Mark
+from .eviction import EvictionPolicy, Span, keep_slots, kept_spans
+from .language_model import LanguageModel
+from .prompt_layout import PromptLayout
+from .session import Prompted
+from .stream_prompt import StreamPlace, StreamText
+from .values import Float32, Observed, Turn
+
+QUESTION_SLOTS = 48
+"""Kept free for a question: some forty words. A longer one makes its own room."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousRules:
+    """How a stream is kept.
+
+    Attributes:
+        eviction: what goes out first.
+        answer_tokens: slots that are kept free for the answer.
+        protected_slots: slots that frames with an event may hold for themselves.
+        skip_still: a frame without a change is not read again.
+        on_branch: a question is answered beside the stream, which then goes on as if nobody had
+            asked; else question and answer stay in it.
+        describe_prompt: what is asked when an event opens; empty: the model just speaks.
+    """
+
+    eviction: EvictionPolicy
+    answer_tokens: int = 100
+    protected_slots: int = 0
+    skip_still: bool = True
+    on_branch: bool = False
+    describe_prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """Where the stream stood before a prompt; there it goes on after an answer on a branch."""
+
+    is_branch: bool
+    mark: Mark
+    place: StreamPlace
+    spans: tuple[Span, ...]
+
+
+@dataclass(slots=True)
+class ContinuousContext:
+    """See `session.Context`. State: what is in each slot of the cache, where the text stands.
+
+    Attributes:
+        model: the decoder and its cache.
+        layout: of the model.
+        text: what stands between frames, questions and answers.
+        rules: what is kept.
+    """
+
+    model: LanguageModel
+    layout: PromptLayout
+    text: StreamText
+    rules: ContinuousRules
+    name: str = "continuous"
+    _spans: tuple[Span, ...] = ()
+    _before: _Before | None = field(default=None, repr=False)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What is in the cache, in the order of its slots."""
+        return self._spans
+
+    @property
+    def reserve_slots(self) -> int:
+        """Slots that frames leave free for a question and its answer; half of a small cache."""
+        return min(QUESTION_SLOTS + self.rules.answer_tokens, self.model.arena.capacity // 2)
+
+    def observe(self, observed: Observed) -> Float32 | None:
+        """Append the frame; see `session.Context`."""
+        features = observed.features
+        if self.rules.skip_still and not features.is_fresh and self._spans:
+            return None
+        place = self.text.snapshot()
+        is_done = False
+        try:
+            logits = self._append_frame(features.time_s, observed.embeds)
+            is_done = True
+        finally:
+            if not is_done:
+                self._mend(place)
+        return logits
+
+    def prompt(self, turn: Turn) -> Prompted:
+        """Append the question, or what lets the model speak; see `session.Context`."""
+        place = self.text.snapshot()
+        is_done = False
+        try:
+            logits = self._append_prompt(turn, place)
+            is_done = True
+        finally:
+            if not is_done:
+                self._mend(place)
+        from_s = min([turn.time_s, *(one.time_s for one in self._spans if one.kind == "frame")])
+        return Prompted(logits, (from_s, turn.time_s))
+
+    def answered(self, last: int | None) -> None:
+        """Take the branch back, or leave question and answer in the stream."""
+        if self._before is not None and self._before.is_branch:
+            self.undo()
+            return
+        written = self.model.arena.length - sum(span.slots for span in self._spans)
+        self._spans, self._before = _grown(self._spans, written), None
+        self.text.answered(last)
+
+    def undo(self) -> None:
+        """Be as before the prompt; an arena that was emptied since begins anew."""
+        before, self._before = self._before, None
+        arena = self.model.arena
+        if before is None or arena.mark().moves != before.mark.moves:
+            self.reset()
+            return
+        arena.rewind(before.mark)
+        self.text.restore(before.place)
+        self._spans = before.spans
+
+    def reset(self) -> None:
+        """Start again with an empty cache."""
+        self.model.arena.reset()
+        self.text.reset()
+        self._spans, self._before = (), None
+
+    def _append_frame(self, time_s: float, embeds: Float32) -> Float32:
+        prefix = self.text.frame_prefix(time_s)
+        is_first = not self._spans
+        before = self.model.rows(prefix) if prefix else embeds[:0]
+        self._make_room(len(prefix) + len(embeds) + self.reserve_slots)
+        logits = self.model.append(np.concatenate([before, embeds]))
+        # What joins two frames says that the one before was passed over in silence, so it goes out
+        # with that one; what stands before the first frame stays for ever.
+        spans = _grown(self._spans, len(prefix)) if not is_first else _prefix(len(prefix))
+        self._spans = (*spans, Span("frame", len(embeds), time_s))
+        return logits
+
+    def _append_prompt(self, turn: Turn, place: StreamPlace) -> Float32:
+        is_begun = self.text.is_begun
+        question = self.rules.describe_prompt
+        if turn.question is not None:
+            question = turn.question.text
+        elif turn.cause == "event":
+            self._protect(turn.time_s)
+        text, time_s = self.text, turn.time_s
+        ids = text.ask(question, time_s) if question else text.describe(time_s)
+        answer = min(self.rules.answer_tokens, self.model.arena.capacity // 2)
+        self._make_room(len(ids) + answer)
+        spans, mark = self._spans, self.model.arena.mark()
+        logits = self.model.append(self.model.rows(ids))
+        is_branch = turn.question is not None and self.rules.on_branch
+        self._before = _Before(is_branch, mark, place, spans)
+        # A question before the first frame has the system text before it, which stays.
+        self._spans = (*spans, Span("text" if is_begun else "prefix", len(ids), time_s))
+        return logits
+
+    def _make_room(self, slots: int) -> None:
+        """Evict until so many slots are free.
+
+        Raises:
+            ContextTooSmall: what must stay leaves less.
+        """
+        arena = self.model.arena
+        if arena.length + slots <= arena.capacity:
+            return
+        kept = kept_spans(self._spans, self.rules.eviction, slots, arena.capacity)
+        self.model.evict(keep_slots(self._spans, kept))
+        self._spans = tuple(self._spans[index] for index in kept)
+
+    def _protect(self, time_s: float) -> None:
+        """Let the newest frame at or before an event outlast others, within the slots for that."""
+        marked = [
+            index
+            for index, span in enumerate(self._spans)
+            if span.kind == "frame" and (span.is_protected or span.time_s <= time_s)
+        ]
+        newest = max(marked, default=None, key=lambda index: self._spans[index].time_s)
+        protected = {index for index in marked if self._spans[index].is_protected}
+        if newest is not None:
+            protected.add(newest)
+        free = self.rules.protected_slots
+        spans = list(self._spans)
+        for index in sorted(protected, reverse=True):  # the newest keep their protection
+            free -= spans[index].slots
+            spans[index] = replace(spans[index], is_protected=free >= 0)
+        self._spans = tuple(spans)
+
+    def _mend(self, place: StreamPlace) -> None:
+        """After a fault: the text stands where the cache does; an emptied cache begins anew."""
+        if self.model.arena.length == sum(span.slots for span in self._spans):
+            self.text.restore(place)
+        else:
+            self.reset()
+
+
+def _prefix(slots: int) -> tuple[Span, ...]:
+    return (Span("prefix", slots, 0.0),) if slots else ()
+
+
+def _grown(spans: tuple[Span, ...], slots: int) -> tuple[Span, ...]:
+    """The spans, the last one longer."""
+    return (*spans[:-1], replace(spans[-1], slots=spans[-1].slots + slots))

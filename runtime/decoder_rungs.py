@@ -1,0 +1,113 @@
+"""The decoder of a bundle on this device, and the next rung of the ladder when it breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .arena import Arena
+from .engine import Engine
+from .engines.ladder import Rung
+from .engines.lane import Lanes
+from .errors import EngineError, EngineUnusable, SettingsInvalid
+from .language_model import LanguageModel
+from .manifest import Manifest
+from .records import Record, warning
+from .token_rows import TokenRows
+
+
+@dataclass(slots=True)
+class DecoderRungs:
+    """Opens the best decoder that runs here, and another one when that fails in use.
+
+    State: which variant runs, which ones failed.
+
+    Attributes:
+        open: the ids of variants that failed → the highest rung that is left.
+    """
+
+    open: Callable[[tuple[str, ...]], Rung]
+    _failed: tuple[str, ...] = ()
+    _variant: str = ""
+
+    def model(
+        self,
+        manifest: Manifest,
+        rows: TokenRows,
+        lane: Lanes,
+        turn: Engine,
+        *,
+        cache_slots: int = 0,
+        chunk_tokens: int = 16,
+    ) -> LanguageModel:
+        """The language model on the highest rung that stands.
+
+        Args:
+            manifest: its cache and positions.
+            rows: the embedding table.
+            lane: who runs when.
+            turn: the evict graph.
+            cache_slots: fewer than the bundle says; 0: as it says.
+            chunk_tokens: read in one go.
+
+        Raises:
+            EngineUnusable: no rung stands.
+            SettingsInvalid: more slots than the bundle was made for.
+        """
+        shape, positions = manifest.cache, manifest.positions
+        if shape is None or positions is None:
+            raise EngineUnusable("the bundle says nothing of its cache", hint="export it again")
+        if cache_slots > shape.capacity:
+            raise SettingsInvalid(
+                f"context.cache_slots is {cache_slots}, expected at most the {shape.capacity} that "
+                "the bundle was made for",
+                hint=f"export it with --capacity {cache_slots}",
+            )
+        shape = replace(shape, capacity=cache_slots or shape.capacity)
+        rung: Rung = self.open(self._failed)
+        while True:
+            try:
+                dtype = rung.variant.kv_dtype or "float32"
+                arena = Arena(shape, positions, dtype=dtype, turn=turn)
+                model = LanguageModel(rung.engine, arena, rows, lane, chunk_tokens=chunk_tokens)
+            except EngineError as fault:
+                left = self._below(rung.variant.id)
+                if left is None:
+                    raise fault from None
+                rung = left
+                continue
+            self._variant = rung.variant.id
+            return model
+
+    def next_rung(
+        self, model: LanguageModel, reset: Callable[[], None], tell: Callable[[Record], None]
+    ) -> bool:
+        """Go on with another decoder; False where there is none, and this one goes on.
+
+        Args:
+            model: whose engine broke off.
+            reset: called where the cache could not be kept.
+            tell: hears which decoder it is now.
+        """
+        rung = self._below(self._variant)
+        while rung is not None:
+            try:
+                is_kept = model.replace_engine(rung.engine)
+            except EngineError:
+                rung = self._below(rung.variant.id)
+                continue
+            if not is_kept:
+                reset()
+            self._variant = rung.variant.id
+            tell(warning("next-rung", f"the decoder goes on as {rung.variant.id}"))
+            return True
+        return False
+
+    def _below(self, failed: str) -> Rung | None:
+        """The next rung; where there is none, this one may be well again the next time."""
+        try:
+            rung = self.open((*self._failed, failed))
+        except EngineUnusable:
+            return None
+        self._failed = (*self._failed, failed)
+        return rung

@@ -1,0 +1,267 @@
+"""The session: the language model in the stream, and through its context the owner of the cache.
+
+A Turn becomes a prompt (`context_recent.py`, `context_continuous.py`), the prompt becomes logits
+(`language_model.py`), logits become tokens (`decoder.py`) and tokens become text, said piece by
+piece. An engine that fails ends one answer, not the run: the next rung of the ladder says it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Protocol
+
+from .answer_text import AnswerText
+from .decoder import Decoding, answer_tokens
+from .errors import ContextTooSmall, EngineError, PromptTooLong
+from .language_model import LanguageModel
+from .prompt_layout import PromptLayout
+from .records import Record, warning
+from .token_gate import TokenGate
+from .values import Float32, Moment, Observed, Response, Turn
+
+MOST_FAULTS = 3
+"""Answers in a row that a failing engine may cost; after that the run ends with its error."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompted:
+    """A Turn's prompt, read by the model.
+
+    Attributes:
+        logits: (vocabulary,) float32 after its last position.
+        about_s: (from, to), the stretch of stream time that the model has before it, seconds.
+    """
+
+    logits: Float32
+    about_s: tuple[float, float]
+
+
+class Context(Protocol):
+    """What the model has before it. Every call either is done as a whole or changes nothing.
+
+    Attributes:
+        name: recent or continuous.
+    """
+
+    name: str
+
+    def observe(self, observed: Observed) -> Float32 | None:
+        """Take a frame in; logits after it, or None where it is not read now.
+
+        Raises:
+            ContextTooSmall: the cache has no room for a frame.
+            EngineError: the decoder failed.
+        """
+        ...
+
+    def prompt(self, turn: Turn) -> Prompted:
+        """Write the prompt of a Turn, up to where the answer begins.
+
+        Raises:
+            PromptTooLong, ContextTooSmall: it does not fit.
+            EngineError: the decoder failed.
+        """
+        ...
+
+    def answered(self, last: int | None) -> None:
+        """The answer is over; called once after every prompt that was written.
+
+        Args:
+            last: its last token, a stop token or not, which is not in the cache yet; None where
+                nothing was said.
+        """
+        ...
+
+    def undo(self) -> None:
+        """An engine broke off in the answer: be as before its prompt, or empty."""
+        ...
+
+    def reset(self) -> None:
+        """Start again with an empty cache."""
+        ...
+
+
+@dataclass(slots=True)
+class _Saying:
+    """One answer on its way: when it was begun, what has been said."""
+
+    turn: Turn
+    began_s: float
+    text: str = ""
+    about_s: tuple[float, float] | None = None
+    first_token_ms: float | None = None
+    told_ms: float = 0.0
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class LanguageSession:
+    """A session as the pipeline sees it; see `stages.Session`.
+
+    State: its context's cache, the token gate's phases, how many answers in a row failed.
+
+    Attributes:
+        model: the decoder.
+        context: what the model has before it.
+        layout: its stop tokens end an answer.
+        decode: token ids → text.
+        decoding: how tokens are chosen.
+        gate: the model's own decision to speak; None where another gate decides.
+        next_rung: replaces a decoder that failed; whether there was another. It says so itself.
+        partials_every_s: time between two partial texts, at least, seconds; 0 tells every token.
+        monotonic: seconds, for the times in a response.
+    """
+
+    model: LanguageModel
+    context: Context
+    layout: PromptLayout
+    decode: Callable[[Sequence[int]], str]
+    decoding: Decoding
+    gate: TokenGate | None = None
+    next_rung: Callable[[Callable[[Record], None]], bool] = lambda tell: False
+    partials_every_s: float = 0.0
+    monotonic: Callable[[], float] = time.perf_counter
+    _faults: int = 0
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def take(
+        self, moment: Moment, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
+        """Partial texts, then exactly one final for a Turn; see `stages.Session.take`.
+
+        Raises:
+            EngineError: the decoder failed MOST_FAULTS times in a row and no rung is left.
+        """
+        turn = self._observed(moment, tell) if isinstance(moment, Observed) else moment
+        if turn is not None:
+            yield from self._answered(turn, cancelled, tell)
+
+    def reset(self) -> None:
+        """Start again: an empty cache, nothing open."""
+        self.context.reset()
+        if self.gate is not None:
+            self.gate.reset()
+        self._faults = 0
+
+    def _observed(self, observed: Observed, tell: Callable[[Record], None]) -> Turn | None:
+        """Take a frame in; a Turn where the model itself wants to speak of it."""
+        try:
+            logits = self.context.observe(observed)
+        except (EngineError, ContextTooSmall) as fault:
+            tell(warning(fault.code, f"a frame was left out: {fault.message}"))
+            self._lost_one(fault, tell)
+            return None
+        # Who is asked about a frame answers, and does not decide about it (VideoLLM-online).
+        if logits is None or self.gate is None or observed.is_asked:
+            return None
+        decision = self.gate.step(logits, observed.features.time_s)
+        for record in decision.records():
+            tell(record)
+        if not decision.opened:
+            return None
+        name = f"s{next(self._ids)}"
+        return Turn(name, "event", decision.time_s, "describe", events=decision.opened)
+
+    def _answered(
+        self, turn: Turn, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
+        saying = _Saying(turn, self.monotonic())
+        while True:
+            fault: EngineError | PromptTooLong | ContextTooSmall | None = None
+            try:
+                yield from self._said(saying, cancelled)
+            except (EngineError, PromptTooLong, ContextTooSmall) as error:
+                fault = error
+            except (KeyboardInterrupt, GeneratorExit):  # who leaves still gets what was said
+                if not saying.is_done:
+                    tell(self._response(saying, is_final=True, is_cut=True).record())
+                raise
+            if fault is None:
+                self._faults = 0
+                return
+            tell(warning(fault.code, f"turn {turn.turn_id}: {fault.message}"))
+            if isinstance(fault, EngineError) and self.next_rung(tell):
+                saying = _Saying(turn, saying.began_s)
+                continue
+            yield self._response(saying, is_final=True, is_cut=True)
+            self._lost_one(fault, tell)
+            return
+
+    def _lost_one(self, fault: Exception, tell: Callable[[Record], None]) -> None:
+        """Count what a failing engine cost; an engine that never works ends the run."""
+        if not isinstance(fault, EngineError):
+            return
+        self._faults += 1
+        if self._faults >= MOST_FAULTS:
+            raise fault
+
+    def _said(self, saying: _Saying, cancelled: Callable[[], bool]) -> Iterator[Response]:
+        """Partial texts and the final of one answer."""
+        prompted = self.context.prompt(saying.turn)
+        saying.about_s = prompted.about_s
+        text = AnswerText(self.decode, self.layout.stop_ids)
+        last: int | None = None
+        is_stopped = is_cut = False
+
+        def is_to_stop() -> bool:
+            nonlocal is_cut
+            is_cut = cancelled()
+            return is_cut
+
+        try:
+            for token in answer_tokens(
+                prompted.logits, self.model.step, self.layout, self._within_room(), is_to_stop
+            ):
+                if saying.first_token_ms is None:
+                    saying.first_token_ms = self._since_ms(saying)
+                last, is_stopped = token.token_id, token.is_stop
+                if not is_stopped and text.step(token.token_id) is not None:
+                    saying.text = text.text
+                    if self._is_partial_due(saying):
+                        yield self._response(saying)
+        except EngineError:
+            self.context.undo()
+            raise
+        except BaseException:  # the caller left in the middle
+            self.context.answered(last)
+            raise
+        self.context.answered(last)
+        saying.text = text.finish()
+        saying.is_done = True
+        yield self._response(saying, is_final=True, is_cut=is_cut)
+
+    def _is_partial_due(self, saying: _Saying) -> bool:
+        now_ms = self._since_ms(saying)
+        is_due = now_ms - saying.told_ms >= 1e3 * self.partials_every_s
+        if is_due:
+            saying.told_ms = now_ms
+        return is_due
+
+    def _within_room(self) -> Decoding:
+        """The decoding, with no more tokens than the cache has slots for."""
+        room = self.model.arena.capacity - self.model.arena.length + 1  # the last is never written
+        limit = self.decoding.max_tokens
+        return replace(self.decoding, max_tokens=room if limit is None else min(room, limit))
+
+    def _since_ms(self, saying: _Saying) -> float:
+        return round((self.monotonic() - saying.began_s) * 1e3, 3)
+
+    def _response(
+        self, saying: _Saying, *, is_final: bool = False, is_cut: bool = False
+    ) -> Response:
+        turn = saying.turn
+        return Response(
+            turn_id=turn.turn_id,
+            cause=turn.cause,
+            text=saying.text.strip(),
+            is_final=is_final,
+            about_s=saying.about_s or (turn.time_s, turn.time_s),
+            first_token_ms=saying.first_token_ms,
+            total_ms=self._since_ms(saying),
+            context=self.context.name,
+            is_cut=is_cut,
+            question=None if turn.question is None else turn.question.text,
+        )

@@ -1,0 +1,385 @@
+"""The session over a scripted decoder: what the model has before it, at every turn."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+
+import numpy as np
+import pytest
+
+from edgestream.runtime.context_continuous import ContinuousContext, ContinuousRules
+from edgestream.runtime.context_recent import RecentContext, RecentRules
+from edgestream.runtime.decoder import Decoding
+from edgestream.runtime.errors import DeviceMemoryExhausted, EngineFailed
+from edgestream.runtime.eviction import EvictionPolicy
+from edgestream.runtime.recent import RecentMemory
+from edgestream.runtime.session import LanguageSession
+from edgestream.runtime.stream_prompt import StreamText
+from edgestream.runtime.token_gate import TokenGate
+from edgestream.runtime.values import Event, GateDecision, Question, Turn
+
+from ..scripted_decoder import (
+    LAYOUT,
+    SILENT,
+    SPEAK,
+    STOP,
+    ScriptedDecoder,
+    decode,
+    encode,
+    observed,
+    scripted_model,
+)
+
+POLICY = EvictionPolicy(recent_slots=0, block_slots=1, sink_slots=0)
+SYSTEM = "^S\n"
+
+
+def script(silence=None, answers=None, default="yes"):
+    """Silence per frame (0.9 unless said), and what is answered to a question (None: an event)."""
+
+    def following(text):
+        frame = re.search(r"#(\d+)$", text)
+        if frame:
+            silent = (silence or {}).get(int(frame[1]), 0.9)
+            return {SILENT: silent, SPEAK: (1 - silent) * 0.98}
+        if "Assistant:" not in text:
+            return {}  # in the middle of a prompt: nobody looks
+        before, said = text.rsplit("Assistant:", 1)
+        asked = re.search(r"User: ([^\n]*)\n$", before)
+        answer = (answers or {}).get(asked[1] if asked else None, default)
+        left = answer[len(said) :]
+        return {ord(left[0]) if left else STOP: 0.99}
+
+    return following
+
+
+def continuous(engine, *, capacity=256, on_branch=False, gate=None, policy=POLICY, **more):
+    rules = ContinuousRules(policy, answer_tokens=16, on_branch=on_branch, **more)
+    model = scripted_model(engine, capacity)
+    context = ContinuousContext(model, LAYOUT, StreamText(LAYOUT, encode), rules)
+    ticks = count()
+    return LanguageSession(
+        model, context, LAYOUT, decode, Decoding(), gate=gate, monotonic=lambda: next(ticks) * 1e-3
+    )
+
+
+def question(text, time_s, turn_id="t1"):
+    return Turn(turn_id, "question", time_s, "answer", question=Question("q1", text, time_s))
+
+
+def event(time_s, turn_id="t1"):
+    return Turn(turn_id, "event", time_s, "describe", events=(Event("e1", "bell", time_s),))
+
+
+def take(session, moment, cancelled=lambda: False, has_faults=False):
+    """Finals and what else was told."""
+    told = []
+    said = list(session.take(moment, cancelled, told.append))
+    assert sum(one.is_final for one in said) <= 1 and (not said or said[-1].is_final)
+    partials = [one.text for one in said[:-1]]
+    assert has_faults or partials == sorted(partials, key=len)
+    return (said[-1] if said else None), told
+
+
+# VideoLLM-online's loop, branch by branch (its `demo/inference.py`).
+
+
+def test_silent_frames_are_joined_and_nothing_is_said():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine, gate=TokenGate((SILENT,)))
+    for number in range(3):
+        assert take(session, observed(number)) == (None, [])
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1,#2"
+
+
+def test_a_frame_that_speaks_closes_the_stretch_answers_and_opens_the_next():
+    engine = ScriptedDecoder(script({1: 0.1}, {None: "a dog"}))
+    session = continuous(engine, gate=TokenGate((SILENT,)))
+    take(session, observed(0))
+    final, told = take(session, observed(1))
+    assert (final.text, final.cause, final.about_s) == ("a dog", "event", (0.0, 0.5))
+    assert [one.type for one in told] == ["opened"] and told[0].body["event"] == "speak"
+    _, told = take(session, observed(2))
+    assert [one.type for one in told] == ["closed"]
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1]\nAssistant:a dog$\n[#2"
+
+
+@pytest.mark.parametrize(
+    ("silent", "threshold", "speaks"),
+    [
+        (0.8, 0.725, False),  # silent enough
+        (0.7, 0.725, True),  # silence is the best token, but not probable enough
+        (0.45, 0.0, True),  # another token is the best, whatever the threshold
+        (0.55, 0.5, False),
+        (0.99, 1.0, True),  # nothing is silent enough
+    ],
+)
+def test_the_threshold_decides_what_counts_as_silence(silent, threshold, speaks):
+    engine = ScriptedDecoder(script({0: silent}))
+    session = continuous(engine, gate=TokenGate((SILENT,), threshold=threshold))
+    final, _ = take(session, observed(0))
+    assert (final is not None) == speaks
+
+
+def test_a_question_before_a_frame_is_answered_without_that_frame():
+    engine = ScriptedDecoder(script({}, {"what?": "a cat"}))
+    session = continuous(engine, gate=TokenGate((SILENT,)))
+    take(session, observed(0))
+    final, _ = take(session, question("what?", 0.25))
+    assert final.text == "a cat" and final.question == "what?"
+    asked = SYSTEM + "\n[#0]\nUser: what?\nAssistant:a cat"
+    assert engine.seen[-1] == asked
+    take(session, observed(1))
+    assert engine.seen[-1] == asked + "$\n[#1"
+
+
+def test_a_question_at_the_same_time_as_a_frame_takes_the_place_of_its_decision():
+    engine = ScriptedDecoder(script({1: 0.0}, {"what?": "a cat"}, default="WRONG"))
+    session = continuous(engine, gate=TokenGate((SILENT,)))
+    take(session, observed(0))
+    # Frame 1 would speak; it is asked about, so it only answers.
+    assert take(session, observed(1, is_asked=True)) == (None, [])
+    final, _ = take(session, question("what?", 0.5))
+    assert final.text == "a cat"
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1]\nUser: what?\nAssistant:a cat"
+
+
+def test_a_question_before_any_frame_has_the_system_text_before_it():
+    engine = ScriptedDecoder(script({}, {"hello?": "hi"}))
+    session = continuous(engine, gate=TokenGate((SILENT,)))
+    final, _ = take(session, question("hello?", 0.0))
+    assert final.text == "hi" and engine.seen[0].startswith(SYSTEM)
+    take(session, observed(0))
+    assert engine.seen[-1].endswith("hi$\n[#0")
+
+
+def test_an_answer_without_end_stops_at_the_limit_and_the_stream_goes_on():
+    engine = ScriptedDecoder(script({}, {}, default="x" * 99))
+    session = continuous(engine)
+    take(session, observed(0))
+    final, _ = take(session, event(0.0))
+    assert final.text == "x" * 16 and not final.is_cut
+    take(session, observed(1))
+    assert engine.seen[-1] == SYSTEM + "\n[#0]\nAssistant:" + "x" * 16 + "$\n[#1"
+
+
+# What is done beside the stream, and what a cut leaves.
+
+
+def test_an_answer_on_a_branch_leaves_the_cache_bit_by_bit_as_it_was():
+    engine = ScriptedDecoder(script({}, {"what?": "a cat"}))
+    session = continuous(engine, on_branch=True)
+    for number in range(4):
+        take(session, observed(number))
+    before = session.model.arena.snapshot()
+    everything = [array.copy() for array in session.model.arena.tensors().values()]
+    final, _ = take(session, question("what?", 1.6))
+    assert final.text == "a cat"
+    after = session.model.arena.snapshot()
+    assert np.array_equal(before.values, after.values)
+    assert np.array_equal(before.positions, after.positions)
+    for array, was in zip(session.model.arena.tensors().values(), everything, strict=True):
+        assert np.array_equal(array, was)
+    take(session, observed(4))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1,#2,#3,#4"
+
+
+def test_a_cancelled_answer_is_cut_at_once_and_says_so():
+    engine = ScriptedDecoder(script({}, {}, default="abcdefgh"))
+    session = continuous(engine)
+    take(session, observed(0))
+    polls = count()
+    final, _ = take(session, event(0.0), lambda: next(polls) >= 3)
+    assert (final.text, final.is_cut) == ("abc", True)
+    take(session, observed(1))
+    assert engine.seen[-1] == SYSTEM + "\n[#0]\nAssistant:abc$\n[#1"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+def test_who_leaves_in_the_middle_of_an_answer_gets_what_was_said(error):
+    session = continuous(ScriptedDecoder(script({}, {}, default="abcdefgh")))
+    take(session, observed(0))
+    told, responses = (
+        [],
+        session.take(event(0.0), lambda: False, lambda record: told.append(record)),
+    )
+    assert [next(responses).text for _ in range(2)] == ["a", "ab"]
+    with pytest.raises(error):
+        responses.throw(error)
+    (final,) = told
+    assert (final.type, final.body["text"], final.body["is_cut"]) == ("final", "ab", True)
+    final, _ = take(session, question("again?", 1.0))  # and the session is well
+    assert final.text == "abcdefgh"
+
+
+# Eviction.
+
+
+def test_frames_make_room_for_frames_and_speaking_evicts_nothing():
+    engine = ScriptedDecoder(script({}, {"q": "yes"}))
+    session = continuous(engine, capacity=96)
+    for number in range(40):
+        take(session, observed(number))
+        spans = session.context.spans
+        assert sum(span.slots for span in spans) == session.model.arena.length
+        assert session.model.arena.length <= 96 - session.context.reserve_slots
+    held = engine.seen[-1]
+    assert held.startswith(SYSTEM + "\n[#") and held.endswith(",#38,#39")
+    final, _ = take(session, question("q", 20.0))
+    assert final.text == "yes"
+    assert engine.seen[-1] == held + "]\nUser: q\nAssistant:yes"
+    assert np.array_equal(session.model.arena.positions[0, :10], np.arange(10))
+
+
+def test_frames_with_an_event_outlast_the_others_within_their_slots():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine, capacity=128, protected_slots=6)
+    for number in range(60):
+        take(session, observed(number))
+        if number in (5, 10, 15):
+            take(session, event(number / 2.0))
+    kept = re.findall(r"#(\d+)", engine.seen[-1])
+    assert kept[:2] == ["10", "15"] and "5" not in kept
+
+
+def test_a_still_frame_is_appended_as_nothing():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine)
+    take(session, observed(0))
+    take(session, observed(1, is_fresh=False))
+    take(session, observed(2))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#2"
+
+
+# Faults.
+
+
+def failing_at(run, fault):
+    return ScriptedDecoder(script({}, {}, default="abcdefgh"), {run: fault})
+
+
+@pytest.mark.parametrize("fault", [EngineFailed("it broke"), DeviceMemoryExhausted("full"), None])
+def test_an_engine_that_fails_in_an_answer_costs_that_answer_alone(fault):
+    engine = failing_at(6, fault)
+    session = continuous(engine)
+    take(session, observed(0))
+    final, told = take(session, event(0.0))
+    assert final.is_cut and 0 < len(final.text) < 8
+    assert [one.type for one in told] == ["warning"] and "t1" in told[0].body["message"]
+    final, told = take(session, event(1.0))
+    assert final.text == "abcdefgh" and not told
+
+
+def test_the_next_rung_says_it_again():
+    engine, better = failing_at(6, EngineFailed("it broke")), ScriptedDecoder(script(default="ok"))
+    session = continuous(engine)
+    session.next_rung = lambda tell: session.model.replace_engine(better)
+    take(session, observed(0))
+    final, told = take(session, event(0.0), has_faults=True)
+    assert (final.text, final.is_cut) == ("ok", False)
+    assert [one.type for one in told] == ["warning"]
+    assert better.seen[-1] == SYSTEM + "\n[#0]\nAssistant:ok"  # nothing is left of the attempt
+
+
+def test_an_engine_that_never_works_ends_the_run():
+    session = continuous(
+        ScriptedDecoder(script(), {run: EngineFailed("broken") for run in range(1, 99)})
+    )
+    assert take(session, observed(0))[0] is None
+    assert take(session, event(0.5))[0].is_cut
+    with pytest.raises(EngineFailed):
+        take(session, event(0.5))
+
+
+def test_a_frame_that_is_no_number_is_left_out_and_told():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine)
+    take(session, observed(0))
+    bad = observed(1)
+    broken = type(bad)(bad.features, np.full_like(bad.embeds, np.nan))
+    _, told = take(session, broken)
+    assert [one.body["code"] for one in told] == ["engine-not-finite"]
+    take(session, observed(2))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#2"
+
+
+def test_a_question_that_is_longer_than_the_cache_is_refused_with_a_sentence():
+    session = continuous(ScriptedDecoder(script()), capacity=96)
+    for number in range(20):
+        take(session, observed(number))
+    held = session.model.arena.length
+    final, told = take(session, question("why? " * 60, 10.0))
+    assert final.text == "" and final.is_cut
+    assert told[0].type == "warning" and "slots" in told[0].body["message"]
+    assert session.model.arena.length == held
+    final, told = take(session, question("why?", 10.0))
+    assert final.text == "yes" and not told
+
+
+# The context `recent`.
+
+
+def recent(engine, memory, *, capacity=256, **more):
+    model = scripted_model(engine, capacity)
+    rules = RecentRules(**{"frames": 2, "every_s": 0.0, "answer_tokens": 16, **more})
+    context = RecentContext(model, LAYOUT, encode, memory.view, rules)
+    return LanguageSession(model, context, LAYOUT, decode, Decoding(), monotonic=lambda: 0.0)
+
+
+def memory_of(frames):
+    memory = RecentMemory()
+    for number in range(frames):
+        one = observed(number)
+        memory.step(one.features, one.embeds, GateDecision(one.features.time_s))
+    return memory
+
+
+def test_recent_shows_the_last_frames_and_the_last_talk():
+    engine = ScriptedDecoder(script({}, {"what?": "a cat", "and now?": "two"}))
+    memory = memory_of(6)
+    session = recent(engine, memory)
+    final, _ = take(session, question("what?", 1.5))
+    assert engine.seen[-1] == SYSTEM + "\n[#2,#3]\nUser: what?\nAssistant:a cat"
+    assert (final.text, final.about_s, final.context) == ("a cat", (1.0, 1.5), "recent")
+    memory.remember([final])
+    final, _ = take(session, question("and now?", 2.5))
+    talk = "\nUser: what?\nAssistant: a cat$"
+    assert engine.seen[-1] == f"{SYSTEM}{talk}\n[#4,#5]\nUser: and now?\nAssistant:two"
+
+
+def test_recent_describes_an_event_with_the_words_that_a_model_wants():
+    engine = ScriptedDecoder(script({}, {None: "it rang", "what happens?": "a bell"}))
+    assert take(recent(engine, memory_of(2)), event(0.5))[0].text == "it rang"
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1]\nAssistant:it rang"
+    session = recent(engine, memory_of(2), describe_prompt="what happens?")
+    assert take(session, event(0.5))[0].text == "a bell"
+
+
+def test_what_two_prompts_share_is_read_once():
+    engine = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    session = recent(engine, memory_of(4))
+    take(session, question("a", 1.5))
+    first = engine.runs
+    take(session, question("b", 1.5, "t2"))
+    again = engine.runs - first
+    fresh = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    other = recent(fresh, memory_of(4))
+    take(other, question("b", 1.5))
+    assert engine.seen[-1] == fresh.seen[-1] and again < fresh.runs
+    # The very same prompt again: all but its last position is there.
+    runs = engine.runs
+    take(session, question("b", 1.5, "t3"))
+    assert engine.runs - runs == 2 and engine.seen[-1] == fresh.seen[-1]
+
+
+def test_a_prompt_over_budget_loses_its_oldest_parts_and_a_question_over_it_is_refused():
+    engine = ScriptedDecoder(script())
+    session = recent(engine, memory_of(20), capacity=64, frames=16)
+    final, told = take(session, question("q", 9.5))
+    assert final.text == "yes" and not told
+    assert re.findall(r"#(\d+)", engine.seen[-1])[-1] == "19"
+    assert session.model.arena.length <= 64
+    final, told = take(session, question("q" * 99, 9.5))
+    assert final.text == "" and told[0].body["code"] == "prompt-too-long"
+    assert take(session, question("q", 9.5))[0].text == "yes"
