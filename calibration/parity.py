@@ -254,7 +254,7 @@ def agreement_checks(
     same_token: Iterable[bool],
     greedy_match: float,
     loss: Mapping[str, float],
-    text_loss: float,
+    text_loss: float | None,
     vocabulary: int,
 ) -> tuple[Check, ...]:
     """Agreement of the quantized model with the full-precision one.
@@ -267,10 +267,11 @@ def agreement_checks(
             full precision gives.
         text_loss: nats per token of full precision on the calibration texts: whether it has
             learned anything. (Its own answers would not tell: even noise agrees with itself.)
+            None where that is known otherwise.
         vocabulary: size, for what chance is.
     """
     share = float(np.mean(list(same_token)))
-    untrained = is_chance(text_loss, vocabulary)
+    untrained = text_loss is not None and is_chance(text_loss, vocabulary)
     note = "the checkpoint predicts no better than chance: weights look random" if untrained else ""
     must = TEACHER_FORCED[weights]
     rise = loss["quantized"] - loss["reference"]

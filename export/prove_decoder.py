@@ -157,7 +157,7 @@ def _agreement(
         losses["quantized"] += [-one for one in log_probabilities]
         matched.append(_greedy_match(engine, answer, table))
     loss = {name: float(np.mean(values)) for name, values in losses.items()}
-    text_loss = _text_loss(decoder, data.texts)
+    text_loss = _text_loss(decoder, data.texts) if has_untouched_gains(decoder) else None
     vocabulary = int(decoder.config.vocab_size)
     return agreement_checks(
         graph.scheme.weights, same, float(np.mean(matched)), loss, text_loss, vocabulary
@@ -206,6 +206,15 @@ def _greedy_match(engine: Engine, answer: Answer, table: Float32) -> float:
             return said / len(answer.tokens)
         logits, cache = next_logits(engine, table[None, token : token + 1], cache)
     return 1.0
+
+
+def has_untouched_gains(decoder: PreTrainedModel) -> bool:
+    """Whether every gain of its norms is exactly 1, as an initialisation leaves them.
+
+    A model that was trained on answers alone may still guess blindly at the words of a question.
+    """
+    gains = [one for name, one in decoder.named_parameters() if one.ndim == 1 and "norm" in name]
+    return all(bool((gain == 1).all()) for gain in gains)
 
 
 def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> float:

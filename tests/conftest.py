@@ -1,4 +1,4 @@
-"""Fixtures of all tests: where the real clips are."""
+"""Fixtures of all tests: where the real clips are, and bundles that are exported once for all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,36 @@ def clips_folder() -> Path:
     if not any(folder.glob("*.mp4")):
         pytest.skip(f"no real clips in {folder.name}/: set EDGESTREAM_CLIPS to a folder of them")
     return folder
+
+
+def _exported(checkpoint: Path, folder: Path, llm: str, capacity: int) -> Path:
+    from edgestream.export.build import ExportChoice, export_bundle
+    from edgestream.export.plans import Schemes
+
+    choice = ExportChoice(schemes=Schemes.named("fp32", llm), name=folder.name, capacity=capacity)
+    export_bundle(checkpoint, folder, choice, lambda *told: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle of random weights, float32, with a cache of 256 slots. For slow tests."""
+    pytest.importorskip("torch", reason="exporting needs PyTorch")
+    from .checkpoints import random_live_checkpoint
+
+    folder = tmp_path_factory.mktemp("random")
+    checkpoint = random_live_checkpoint(folder / "checkpoint")
+    return _exported(checkpoint, folder / "random", "fp32", 256)
+
+
+@pytest.fixture(scope="session")
+def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle that has learned to name painted shapes, int4. For slow tests."""
+    pytest.importorskip("torch", reason="exporting needs PyTorch")
+    from .trained_checkpoint import trained_live_checkpoint
+
+    folder = tmp_path_factory.mktemp("trained")
+    return _exported(trained_live_checkpoint().folder, folder / "trained", "int4", 512)
 
 
 def pytest_configure(config: pytest.Config) -> None:
