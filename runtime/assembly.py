@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from .engine import backend_for
 from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import UntrainedModel
+from .manifest import Variant
 from .prompt_layout import PromptLayout, check_layout, ids_of
 from .recent import RecentMemory
 from .records import Record, warning
@@ -68,6 +69,8 @@ class Attached:
         passes_frames: every frame goes to the session.
         notes: what the user should know of the engines, as `warning` records.
         layout, tokenizer: how the model reads and writes.
+        variants: role → what runs it.
+        refusals: variants above these on the ladder, and why they are not used.
     """
 
     encoder: VisionEncoder
@@ -79,6 +82,8 @@ class Attached:
     notes: tuple[Record, ...]
     layout: PromptLayout
     tokenizer: Tokenizer
+    variants: Mapping[str, Variant]
+    refusals: tuple[Refusal, ...]
 
     def gauges(self) -> dict[str, Callable[[], Any]]:
         """What it adds to a `stats` record."""
@@ -91,12 +96,13 @@ class Attached:
 
 @dataclass(slots=True)
 class _Opener:
-    """Opens engines and closes them with the block. State: what was opened and what was refused."""
+    """Opens engines and closes them with the block. State: what runs and what was refused."""
 
     bundle: Bundle
     rules: EngineRules
     opened: ExitStack
     refusals: list[Refusal] = field(default_factory=list)
+    variants: dict[str, Variant] = field(default_factory=dict)
 
     def open(self, role: str, failed: Sequence[str] = ()) -> Rung:
         """The highest rung of a part that stands, but for those that failed."""
@@ -109,6 +115,7 @@ class _Opener:
         )
         self.opened.enter_context(rung.engine)
         self.refusals += [one for one in rung.refusals if one not in self.refusals]
+        self.variants[role] = rung.variant
         return rung
 
 
@@ -145,7 +152,7 @@ def attached(
             lane,
             heartbeat_s=engines.heartbeat_s,
         )
-        connector = EngineConnector(opener.open("connector").engine, lane)
+        connector = EngineConnector(opener.open("connector").engine)
         session = _session(opener, lane, speaking, layout, tokenizer, memory)
         session.gate = gate
         yield Attached(
@@ -158,6 +165,8 @@ def attached(
             _notes(bundle, opener.refusals),
             layout,
             tokenizer,
+            opener.variants,
+            tuple(opener.refusals),
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arena import Mark
+from .errors import PromptTooLong
 from .language_model import LanguageModel
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
@@ -72,6 +73,12 @@ class RecentContext:
         arena = self.model.arena
         budget = arena.capacity - min(self.rules.answer_tokens, arena.capacity // 2)
         plan = planned_prompt(self.layout, self.encode, parts, budget)
+        if parts.frames and plan.dropped.frames == len(parts.frames):
+            raise PromptTooLong(
+                f"the question takes {plan.tokens} of {budget} tokens and leaves no room for a "
+                "frame; who sees nothing cannot answer",
+                hint="ask a shorter question, or use a larger cache",
+            )
         shared = self._rewound_to(plan.segments, plan.tokens - 1)
         embeds = np.concatenate([one.as_embeds(self.model.rows) for one in plan.segments])
         self._held = ()  # until the whole prompt is there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
@@ -13,6 +13,25 @@ from .errors import BackendMissing, InputMismatch
 from .manifest import TensorSpec, Variant
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+NOTHING: Arrays = MappingProxyType({})
+
+
+class BoundCall(Protocol):
+    """One call of an engine whose arrays stay where they are."""
+
+    def run(self, inputs: Arrays = NOTHING) -> None:
+        """Run the graph; its outputs are written into the bound arrays.
+
+        Args:
+            inputs: arrays that take the place of bound inputs of these names, also in later runs;
+                they may have another length.
+
+        Raises:
+            InputMismatch: one of `inputs` has no such name, or another type, rank or fixed size.
+            EngineFailed, DeviceMemoryExhausted: as `Engine.run` says; outputs may be half written.
+
+        Cost: nothing is copied, no array is made.
+        """
 
 
 class Engine(Protocol):
@@ -34,6 +53,22 @@ class Engine(Protocol):
             InputMismatch: a name, type or shape is not the declared one.
             EngineFailed: the engine broke off.
             DeviceMemoryExhausted: the device has no memory left.
+        """
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> BoundCall:
+        """A call that is checked once and then runs on these arrays, without copies.
+
+        The same array may be an input and an output: a cache that the graph extends in place. So a
+        size that has a name need not be the same for all tensors, as it must be for `run`.
+
+        Args:
+            inputs: all inputs, by name; C-contiguous.
+            outputs: all outputs, by name; C-contiguous, writeable, with the sizes they will have.
+
+        Raises:
+            InputMismatch: a name, type, rank or fixed size is not the declared one, or an array
+                does not lie in one piece.
+            EngineUnusable: this engine's memory is not where numpy arrays are.
         """
 
     def __enter__(self) -> Engine: ...
@@ -130,6 +165,41 @@ def check_arrays(specs: tuple[TensorSpec, ...], arrays: Arrays) -> None:
                 f"input {spec.name}: got {array.dtype.name} {list(array.shape)}, "
                 f"expected {_declared(spec)}{where}"
             )
+
+
+def check_bound(what: str, specs: tuple[TensorSpec, ...], arrays: Arrays) -> None:
+    """Whether arrays can be bound to the inputs or outputs of a graph: all of them, each fitting.
+
+    Args:
+        what: `input` or `output`, for the message.
+
+    Raises:
+        InputMismatch: as `Engine.bind` says.
+    """
+    names = [spec.name for spec in specs]
+    if set(arrays) != set(names):
+        raise InputMismatch(
+            f"got the {what}s {', '.join(sorted(arrays)) or 'none'}, expected {', '.join(names)}"
+        )
+    for spec in specs:
+        check_one_bound(what, spec, arrays[spec.name])
+
+
+def check_one_bound(what: str, spec: TensorSpec, array: NDArray[Any]) -> None:
+    """Whether one array can be bound; see `check_bound`."""
+    fits = array.ndim == len(spec.shape) and array.dtype.name == spec.dtype
+    for size, declared in zip(array.shape, spec.shape, strict=False):
+        fits &= isinstance(declared, str) or size == declared
+    if not fits:
+        raise InputMismatch(
+            f"{what} {spec.name}: got {array.dtype.name} {list(array.shape)}, "
+            f"expected {_declared(spec)}"
+        )
+    if not array.flags.c_contiguous or (what == "output" and not array.flags.writeable):
+        raise InputMismatch(
+            f"{what} {spec.name}: got an array that is read-only or does not lie in one piece, "
+            "expected one that can be used where it is"
+        )
 
 
 def _declared(spec: TensorSpec) -> str:

@@ -2,7 +2,7 @@
 
     EdgeStreamError            never raised itself       exit
     ├─ UsageError              what was asked for           2   SettingsInvalid QuestionRefused
-    │                                                           SchemeUnknown
+    │                                                           SchemeUnknown PromptTooLong
     ├─ BundleError             bundle or checkpoint         3   BundleMissing BundleFileRefused
     │                                                           HashMismatch ManifestInvalid
     │                                                           FormatTooNew VariantMissing
@@ -13,7 +13,8 @@
     │                                                           VocabularyMismatch AdapterMismatch
     ├─ EngineError             engine or device             4   SessionMissing BackendMissing
     │                                                           EngineUnusable InputMismatch
-    │                                                           EngineFailed DeviceMemoryExhausted
+    │                                                           EngineFailed EngineNotFinite
+    │                                                           DeviceMemoryExhausted
     ├─ SourceError             camera or file               5   SourceMissing SourceUnreadable
     │                                                           SourceUnknown SourceHasNoVideo
     │                                                           SourceHasNoFrames StreamOutOfOrder
@@ -76,6 +77,18 @@ class SchemeUnknown(UsageError):
     """No way of quantizing goes by this name, or not for this part."""
 
     code = "scheme-unknown"
+
+
+class PromptTooLong(UsageError):
+    """A question is too long for the tokens that a prompt may have."""
+
+    code = "prompt-too-long"
+
+
+class ContextTooSmall(UsageError):
+    """The cache has no room for what must be in it, also after all that may go has gone."""
+
+    code = "context-too-small"
 
 
 class BundleError(EdgeStreamError):
@@ -174,6 +187,12 @@ class AdapterMismatch(BundleError):
     code = "adapter-mismatch"
 
 
+class UntrainedModel(BundleError):
+    """The model has learned nothing, so what it says is no answer."""
+
+    code = "untrained-model"
+
+
 class EngineError(EdgeStreamError):
     """An engine or a device does not do what it should."""
 
@@ -208,6 +227,12 @@ class EngineFailed(EngineError):
     """The engine broke off in the middle of a run."""
 
     code = "engine-failed"
+
+
+class EngineNotFinite(EngineFailed):
+    """An engine took or gave NaN or infinity where numbers are expected."""
+
+    code = "engine-not-finite"
 
 
 class DeviceMemoryExhausted(EngineError):

@@ -229,7 +229,8 @@ class LanguageSession:
             self.context.answered(last)
             raise
         self.context.answered(last)
-        saying.text = text.finish()
+        # What was stopped short may end in half a character, which is not shown.
+        saying.text = text.finish() if is_stopped else text.text
         saying.is_done = True
         yield self._response(saying, is_final=True, is_cut=is_cut)
 

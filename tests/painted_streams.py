@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgestream.models.families.live import LivePrompt, live_layout
+from edgestream.models.live_layout import LivePrompt, live_layout
 
 from .checkpoints import SYSTEM
 

@@ -44,8 +44,9 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache"
 # What decides the bytes of the checkpoint; a change in one of them trains it anew.
 MAKERS = ("tests/trained_checkpoint.py", "tests/painted_streams.py", "tests/checkpoints.py",
-          "models/families/live.py", "models/frame_tokens.py", "models/connector.py",
-          "models/weights.py", "models/checkpoint.py", "runtime/prompt_layout.py")  # fmt: skip
+          "tests/small_tokenizer.py", "models/families/live.py", "models/live_layout.py",
+          "models/frame_tokens.py", "models/connector.py", "models/weights.py",
+          "models/checkpoint.py", "runtime/prompt_layout.py")  # fmt: skip
 
 TOWER = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 2,
          "num_attention_heads": 4, "image_size": SIDE_PX, "patch_size": 16}  # fmt: skip

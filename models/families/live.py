@@ -18,9 +18,7 @@ in for a frame, because the layout has a slot there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from transformers import CLIPVisionModel, PreTrainedModel, SiglipVisionModel
@@ -28,25 +26,14 @@ from transformers import CLIPVisionModel, PreTrainedModel, SiglipVisionModel
 from ...runtime.errors import CheckpointInvalid
 from ...runtime.json_fields import Fields
 from ...runtime.manifest_values import FrameInput, Source
-from ...runtime.prompt_layout import (
-    Ids,
-    PromptLayout,
-    Slot,
-    Text,
-    ids_of,
-    single_id,
-    with_text_ids,
-)
 from ..checkpoint import checkpoint_sha256, read_config, read_tokenizer
 from ..connector import Connector
 from ..family import Checkpoint
 from ..frame_tokens import FrameEncoder
 from ..gate_files import load_gate
+from ..live_layout import LivePrompt, live_layout
 from ..transformers_parts import DECODERS, TOWERS, empty_model, rotary_positions
 from ..weights import check_index, fill_, stored_tensors, weight_files
-
-CLOSE = "]\n"
-"""Ends a stretch of frames; its (first) token is how the model says that it wants to speak."""
 
 # Each tower's own normalisation, per colour on the scale [0, 1], as its authors published it.
 _MEAN_STD = {
@@ -56,26 +43,6 @@ _MEAN_STD = {
         (0.26862954, 0.26130258, 0.27577711),
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LivePrompt:
-    """The strings of a layout that differ from checkpoint to checkpoint.
-
-    Attributes:
-        system: what the model is told first.
-        bos: text of the token that begins a prompt; None for a model without one.
-        stop: text of the token that ends an answer.
-        join: stands between two frames and says "silent"; None for models of one token a frame,
-            which are silent with `stop`.
-        max_answer_tokens: tokens that an answer may have; VideoLLM-online's own limit is 100.
-    """
-
-    system: str
-    stop: str
-    bos: str | None = None
-    join: str | None = ","
-    max_answer_tokens: int = 100
 
 
 class Live:
@@ -127,54 +94,6 @@ def live_modules(
 ) -> dict[str, nn.Module]:
     """Prefix of the tensors' names → module, as the weights of a checkpoint are written."""
     return {"": decoder, "connector.": connector, "vision.": vision.tower}
-
-
-def live_layout(prompt: LivePrompt, tokenizer: Any) -> PromptLayout:
-    """VideoLLM-online's template, with the ids of this tokenizer.
-
-    A message of the original begins with a line feed; here the one after `]` belongs to `]`,
-    because the two are one token for the model. The token sequence is the same. A remembered frame
-    is written as a stretch of one frame, the nearest thing that the model was trained on.
-
-    Raises:
-        PromptInvalid: the tokenizer does not have bos, stop or join as one token, or a text does
-            not come back from its tokens.
-    """
-    stop_id = single_id(tokenizer, prompt.stop, "config.json.prompt.stop")
-    silent = prompt.stop if prompt.join is None else prompt.join
-    silent_id = single_id(tokenizer, silent, "config.json.prompt.join")
-    texts = {"stop_ids": (prompt.stop,), "silent_ids": (silent,), "speak_ids": (CLOSE,)}
-    bos_id = None
-    if prompt.bos is not None:
-        bos_id = single_id(tokenizer, prompt.bos, "config.json.prompt.bos")
-        texts["bos_id"] = (prompt.bos,)
-    layout = PromptLayout(
-        segments={
-            "system": (Text(prompt.system + "\n"),),
-            "frame_open": (Text("\n["),),
-            "frame": (Slot("embeds"),),
-            "frame_join": () if prompt.join is None else (Text(prompt.join),),
-            "frame_close": (Text(CLOSE),),
-            "memory_entry": (Text("\n["), Slot("embeds"), Text("]")),
-            "user": (Text("User: "), Slot("question"), Text("\n")),
-            "assistant": (Text("Assistant:"),),
-        },
-        dialogue_turn=(
-            Text("\nUser: "),
-            Slot("question"),
-            Text("\nAssistant: "),
-            Slot("answer"),
-            Ids((stop_id,)),
-        ),
-        order=("system", "memory_entry*", "dialogue_turn*", "frame*", "user", "assistant"),
-        bos_id=bos_id,
-        stop_ids=(stop_id,),
-        silent_ids=(silent_id,),
-        speak_ids=ids_of(tokenizer, CLOSE)[:1],
-        max_answer_tokens=prompt.max_answer_tokens,
-        token_texts=texts,
-    )
-    return with_text_ids(layout, tokenizer)
 
 
 def _prompt(fields: Fields) -> LivePrompt:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Arrays, check_arrays
+from ..engine import NOTHING, Arrays, check_arrays, check_bound, check_one_bound
 from ..errors import (
     BackendMissing,
     DeviceMemoryExhausted,
     EngineError,
     EngineFailed,
     EngineUnusable,
+    InputMismatch,
 )
 from ..manifest import TensorSpec, Variant
 
@@ -118,14 +119,42 @@ class OrtEngine:
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for these inputs, by name; see `Engine.run`."""
-        if self._session is None:
-            raise EngineFailed(f"{self._graph} was closed and cannot run")
+        session = self._opened()
         check_arrays(self.inputs, arrays)
         try:
-            outputs = self._session.run(self._names, dict(arrays))
+            outputs = session.run(self._names, dict(arrays))
         except _faults() as error:
             raise _mapped(error, f"{self._graph} broke off", EngineFailed) from error
         return {name: np.asarray(out) for name, out in zip(self._names, outputs, strict=True)}
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> OrtCall:
+        """A call on these arrays; see `Engine.bind`. On the CPU alone: elsewhere it would copy."""
+        if self.provider != "cpu":
+            raise EngineUnusable(
+                f"{self._graph}: got arrays in the computer's memory, expected to run where they "
+                f"are, but {self.provider} has memory of its own",
+                hint="run the language model with the provider cpu",
+            )
+        check_bound("input", self.inputs, inputs)
+        check_bound("output", self.outputs, outputs)
+        return OrtCall(self, inputs, outputs)
+
+    def run_bound(self, binding: Any) -> None:
+        """Run with a binding of this session; errors as in `run`."""
+        session = self._opened()
+        try:
+            session.run_with_iobinding(binding)
+        except _faults() as error:
+            raise _mapped(error, f"{self._graph} broke off", EngineFailed) from error
+
+    def new_binding(self) -> Any:
+        """An empty binding of this session."""
+        return self._opened().io_binding()
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            raise EngineFailed(f"{self._graph} was closed and cannot run")
+        return self._session
 
     def __enter__(self) -> OrtEngine:
         return self
@@ -137,6 +166,41 @@ class OrtEngine:
         trace: TracebackType | None,
     ) -> None:
         self._session = None
+
+
+class OrtCall:
+    """A binding of ONNX Runtime; see `BoundCall`.
+
+    Args:
+        engine: that runs it.
+        inputs, outputs: checked already.
+    """
+
+    def __init__(self, engine: OrtEngine, inputs: Arrays, outputs: Arrays) -> None:
+        self._engine = engine
+        self._specs = {spec.name: spec for spec in engine.inputs}
+        self._binding = engine.new_binding()
+        # ONNX Runtime keeps addresses alone: these hold the arrays.
+        self._inputs, self._outputs = dict(inputs), dict(outputs)
+        for name, array in inputs.items():
+            self._binding.bind_input(name, *_place(array))
+        for name, array in outputs.items():
+            self._binding.bind_output(name, *_place(array))
+
+    def run(self, inputs: Arrays = NOTHING) -> None:
+        """Run the graph on the bound arrays; see `BoundCall.run`."""
+        for name, array in inputs.items():
+            if name not in self._specs:
+                raise InputMismatch(f"got the input {name}, expected {', '.join(self._specs)}")
+            check_one_bound("input", self._specs[name], array)
+            self._binding.bind_input(name, *_place(array))
+            self._inputs[name] = array
+        self._engine.run_bound(self._binding)
+
+
+def _place(array: NDArray[Any]) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Where an array lies, as ONNX Runtime wants to know it."""
+    return "cpu", 0, array.dtype.type, array.shape, array.__array_interface__["data"][0]
 
 
 def _onnxruntime() -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgestream.models.families import load_checkpoint
-from edgestream.models.families.live import LivePrompt, live_layout
+from edgestream.models.live_layout import LivePrompt, live_layout
 from edgestream.models.transformers_parts import DECODERS, TOWERS
 from edgestream.runtime.errors import PromptInvalid
 from edgestream.runtime.prompt_json import layout_as_json, layout_from_json
@@ -89,6 +89,7 @@ def test_a_join_of_several_tokens_cannot_say_silent():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it may have to be trained first
 def test_the_trained_checkpoint_knows_what_it_sees():
     trained = trained_live_checkpoint()
     loaded = load_checkpoint(trained.folder)

@@ -59,6 +59,7 @@ def answer(bundle_folder, rules, frames, question="What is there now?"):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the checkpoint may have to be trained first
 @pytest.mark.parametrize("context", ["recent", "continuous"])
 def test_a_trained_bundle_names_what_it_sees(trained_bundle, context):
     from ..painted_streams import painted

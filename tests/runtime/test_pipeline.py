@@ -138,36 +138,38 @@ def assert_same(seed, most_s):
     assert times == sorted(times)
 
 
-def test_a_question_ends_a_sentence_that_nobody_asked_for_and_is_answered_itself():
-    for is_cutting in (True, False):
-        source, sink = ListSource(frames(6), is_live=True), CollectingSink()
-        inbox = Inbox(source.now_s)
-        entered, may_go_on = threading.Event(), threading.Event()
+class AskedInBetween(ScriptedSession):
+    """Somebody asks while the first event is being told."""
 
-        class Interrupted(ScriptedSession):
-            def take(self, moment, cancelled, tell):
-                for response in super().take(moment, cancelled, tell):
-                    if moment.cause == "event" and not response.is_final and not is_asked:
-                        is_asked.append(inbox.ask("and now?"))
-                    yield response
+    def __init__(self, inbox):
+        super().__init__()
+        self._inbox = inbox
 
-        is_asked = []
-        stages = stages_of(
-            gate=ScriptedGate({0.5}),
-            session=Interrupted(entered=entered, may_go_on=may_go_on),
-            question_cuts_event=is_cutting,
-        )
-        may_go_on.set()
-        log = DeliveryLog()
-        run(source, stages, inbox, outlet_of(sink, source), in_threads=False, log=log)
-        event, answer = sink.bodies("final")
-        assert (event["cause"], event["is_cut"]) == ("event", is_cutting)
-        assert answer["text"].startswith("about and now?") and not answer["is_cut"]
-        assert log.polls == [1 if is_cutting else None, None]
-        cuts = ReplayedCuts(log)
-        again = list(speak(cuts.moments(), ScriptedSession(), cuts.cut, lambda record: None))
-        told = [dict(response.record().body) for response in again]
-        assert told == sink.bodies("partial", "final")
+    def take(self, moment, cancelled, tell):
+        for response in super().take(moment, cancelled, tell):
+            if moment.cause == "event" and not response.is_final and self._inbox is not None:
+                self._inbox.ask("and now?")
+                self._inbox = None
+            yield response
+
+
+@pytest.mark.parametrize("is_cutting", [True, False])
+def test_a_question_ends_a_sentence_that_nobody_asked_for_and_is_answered_itself(is_cutting):
+    source, sink = ListSource(frames(6), is_live=True), CollectingSink()
+    inbox = Inbox(source.now_s)
+    stages = stages_of(
+        gate=ScriptedGate({0.5}), session=AskedInBetween(inbox), question_cuts_event=is_cutting
+    )
+    log = DeliveryLog()
+    run(source, stages, inbox, outlet_of(sink, source), in_threads=False, log=log)
+    event, answer = sink.bodies("final")
+    assert (event["cause"], event["is_cut"]) == ("event", is_cutting)
+    assert answer["text"].startswith("about and now?") and not answer["is_cut"]
+    assert log.polls == [1 if is_cutting else None, None]
+    cuts = ReplayedCuts(log)
+    again = list(speak(cuts.moments(), ScriptedSession(), cuts.cut, lambda record: None))
+    told = [dict(response.record().body) for response in again]
+    assert told == sink.bodies("partial", "final")
 
 
 def _key(moment):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
+from edgestream.models.live_layout import LivePrompt, live_layout
 from edgestream.runtime.manifest_values import FrameInput
 from edgestream.runtime.preprocess import fitted_picture, model_pixels
-from edgestream.runtime.prompt import prompt_embeds
+from edgestream.runtime.prompt import (
+    MemoryEntry,
+    PromptParts,
+    Shown,
+    prompt_embeds,
+    prompt_pieces,
+    runs,
+)
 from edgestream.runtime.prompt_layout import Ids, PromptLayout, Slot, Text
+
+from ..small_tokenizer import SYSTEM, TEXT, trained_tokenizer
 
 LAYOUT = PromptLayout(
     segments={
@@ -53,6 +65,96 @@ def test_text_around_frames_is_joined_and_frames_stand_between():
 def test_without_frames_nothing_opens():
     numbers, asked = spelt([])
     assert asked == ["SU:why?", "A:"] and numbers[0] == 7
+
+
+TOKENIZER = trained_tokenizer(TEXT)
+BOS, STOP = TOKENIZER.token_to_id("<s>"), TOKENIZER.token_to_id("</s>")
+LIVE = live_layout(LivePrompt(SYSTEM, "</s>", "<s>"), TOKENIZER)
+CHAT = PromptLayout(
+    segments={
+        "system": (Text("system: watch"), Ids((STOP,)), Text("\n")),
+        "frame": (Text("user: at "), Slot("time"), Slot("embeds"), Ids((STOP,)), Text("\n")),
+        "memory_entry": (Slot("time"), Text(" "), Slot("embeds"), Slot("said"), Text("\n")),
+        "user": (Slot("time"), Text("user: "), Slot("question"), Ids((STOP,)), Text("\n")),
+        "assistant": (Text("assistant:"),),
+    },
+    dialogue_turn=(Slot("time"), Text("user: "), Slot("question"), Ids((STOP,)),
+                   Text("\nassistant: "), Slot("answer"), Ids((STOP,)), Text("\n")),
+    order=("system", "memory_entry*", "dialogue_turn*", "frame*", "user", "assistant"),
+    stop_ids=(STOP,), max_answer_tokens=20, time_text="{:.1f}s",
+)  # fmt: skip
+ONE, TWO = (np.full((3, 4), value, np.float32) for value in (1, 2))
+
+
+@dataclass(frozen=True)
+class Said:
+    time_s: float
+    question: str | None
+    answer: str
+
+
+def ids(text):
+    return tuple(TOKENIZER.encode(text, add_special_tokens=False).ids)
+
+
+def written(layout, parts):
+    """The prompt as ids, and the embeds where they stand."""
+    found = []
+    for run in runs(prompt_pieces(layout, parts), ids):
+        found += [run.embeds] if isinstance(run, Shown) else run
+    return found
+
+
+def same(found, *expected):
+    """Ids of strings, each tokenised as one; arrays are embeds."""
+    flat = []
+    for part in expected:
+        flat += ids(part) if isinstance(part, str) else [part]
+    return len(found) == len(flat) and all(
+        a is b or a == b for a, b in zip(found, flat, strict=True)
+    )
+
+
+DIALOGUE = (Said(1.0, "Who?", " Two people."), Said(2.0, None, " One left."))
+
+
+def test_the_live_template_with_everything():
+    parts = PromptParts("Now?", [(8.0, ONE), (8.5, TWO)], DIALOGUE, [MemoryEntry(3.0, TWO)])
+    assert same(
+        written(LIVE, parts), BOS, f"{SYSTEM}\n\n[", TWO, "]\nUser: Who?\nAssistant: Two people.",
+        STOP, "\nAssistant: One left.", STOP, "\n[", ONE, ",", TWO, "]\nUser: Now?\nAssistant:",
+    )  # fmt: skip
+
+
+def test_the_live_template_without_frames_begins_a_question_with_its_line_feed():
+    assert same(written(LIVE, PromptParts("Now?")), BOS, f"{SYSTEM}\n\nUser: Now?\nAssistant:")
+    parts = PromptParts("Now?", dialogue=DIALOGUE[:1], memory=[MemoryEntry(3.0, TWO)])
+    assert same(
+        written(LIVE, parts), BOS, f"{SYSTEM}\n\n[", TWO, "]\nUser: Who?\nAssistant: Two people.",
+        STOP, "\nUser: Now?\nAssistant:",
+    )  # fmt: skip
+
+
+def test_the_live_template_without_a_question_describes():
+    assert same(
+        written(LIVE, PromptParts(None, [(1.0, ONE)])),
+        BOS, f"{SYSTEM}\n\n[", ONE, "]\nAssistant:",
+    )  # fmt: skip
+    parts = PromptParts(None, dialogue=DIALOGUE[:1])
+    assert same(
+        written(LIVE, parts), BOS, f"{SYSTEM}\n\nUser: Who?\nAssistant: Two people.", STOP,
+        "\nAssistant:",
+    )  # fmt: skip
+
+
+def test_a_chat_template_with_times():
+    memory = [MemoryEntry(3.0, TWO, " a dog")]
+    parts = PromptParts("Now?", [(8.0, ONE), (None, TWO)], DIALOGUE, memory, time_s=9.0)
+    assert same(
+        written(CHAT, parts), "system: watch", STOP, "\n3.0s ", TWO, " a dog\n1.0suser: Who?", STOP,
+        "\nassistant: Two people.", STOP, "\n2.0sassistant:One left.", STOP, "\nuser: at 8.0s", ONE,
+        STOP, "\nuser: at ", TWO, STOP, "\n9.0suser: Now?", STOP, "\nassistant:",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("resize", ["squash", "letterbox", "crop"])

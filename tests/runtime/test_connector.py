@@ -1,0 +1,102 @@
+"""The connector of a bundle: one run for each set of tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgestream.runtime.connector import EngineConnector
+from edgestream.runtime.engines.ort import OrtBackend
+from edgestream.runtime.errors import EngineNotFinite, EngineUnusable
+from edgestream.runtime.motion_value import Motion
+from edgestream.runtime.router import QUIET
+from edgestream.runtime.values import Features
+
+from .. import bundles
+
+MOTION = Motion(np.zeros((6, 7, 7), np.float32))
+
+
+def features_of(tokens, *, is_fresh, time_s=0.0):
+    summary = np.ones(1, np.float32)
+    return Features(time_s, tokens, summary, MOTION, not is_fresh, is_fresh=is_fresh)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    (tmp_path / "connector.onnx").write_bytes(bundles.connector())
+    return OrtBackend().open(tmp_path / "connector.onnx")
+
+
+class Counting:
+    """The same engine, its runs counted."""
+
+    def __init__(self, engine):
+        self.inputs, self.outputs, self.runs, self._engine = engine.inputs, engine.outputs, 0, engine
+
+    def run(self, arrays):
+        self.runs += 1
+        return self._engine.run(arrays)
+
+
+def test_embeds_are_the_engines_and_read_only(engine):
+    connector, tokens = EngineConnector(engine), bundles.random_array(1, 4, bundles.DIM)
+    embeds = connector.step(features_of(tokens, is_fresh=True), QUIET)
+    assert np.array_equal(embeds, engine.run({"tokens": tokens[None]})["embeds"][0])
+    assert embeds.dtype == np.float32 and not embeds.flags.writeable
+
+
+def test_tokens_taken_over_cost_nothing(engine):
+    counting, tokens = Counting(engine), bundles.random_array(1, 4, bundles.DIM)
+    connector = EngineConnector(counting)
+    first = connector.step(features_of(tokens, is_fresh=True), QUIET)
+    assert connector.step(features_of(tokens, is_fresh=False), QUIET) is first
+    assert counting.runs == 1
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_other_tokens_are_read_anew(engine, is_fresh):
+    connector = EngineConnector(engine)
+    tokens, others = (
+        bundles.random_array(1, 4, bundles.DIM),
+        bundles.random_array(2, 4, bundles.DIM),
+    )
+    connector.step(features_of(tokens, is_fresh=True), QUIET)
+    embeds = connector.step(features_of(others, is_fresh=is_fresh), QUIET)
+    assert np.array_equal(embeds, engine.run({"tokens": others[None]})["embeds"][0])
+
+
+def test_new_tokens_in_the_same_place_are_read_anew(engine):
+    connector, tokens = EngineConnector(engine), bundles.random_array(1, 4, bundles.DIM)
+    first = connector.step(features_of(tokens, is_fresh=True), QUIET)
+    tokens *= 2
+    assert np.allclose(connector.step(features_of(tokens, is_fresh=True), QUIET), 2 * first)
+
+
+def test_some_rows_of_the_same_tokens_are_other_tokens(engine):
+    connector, tokens = EngineConnector(engine), bundles.random_array(1, 4, bundles.DIM)
+    connector.step(features_of(tokens, is_fresh=True), QUIET)
+    assert connector.step(features_of(tokens[:2], is_fresh=False), QUIET).shape[0] == 2
+
+
+def test_reset_forgets(engine):
+    counting, tokens = Counting(engine), bundles.random_array(1, 4, bundles.DIM)
+    connector = EngineConnector(counting)
+    for _ in range(2):
+        connector.step(features_of(tokens, is_fresh=False), QUIET)
+        connector.reset()
+    assert counting.runs == 2
+
+
+def test_numbers_that_are_none_are_an_error_and_are_not_kept(engine):
+    connector, tokens = EngineConnector(engine), bundles.random_array(1, 4, bundles.DIM)
+    tokens[1, 2] = np.inf
+    for _ in range(2):
+        with pytest.raises(EngineNotFinite, match="connector"):
+            connector.step(features_of(tokens, is_fresh=False), QUIET)
+
+
+def test_another_graph_is_refused_at_once(tmp_path):
+    (tmp_path / "vision.onnx").write_bytes(bundles.vision())
+    with pytest.raises(EngineUnusable, match="takes pixels"):
+        EngineConnector(OrtBackend().open(tmp_path / "vision.onnx"))

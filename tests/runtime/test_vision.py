@@ -1,0 +1,200 @@
+"""The encoder of a bundle: every frame's own motion, tokens of the frames that changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgestream.runtime.engines.lane import Lane
+from edgestream.runtime.engines.ort import OrtBackend
+from edgestream.runtime.errors import EngineFailed, EngineNotFinite, EngineUnusable
+from edgestream.runtime.manifest_values import FrameInput
+from edgestream.runtime.motion import MotionDetector
+from edgestream.runtime.preprocess import fitted_picture, model_pixels
+from edgestream.runtime.scripted_scenes import paint_scene
+from edgestream.runtime.values import Frame
+from edgestream.runtime.vision import VisionEncoder
+
+from .. import bundles
+from ..onnx_graphs import model, node
+
+INPUT = FrameInput(size_px=(8, 8), fps=4, resize="letterbox", mean=(0.5,) * 3, std=(0.5,) * 3)
+SCENES = [paint_scene("room", seed, 128)[:96, :128].astype(np.uint8) for seed in range(3)]
+
+
+class Counting:
+    """An engine that counts its runs and the turns before each, and may break or spoil."""
+
+    def __init__(self, engine, lane) -> None:
+        self._engine, self._lane = engine, lane
+        self.provider, self.inputs, self.outputs = engine.provider, engine.inputs, engine.outputs
+        self.runs, self.breaks, self.spoils = 0, False, None
+        self.watch_holds = []
+
+    def run(self, arrays):
+        self.runs += 1
+        self.watch_holds.append(self._lane.stats()["watch"]["holds"])
+        if self.breaks:
+            raise EngineFailed("vision broke off")
+        outputs = self._engine.run(arrays)
+        if self.spoils:
+            outputs[self.spoils].flat[3] = np.nan
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vision") / "vision.onnx"
+    path.write_bytes(bundles.vision())
+    return OrtBackend().open(path)
+
+
+def frames_of(scenes, fps=4.0):
+    """Frames that show these scenes one after the other; the same scene again is a still frame."""
+    return [Frame(i, i / fps, SCENES[scene]) for i, scene in enumerate(scenes)]
+
+
+def encoder_of(vision, **settings):
+    lane = Lane()
+    engine = Counting(vision, lane)
+    return VisionEncoder(engine, INPUT, lane, **settings), engine
+
+
+def numbers(features):
+    return (
+        features.time_s,
+        features.tokens.tobytes(),
+        features.summary.tobytes(),
+        features.is_still,
+        features.is_fresh,
+        features.motion.maps.tobytes(),
+        features.motion.moving,
+        features.motion.over_s,
+    )
+
+
+scene_lists = st.lists(st.integers(0, 2), min_size=1, max_size=16)
+rates = st.sampled_from([2.0, 4.0, 10.0, 25.0])
+
+
+@settings(max_examples=12, deadline=None)
+@given(scene_lists, rates, st.data())
+def test_a_state_taken_out_and_put_back_goes_on_exactly(vision, scenes, fps, data):
+    frames = frames_of(scenes, fps)
+    cut = data.draw(st.integers(0, len(frames)))
+    whole, _ = encoder_of(vision, heartbeat_s=0.5)
+    expected = [numbers(whole.encode(frame)) for frame in frames]
+    first, _ = encoder_of(vision, heartbeat_s=0.5)
+    seen = [numbers(first.encode(frame)) for frame in frames[:cut]]
+    state = first.snapshot()
+    for frame in frames[cut:]:
+        first.encode(frame)  # what happens after a snapshot is not in it
+    second, _ = encoder_of(vision, heartbeat_s=0.5)
+    second.restore(state)
+    assert [*seen, *(numbers(second.encode(frame)) for frame in frames[cut:])] == expected
+    first.reset()
+    assert [numbers(first.encode(frame)) for frame in frames] == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(scene_lists, rates)
+def test_tokens_are_those_of_a_picture_that_looks_the_same(vision, scenes, fps):
+    encoder, engine = encoder_of(vision, heartbeat_s=0.5)
+    motion = MotionDetector()
+    for scene, frame in zip(scenes, frames_of(scenes, fps), strict=True):
+        features = encoder.encode(frame)
+        pixels = model_pixels(fitted_picture(SCENES[scene], INPUT), INPUT)
+        expected = vision.run({"pixels": pixels})
+        assert np.array_equal(features.tokens, expected["tokens"][0])
+        summary = expected["summary"][0]
+        assert np.allclose(features.summary, summary / np.linalg.norm(summary), atol=1e-6)
+        own = motion.step(frame)
+        assert np.array_equal(features.motion.maps, own.maps)
+        assert features.is_still == own.is_still == features.motion.is_still
+        assert features.is_fresh or features.is_still
+    assert engine.watch_holds == list(range(engine.runs))  # each run in a turn of its own
+
+
+@pytest.mark.parametrize(
+    ("fps", "heartbeat_s"), [(4.0, 2.0), (10.0, 2.0), (10.0, 0.7), (30.0, 1.0)]
+)
+def test_a_still_scene_is_encoded_once_a_heartbeat(vision, fps, heartbeat_s):
+    encoder, engine = encoder_of(vision, heartbeat_s=heartbeat_s)
+    # Times that are added up: 2.3 - 0.3 is less than 2.
+    times_s = np.cumsum([0.0, *[1 / fps] * round(10 * fps)])
+    seen = [encoder.encode(Frame(i, float(t), SCENES[0])) for i, t in enumerate(times_s)]
+    fresh = [index for index, features in enumerate(seen) if features.is_fresh]
+    assert fresh == list(range(0, len(seen), round(fps * heartbeat_s)))
+    assert engine.runs == len(fresh)
+
+
+def test_without_a_heartbeat_every_frame_is_encoded(vision):
+    encoder, engine = encoder_of(vision, heartbeat_s=0.0)
+    assert all(encoder.encode(frame).is_fresh for frame in frames_of([0] * 9))
+    assert engine.runs == 9
+
+
+def test_tokens_that_are_taken_over_are_the_very_same_memory_and_read_only(vision):
+    encoder, _ = encoder_of(vision)
+    first, second = (encoder.encode(frame) for frame in frames_of([0, 0]))
+    assert first.is_fresh and not second.is_fresh and second.is_still
+    assert np.shares_memory(first.tokens, second.tokens)
+    assert not (second.tokens.flags.writeable or second.summary.flags.writeable)
+
+
+def test_in_a_fast_stream_a_picture_that_comes_back_is_encoded_again(vision):
+    # At 30 frames/s all of these are compared with the first one.
+    encoder, _ = encoder_of(vision)
+    seen = [encoder.encode(frame) for frame in frames_of([0, 1, 0], fps=30.0)]
+    assert seen[2].is_still and seen[2].is_fresh
+    assert np.array_equal(seen[2].tokens, seen[0].tokens)
+
+
+@pytest.mark.parametrize("output", ["tokens", "summary"])
+def test_numbers_that_are_none_are_an_error(vision, output):
+    encoder, engine = encoder_of(vision)
+    engine.spoils = output
+    with pytest.raises(EngineNotFinite, match=f"vision: 1 of .* {output}"):
+        encoder.encode(frames_of([0])[0])
+
+
+def test_after_a_fault_the_next_frame_is_encoded_and_the_lane_is_free(vision):
+    encoder, engine = encoder_of(vision)
+    frames = frames_of([0, 1, 1])
+    encoder.encode(frames[0])
+    engine.breaks = True
+    with pytest.raises(EngineFailed):
+        encoder.encode(frames[1])
+    engine.breaks = False
+    features = encoder.encode(frames[2])
+    assert features.is_still and features.is_fresh
+
+
+def test_a_summary_of_nothing_stays_nothing(tmp_path):
+    graph = model(
+        [
+            node("Mul", ["pixels", "zero"], ["nothing"]),
+            node("Reshape", ["nothing", "shape"], ["tokens"]),
+            node("ReduceMean", ["tokens"], ["summary"], axes=[1], keepdims=0),
+        ],
+        [("pixels", "float32", [1, 3, 8, 8])],
+        [("tokens", "float32", [1, 4, 48]), ("summary", "float32", [1, 48])],
+        {"zero": np.zeros(1, np.float32), "shape": np.array([1, 4, 48])},
+    )
+    (tmp_path / "vision.onnx").write_bytes(graph)
+    encoder, _ = encoder_of(OrtBackend().open(tmp_path / "vision.onnx"))
+    assert not encoder.encode(frames_of([0])[0]).summary.any()
+
+
+def test_another_graph_is_refused_at_once(tmp_path):
+    (tmp_path / "gate.onnx").write_bytes(bundles.gate())
+    with pytest.raises(EngineUnusable, match="summary, state and lacks"):
+        encoder_of(OrtBackend().open(tmp_path / "gate.onnx"))
+
+
+@pytest.mark.parametrize("heartbeat_s", [-1.0, float("nan")])
+def test_a_heartbeat_before_the_frame_is_refused(vision, heartbeat_s):
+    with pytest.raises(ValueError, match="heartbeat_s"):
+        encoder_of(vision, heartbeat_s=heartbeat_s)
