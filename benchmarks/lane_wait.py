@@ -8,8 +8,6 @@ Every picture differs from the one before, so each is encoded. At 10 frames/s a 
 free (the others are counted as drops). Meanwhile a thread answers again and again: five recorded
 frames in chunks of 16 tokens, then 100 tokens one at a time, evicting when the 512 slots are full.
 One thread an engine. "No lane" is two engines side by side; "plain lock" is why the lane is none.
-A frame waits once for the encoder and, since speak has its turn between, once more for the
-connector; the first is what must be short, the sum of both is told.
 """
 
 from __future__ import annotations
@@ -86,7 +84,7 @@ class Watched:
     """What became of the frames.
 
     Attributes:
-        waits_s: of each frame, for the encoder and for the connector together.
+        waits_s: of each frame, for the encoder.
         late_s: of each frame, from when it was due to its embeds.
         drops: frames that a newer one displaced.
         fresh: frames that were encoded.

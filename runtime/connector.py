@@ -56,8 +56,7 @@ class EngineConnector:
             if _is_same_memory(tokens, features.tokens):
                 return embeds
         tokens = features.tokens[None].astype(self._engine.inputs[0].dtype, copy=False)
-        with self._lane.watch():
-            outputs = self._engine.run({"tokens": tokens})
+        outputs = self._engine.run({"tokens": tokens})
         embeds = finite_rows("connector", "embeds", outputs["embeds"])
         self._last = features.tokens, embeds
         return embeds

@@ -32,7 +32,8 @@ class Counting:
     """The same engine, its runs counted."""
 
     def __init__(self, engine):
-        self.inputs, self.outputs, self.runs, self._engine = engine.inputs, engine.outputs, 0, engine
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.runs, self._engine = 0, engine
 
     def run(self, arrays):
         self.runs += 1
