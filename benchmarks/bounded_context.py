@@ -22,11 +22,11 @@ POLICY = EvictionPolicy(recent_slots=128, block_slots=64, sink_slots=4)
 Engines: TypeAlias = Mapping[str, Engine]
 
 
-def opened_engines(bundle: Bundle) -> Engines:
-    """Decoder and evict graph of a bundle, one thread each."""
+def opened_engines(bundle: Bundle, threads: int = 1) -> Engines:
+    """Decoder and evict graph of a bundle, so many threads each."""
     variants = {role: bundle.variant(role) for role in ("decoder", "evict")}
     return {
-        role: backend_for("cpu").open(bundle.path(variant.file), variant)
+        role: backend_for("cpu", threads=threads).open(bundle.path(variant.file), variant)
         for role, variant in variants.items()
     }
 

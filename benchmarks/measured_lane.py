@@ -31,31 +31,33 @@ class PlainLock:
         return {}
 
 
-LANES: dict[str, Callable[[], Lanes]] = {
-    "lane": Lane,
-    "no lane": OpenLane,
-    "plain lock": PlainLock,
+LANES: dict[str, tuple[Callable[[], Lanes], int]] = {
+    "lane": (Lane, 2),
+    "split": (OpenLane, 1),
+    "no lane": (OpenLane, 2),
+    "plain lock": (PlainLock, 2),
 }
+"""Way of sharing two cores → lane, and threads of each engine. `lane` and `split` are the two that
+the setting `engine.lane` offers; the others are what they are measured against."""
 
 
 class MeasuredLane:
     """A lane whose every wait and turn is written down under the name of what is done in it.
 
     Attributes:
-        watching: `frame` or `connector`, set by the thread that watches.
         speaking: `step`, `chunk` or `eviction`, set by the thread that speaks.
     """
 
     def __init__(self, lane: Lanes) -> None:
         self._lane = lane
-        self.watching, self.speaking = "frame", "chunk"
+        self.speaking = "chunk"
         self.waits_s: defaultdict[str, list[float]] = defaultdict(list)
         self.turns_s: defaultdict[str, list[float]] = defaultdict(list)
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """As the lane's own."""
-        with self._measured(self._lane.watch(), self.watching):
+        with self._measured(self._lane.watch(), "frame"):
             yield
 
     @contextmanager

@@ -8,25 +8,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..runtime.bundle import open_bundle
 from ..runtime.encoder import PixelEncoder
 from ..runtime.errors import OutputUnwritable, UsageError
-from ..runtime.gate import gate_from_name
 from ..runtime.inbox import Inbox
 from ..runtime.line_file import LineFile
 from ..runtime.metrics import Metrics
 from ..runtime.outlet import Outlet
 from ..runtime.pipeline import run
+from ..runtime.records import Record
 from ..runtime.router import TurnRouter
 from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from ..runtime.stages import Stages
-from .gate_rules import change_rules
-from .progress import progress_shown, summary_line
+from .asking import Asks, asked, is_typed_at
+from .gate_rules import check_gate, watching_gate
+from .progress import progress_shown, summary_line, work_shown
 
 if TYPE_CHECKING:
     from .settings_tables import Settings
@@ -34,14 +37,37 @@ if TYPE_CHECKING:
 NO_LANGUAGE_MODEL = "no language model is attached to this run, so nobody can answer"
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The stages of a run and what belongs to them.
+
+    Attributes:
+        stages: with their counters.
+        notes: what the user should know before the first frame.
+        can_answer: a language model is among them.
+    """
+
+    stages: Stages
+    notes: tuple[Record, ...] = ()
+    can_answer: bool = False
+
+
 def watch_source(
-    address: str, settings: Settings, *, jsonl: Path | None = None, json_to_stdout: bool = False
+    address: str,
+    settings: Settings,
+    *,
+    bundle: Path | None = None,
+    asks: Asks | None = None,
+    jsonl: Path | None = None,
+    json_to_stdout: bool = False,
 ) -> None:
-    """Watch one source to its end and tell every event.
+    """Watch one source to its end, tell every event and answer every question.
 
     Args:
         address: what `open_source` takes.
         settings: all choices of the user.
+        bundle: folder of the model that speaks; None for events alone.
+        asks: questions; only with a bundle.
         jsonl: file to which every record is appended; None for none.
         json_to_stdout: records instead of lines for people on stdout.
 
@@ -49,9 +75,9 @@ def watch_source(
         EdgeStreamError: settings, source or output are at fault.
         KeyboardInterrupt: the user left; everything is closed and the last counters are out.
     """
+    check_gate(settings, has_language_model=bundle is not None)
     source = source_from_settings(address, settings)
     _check_not_the_source(address, jsonl)
-    metrics = Metrics(fps_target=settings.source.fps, stats_every_s=settings.records.stats_every_s)
     with ExitStack() as stack:
         left = stack.enter_context(left_by_terminate())
         file_sinks: list[Sink] = []
@@ -59,11 +85,15 @@ def watch_source(
             file_sinks.append(JsonLinesSink(jsonl, left.is_set))
             stack.callback(file_sinks[0].close)
         stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
-        shown, lines = stack.enter_context(progress_shown(source, stdout))
-        first = _stdout_sinks(stdout, lines, is_json=json_to_stdout)
+        staged = stack.enter_context(_staged(bundle, settings))
+        is_typed = staged.can_answer and is_typed_at()
+        # A bar that moves would run through what is typed.
+        bar = nullcontext((source, stdout)) if is_typed else progress_shown(source, stdout)
+        shown, lines = stack.enter_context(bar)
+        sinks = [*_stdout_sinks(stdout, lines, is_json=json_to_stdout), *file_sinks]
         if sys.stderr is not None:
-            stack.callback(_say_summary, metrics, source, sys.stderr)
-        _run(shown, [*first, *file_sinks], metrics, settings, left)
+            stack.callback(_say_summary, staged.stages.metrics, source, sys.stderr)
+        _run(shown, staged, asks or Asks(), sinks, settings, left)
 
 
 def stdout_lines(has_left: Callable[[], bool], *, is_json: bool) -> TextStream | None:
@@ -110,21 +140,51 @@ def _check_not_the_source(address: str, jsonl: Path | None) -> None:
         )
 
 
+@contextmanager
+def _staged(bundle: Path | None, settings: Settings) -> Iterator[Staged]:
+    """The stages of a run, with the model of a bundle where one is named."""
+    rates = {
+        "fps_target": settings.source.fps,
+        "stats_every_s": settings.records.stats_every_s,
+    }
+    gate = watching_gate(settings.gate)
+    if bundle is None:
+        router = TurnRouter(describes_events=False)
+        yield Staged(Stages(PixelEncoder(), gate, router, Metrics(**rates)))
+        return
+    # What runs models takes long to load; a run without them shall not wait for it.
+    from ..runtime.assembly import attached
+    from .speech_rules import engine_rules, speaking_rules
+
+    with ExitStack() as stack:
+        with work_shown(f"opening {bundle.name}"):
+            rules = engine_rules(settings), speaking_rules(settings)
+            model = stack.enter_context(attached(open_bundle(bundle), *rules))
+        stages = Stages(
+            encoder=model.encoder,
+            gate=gate,
+            router=TurnRouter(describes_events=True, passes_frames=model.passes_frames),
+            metrics=Metrics(**rates, gauges=model.gauges()),
+            connector=model.connector,
+            memory=model.memory,
+            session=model.session,
+            question_cuts_event=settings.session.question_cuts_event,
+        )
+        yield Staged(stages, model.notes, can_answer=True)
+
+
 def _run(
     source: Source,
+    staged: Staged,
+    asks: Asks,
     sinks: list[Sink],
-    metrics: Metrics,
     settings: Settings,
     left: threading.Event,
 ) -> None:
-    stages = Stages(
-        encoder=PixelEncoder(),
-        gate=gate_from_name(settings.gate.kind, change_rules(settings.gate)),
-        router=TurnRouter(describes_events=False),
-        metrics=metrics,
-    )
     inbox = Inbox(
-        source.now_s, capacity=settings.session.questions_waiting, refusal=NO_LANGUAGE_MODEL
+        source.now_s,
+        capacity=settings.session.questions_waiting,
+        refusal=None if staged.can_answer else NO_LANGUAGE_MODEL,
     )
     records = Outlet(
         sinks,
@@ -132,7 +192,15 @@ def _run(
         clock=source.now_s,
         capacity=settings.records.outlet_capacity,
     )
-    run(source, stages, inbox, records, left=left)
+    records.put_all(staged.notes)
+    with ExitStack() as stack:
+        if staged.can_answer:
+            # A file that is played at its own speed has an end as well.
+            has_end = settings.source.realtime or not source.is_live
+            stack.enter_context(
+                asked(asks, inbox, is_live=source.is_live, has_end=has_end, left=left)
+            )
+        run(source, staged.stages, inbox, records, left=left)
 
 
 def source_from_settings(address: str, settings: Settings) -> Source:

@@ -1,4 +1,4 @@
-"""The rules of the `change` gate, with what the user chose put over its own."""
+"""The gate that a user chose, with what they chose of its rules put over its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,37 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import SettingsInvalid
+from ..runtime.gate import Gate, gate_from_name
 from ..runtime.gate_change import ChangeRules
 
 if TYPE_CHECKING:
-    from .settings_tables import GateSettings
+    from .settings_tables import Settings
+    from .settings_watching import GateSettings
+
+
+def check_gate(settings: Settings, *, has_language_model: bool) -> None:
+    """Refuse a gate that needs what this run has not.
+
+    Raises:
+        SettingsInvalid: the gate is `token`, and nothing reads every frame.
+    """
+    if settings.gate.kind != "token":
+        return
+    if not has_language_model:
+        raise SettingsInvalid(
+            "gate.kind is token, which lets the language model decide; got no model",
+            hint="name one with --bundle, or take --gate change",
+        )
+    if settings.context.kind != "continuous":
+        raise SettingsInvalid(
+            f"gate.kind is token, which needs context.kind continuous; got {settings.context.kind}",
+            hint="add --set context.kind=continuous",
+        )
+
+
+def watching_gate(gate: GateSettings) -> Gate:
+    """The gate that sees every frame; nothing opens in it where the session decides (`token`)."""
+    return gate_from_name("never" if gate.kind == "token" else gate.kind, change_rules(gate))
 
 
 def change_rules(gate: GateSettings) -> ChangeRules:

@@ -17,6 +17,7 @@ import typer
 
 from .. import __version__
 from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
+from .commands.bench import bench
 from .commands.doctor import doctor
 from .commands.export import export
 from .commands.inspect import inspect
@@ -67,6 +68,7 @@ app.command()(doctor)
 app.command()(export)
 app.command()(inspect)
 app.command()(verify)
+app.command()(bench)
 
 
 def run_program(given: list[str]) -> int:

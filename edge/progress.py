@@ -89,6 +89,19 @@ def progress_shown(
         yield TellingSource(source, on_time), above
 
 
+@contextmanager
+def work_shown(words: str) -> Iterator[None]:
+    """A sign of life on stderr while the block takes its time, where that is a terminal."""
+    if not _is_terminal(sys.stderr):
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(words)):
+        yield
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()  # None where the caller closed it
 
@@ -102,8 +115,9 @@ def summary_line(stats: Mapping[str, Any], stream_s: float) -> str:
     """
     dropped = sum(stats["dropped"].values())
     speed = stream_s / stats["uptime_s"]
+    turns = f"{stats['turns']} turns answered, " if stats["turns"] else ""
     return (
         f"{clock_text(stream_s)} of video watched in {stats['uptime_s']:.1f} s ({speed:.0f}x): "
         f"{stats['frames_seen']} frames, {stats['frames_still']} of them still, "
-        f"{stats['frames_gated']} with an event, {dropped or 'nothing'} dropped"
+        f"{stats['frames_gated']} with an event, {turns}{dropped or 'nothing'} dropped"
     )

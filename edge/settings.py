@@ -187,7 +187,8 @@ def toml_text(value: object) -> str:
     if isinstance(value, dict):
         entries = (f"{name} = {toml_text(entry)}" for name, entry in value.items())
         return "{" + ", ".join(entries) + "}"
-    return json.dumps(value, default=str, ensure_ascii=False)
+    # TOML is stricter than JSON in one place: DEL may not stand in a text as it is.
+    return json.dumps(value, default=str, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _unknown(item: _Given, known: Sequence[str]) -> SettingsInvalid:

@@ -1,119 +1,31 @@
-"""What the user may choose: one frozen table per stage, each value with its unit and its reason.
+"""Everything the user may choose, and how each setting is shown, checked and put into a schema.
 
-A default stands here alone. Facts of a model are not settings: they come with the model.
+One frozen table per stage, each value with its unit and its reason. A default stands in its table
+alone. Facts of a model are not settings: they come with the model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from .settings_field import Table
+from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
+from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
 SCHEMA_ID = "urn:edgestream:settings:1"
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _setting(default: Any, unit: str, meaning: str, **bounds: Any) -> Any:
-    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **bounds)
-
-
-class SourceSettings(_Table):
-    """Where frames come from."""
-
-    fps: float = _setting(
-        4.0,
-        "1/s",
-        "Frames taken from the source per second of stream time. 4 leaves 250 ms for each, which a "
-        "CPU of two cores can hold with an encoder (a guess, to be measured per device).",
-        gt=0,
-        le=120,
-    )
-    max_side_px: int = _setting(
-        1280,
-        "px",
-        "Longest side of a frame; a larger picture is scaled down when it is decoded. 1280 leaves "
-        "720p as it is and keeps a 4K picture from costing nine times the memory.",
-        ge=16,
-        le=8192,
-    )
-    realtime: bool = _setting(
-        False,
-        "",
-        "Play a file at its own speed and drop what the device cannot hold, as with a camera. "
-        "Off, because a file that drops nothing gives the same records every time.",
-    )
-
-
-class GateSettings(_Table):
-    """When to speak."""
-
-    kind: str = _setting(
-        "change",
-        "",
-        "What opens an event: change (the picture changes; needs no model), every:N (N seconds "
-        "of stream time have passed) or never. change, because it works on a bare device.",
-        pattern=r"^(change|never|every:(0*[1-9][0-9]*(\.[0-9]+)?|0*\.0*[1-9][0-9]*))$",
-        examples=["change", "every:10", "never"],
-    )
-    open_above: dict[str, Annotated[float, Field(gt=0, le=1)]] = _setting(
-        {},
-        "",
-        "Score from which an event of a type opens, per type: {cut = 0.4} opens more cuts. What is "
-        "not named keeps the gate's own threshold, which was set on real clips.",
-    )
-    hold_s: dict[str, Annotated[float, Field(ge=0, le=3600)]] = _setting(
-        {},
-        "s",
-        "How long the score of a type must stay low before its event closes, per type: "
-        "{motion = 5}. What is not named keeps the gate's own time.",
-    )
-
-
-class RecordsSettings(_Table):
-    """What is reported, and how much of it may wait."""
-
-    stats_every_s: float = _setting(
-        60.0,
-        "s",
-        "Stream time between two stats records; one more comes at the end. A minute shows a slow "
-        "leak within an hour and adds next to nothing to a log.",
-        gt=0,
-        le=86400,
-    )
-    outlet_capacity: int = _setting(
-        1024,
-        "records",
-        "Records that may wait for a slow sink; beyond it a file waits, a camera drops and counts. "
-        "1024 is minutes of a busy scene in about a megabyte.",
-        ge=1,
-        le=1_000_000,
-    )
-
-
-class SessionSettings(_Table):
-    """Talking with the language model."""
-
-    questions_waiting: int = _setting(
-        64,
-        "questions",
-        "Questions that may wait for their time; beyond it one is refused, never dropped. 64 is "
-        "far more than a person asks, and bounded.",
-        ge=1,
-        le=100_000,
-    )
-
-
-class Settings(_Table):
+class Settings(Table):
     """Everything the user may choose, one table per stage."""
 
     source: SourceSettings = SourceSettings()
+    engine: EngineSettings = EngineSettings()
+    encoder: EncoderSettings = EncoderSettings()
     gate: GateSettings = GateSettings()
-    records: RecordsSettings = RecordsSettings()
+    context: ContextSettings = ContextSettings()
     session: SessionSettings = SessionSettings()
+    records: RecordsSettings = RecordsSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +85,17 @@ def expected_value(key: str) -> str:
 def _in_words(schema: dict[str, Any], unit: str) -> str:
     if schema["type"] == "boolean":
         return "true or false"
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
     if "examples" in schema:
         return "one of the form " + ", ".join(schema["examples"])
+    if schema["type"] == "string":
+        return f"a text in quotes, of at most {schema['maxLength']} characters"
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
     if "exclusiveMinimum" in schema:
-        bounds = f"above {schema['exclusiveMinimum']:g} and at most {schema['maximum']:g}"
+        bounds = f"above {schema['exclusiveMinimum']:.12g} and at most {schema['maximum']:.12g}"
     else:
-        bounds = f"from {schema['minimum']:g} to {schema['maximum']:g}"
+        bounds = f"from {schema['minimum']:.12g} to {schema['maximum']:.12g}"
     return f"{kind} {bounds}" + (f", in {unit}" if unit else "")
 
 

@@ -38,14 +38,17 @@ class TextStream(Protocol):
 
 # What a person reads when an event opens and closes. Events of a model that are not listed here
 # are shown by their name.
-WORDS: dict[str, tuple[str, str | None]] = {
+WORDS: dict[str, tuple[str | None, str | None]] = {
     "cut": ("the scene changes", None),
     "dark": ("it gets dark", None),
     "bright": ("it gets bright", None),
     "motion": ("something starts to move", "it has stopped"),
     "pan": ("the camera turns {direction}", "the camera is steady again"),
     "every": ("time to look", None),
+    "speak": (None, None),  # the model speaks of its own accord: its words are the news
 }
+# Texts of people and models stand below and beside the column of times.
+BESIDE = " " * 12
 
 
 def clock_text(time_s: float) -> str:
@@ -56,34 +59,75 @@ def clock_text(time_s: float) -> str:
 
 
 def event_text(body: dict[str, Any], is_opening: bool) -> str | None:
-    """The sentence for an `opened` or `closed` record; None where its end is not worth a line."""
+    """The sentence for an `opened` or `closed` record; None where it is not worth a line."""
     event = body["event"]
     opening, closing = WORDS.get(event, (f"{event} begins", f"{event} ends"))
     if is_opening:
-        return opening.format_map(body["attributes"])
+        return opening and opening.format_map(body["attributes"])
     from_s, to_s = body["about_s"]
     # An end is told a hold after it came, so it says itself when that was.
     return closing and f"{closing} at {clock_text(to_s)} (after {to_s - from_s:.1f} s)"
 
 
+def said_text(body: dict[str, Any]) -> str | None:
+    """What a `final` record says, as a person reads it; None where nothing is worth a line."""
+    text = printable(body["text"]).strip()
+    if not text:
+        return None if body["question"] is None else "(no answer)"
+    return f"{text}… (cut)" if body["is_cut"] else text
+
+
+def printable(text: str) -> str:
+    """The text without what would move a terminal's cursor; a line's end is kept."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+def _beside(lead: str, text: str) -> str:
+    """Lines of text beside a lead that takes the room of a time, each below the one before."""
+    first, *rest = text.split("\n")
+    return "".join(f"{line}\n" for line in [lead + first, *(f"{BESIDE}  {line}" for line in rest)])
+
+
 class ConsoleSink:
-    """Lines for a person: when, and what happened. Partial texts and counters are left out."""
+    """Lines for a person: when, and what happened. Partial texts and counters are left out.
+
+    An answer comes whole: a line that grows would run through what a person types meanwhile, and
+    through the events that do not wait for it.
+
+    State: the time of the event whose opening was the last line.
+    """
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream
+        self._above_s: float | None = None
 
     def send(self, record: StampedRecord) -> None:
-        text = self._text(record)
-        if text is not None:
-            self._stream.write(f"{clock_text(record.time_s):>10}  {text}\n")
+        body = dict(record.record.body)
+        is_final = record.record.type == "final"
+        lines = self._said(body) if is_final else self._told(record, body)
+        if lines is not None:
+            self._stream.write(lines)
             self._stream.flush()
+            is_opening = record.record.type == "opened"
+            self._above_s = body["about_s"][0] if is_opening else None
 
-    def _text(self, stamped: StampedRecord) -> str | None:
-        kind, body = stamped.record.type, dict(stamped.record.body)
+    def _said(self, body: dict[str, Any]) -> str | None:
+        """An answer below its question, a description below its event or beside its time."""
+        text, about_s = said_text(body), body["about_s"][1]
+        if text is None:
+            return None
+        at = f"{clock_text(about_s):>10}  "
+        if body["question"] is not None:
+            return _beside(at, printable(body["question"])) + _beside(f"{BESIDE}→ ", text)
+        return _beside(f"{BESIDE if self._above_s == about_s else at}→ ", text)
+
+    def _told(self, stamped: StampedRecord, body: dict[str, Any]) -> str | None:
+        text = self._text(stamped.record.type, body)
+        return text and f"{clock_text(stamped.time_s):>10}  {text}\n"
+
+    def _text(self, kind: str, body: dict[str, Any]) -> str | None:
         if kind in ("opened", "closed"):
             return event_text(body, kind == "opened")
-        if kind == "final":
-            return body["text"] or None
         if kind == "warning":
             return f"warning: {body['message']}"
         if kind == "drop":

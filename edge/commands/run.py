@@ -1,4 +1,4 @@
-"""`edgestream run`: watch a source and say what happens."""
+"""`edgestream run`: watch a source, say what happens and answer questions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ...runtime.errors import UsageError
 from .settings import SettingsFile, SetValues
 
 
@@ -19,6 +20,25 @@ def run(
             help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip.",
         ),
     ],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Folder of the model that describes events and answers questions, as `edgestream "
+            "export` writes it. Without one only events are told.",
+        ),
+    ] = None,
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ask",
+            metavar="[TIME:]QUESTION",
+            help="A question, as '12.5:What is it?' or '1:02:03:Who is there?' (stream time); "
+            "without a time: at the end of a file, or now. - takes lines from stdin. May be "
+            "repeated. In a terminal, questions can be typed while it runs.",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None,
         typer.Option(
@@ -45,21 +65,31 @@ def run(
         typer.Option(
             "--gate",
             metavar="KIND",
-            help="What opens an event: change, every:N (seconds) or never.",
+            help="What opens an event: change, every:N (seconds), token (the model decides; needs "
+            "context.kind = continuous) or never.",
         ),
     ] = None,
     settings_file: SettingsFile = None,
     sets: SetValues = None,
 ) -> None:
-    """Watch SOURCE and tell what happens, when it happens.
+    """Watch SOURCE, tell what happens when it happens, and answer questions about it.
 
     Lines for people and --jsonl - go to stdout, everything else to stderr. Ctrl-C ends it.
     """
+    from ..asking import asks_from_options
     from ..assistant import watch_source
     from ..settings import load_settings
+
+    asks = asks_from_options(ask or [])
+    if ask and bundle is None:
+        raise UsageError(
+            "--ask needs a model that answers; got none", hint="name one with --bundle DIR"
+        )
 
     flags = {"source.fps": fps, "source.realtime": realtime, "gate.kind": gate}
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"
     path = None if jsonl is None or to_stdout else Path(jsonl)
-    watch_source(source, resolved.settings, jsonl=path, json_to_stdout=to_stdout)
+    watch_source(
+        source, resolved.settings, bundle=bundle, asks=asks, jsonl=path, json_to_stdout=to_stdout
+    )

@@ -134,6 +134,7 @@ def test_a_bad_source_is_one_sentence_and_its_own_exit_code(tmp_path, capsys, wh
         (["run", "a.mp4", "--fps", "nan"], 2),
         (["run", "a.mp4", "--gate", "sometimes"], 2),
         (["run", "a.mp4", "--gate", "every:0"], 2),
+        (["run", "a.mp4", "--gate", "token"], 2),
         (["run", "a.mp4", "--set", "source.fbs=3"], 2),
         (["run", "a.mp4", "--settings", "none.toml"], 2),
         (["walk", "a.mp4"], 2),

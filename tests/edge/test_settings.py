@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from edgestream.edge.cli import main
 from edgestream.edge.commands.settings import lines_of
-from edgestream.edge.gate_rules import change_rules
+from edgestream.edge.gate_rules import change_rules, check_gate, watching_gate
 from edgestream.edge.settings import load_settings, toml_text
 from edgestream.edge.settings_tables import Settings, properties, setting_rows
 from edgestream.runtime.errors import SettingsInvalid
-from edgestream.runtime.gate import gate_from_name
+from edgestream.runtime.gate import NeverGate
 from edgestream.runtime.gate_change import CHANGE_EVENTS, ChangeRules
 from edgestream.runtime.inbox import Inbox
 from edgestream.runtime.metrics import Metrics
@@ -65,8 +65,8 @@ def test_every_setting_has_an_origin_a_unit_in_its_name_and_a_meaning(tmp_path):
     assert list(load(tmp_path).origins) == KEYS
     for row in setting_rows():
         assert row.meaning.endswith(".") and len(row.meaning) > 40
-        for suffix, unit in (("_s", "s"), ("_px", "px")):
-            assert not row.key.endswith(suffix) or row.unit == unit
+        for unit in ("s", "px", "tokens", "slots", "frames", "turns", "threads"):
+            assert not row.key.endswith((f"_{unit}", f".{unit}")) or row.unit == unit
 
 
 def test_one_file_is_read_the_first_that_is_there(tmp_path):
@@ -122,7 +122,13 @@ def test_tables_of_event_types_are_replaced_whole_or_by_entry(tmp_path):
         ("source.fps=", 'source.fps is "", expected a number', ""),
         ("source.max_side_px=1280.5", "a whole number from 16 to 8192, in px", ""),
         ("source.realtime=yes", 'source.realtime is "yes", expected true or false', ""),
-        ("gate.kind=every:0", "one of the form change, every:10, never", ""),
+        ("gate.kind=every:0", "one of the form change, every:10, token, never", ""),
+        ("engine.provider=tpu", 'engine.provider is "tpu", expected one of auto, cpu, cuda', ""),
+        ("session.question_on_branch=true", "is true, expected one of layout, yes, no", ""),
+        ("session.describe_prompt=5", "is 5, expected a text in quotes, of at most 1000", ""),
+        ("session.seed=-1", "expected a whole number from 0 to 4294967295 (", ""),
+        ("session.top_p=0", "expected a number above 0 and at most 1 (", ""),
+        ("context.dialog_turns=1", "no setting context.dialog_turns", "context.dialogue_turns"),
         ("gate.open_above=1", "expected a table of event types, each with a number above 0", ""),
         ("gate.open_above.cut=2", "gate.open_above.cut is 2, expected a number above 0", ""),
         ("gate.hold_s.cut=-1", "gate.hold_s.cut is -1, expected a number from 0 to 3600, in s", ""),
@@ -165,9 +171,19 @@ def test_settings_are_frozen():
         Settings().source = Settings().source
 
 
-@given(st.floats(1e-6, 120), st.integers(16, 8192), st.booleans())
-def test_what_is_shown_can_be_read_again(fps, side, realtime):
-    values = {"source.fps": fps, "source.max_side_px": side, "source.realtime": realtime}
+@given(
+    st.floats(1e-6, 120),
+    st.integers(16, 8192),
+    st.booleans(),
+    st.text(st.characters(codec="utf-8"), max_size=40),
+)
+def test_what_is_shown_can_be_read_again(fps, side, realtime, prompt):
+    values = {
+        "source.fps": fps,
+        "source.max_side_px": side,
+        "source.realtime": realtime,
+        "session.describe_prompt": prompt,
+    }
     sets = [f"{key}={toml_text(value)}" for key, value in values.items()]
     resolved = load_settings(None, sets, {}, {}, folder=Path("nowhere"))
     assert {key: resolved.value(key) for key in values} == values
@@ -185,7 +201,30 @@ def test_any_text_is_taken_or_refused_and_nothing_else(key, value):
 
 @given(st.from_regex(properties()["gate.kind"]["pattern"].replace("$", r"\Z"), fullmatch=True))
 def test_every_kind_that_the_settings_take_is_a_gate(kind):
-    gate_from_name(kind)
+    gate = watching_gate(Settings().gate.model_copy(update={"kind": kind}))
+    assert isinstance(gate, NeverGate) == (kind in ("never", "token"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "has_language_model", "hint"),
+    [
+        ([], False, None),
+        (["gate.kind=token"], False, "--bundle"),
+        (["gate.kind=token"], True, "--set context.kind=continuous"),
+        (["gate.kind=token", "context.kind=continuous"], False, "--bundle"),
+        (["gate.kind=token", "context.kind=continuous"], True, None),
+    ],
+)
+def test_the_gate_token_needs_a_model_that_reads_every_frame(
+    tmp_path, sets, has_language_model, hint
+):
+    settings = load(tmp_path, sets=sets).settings
+    if hint is None:
+        check_gate(settings, has_language_model=has_language_model)
+        return
+    with pytest.raises(SettingsInvalid, match=r"gate\.kind is token") as caught:
+        check_gate(settings, has_language_model=has_language_model)
+    assert hint in caught.value.hint
 
 
 def test_defaults_that_the_runtime_has_too_are_the_same():

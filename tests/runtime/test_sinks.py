@@ -9,15 +9,31 @@ import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgestream.runtime.errors import OutputError, OutputFull, OutputUnwritable
 from edgestream.runtime.records import Record, StampedRecord, camera_state, warning
 from edgestream.runtime.sinks import SINKS, ConsoleSink, JsonLinesSink, clock_text
-from edgestream.runtime.values import Event
+from edgestream.runtime.values import Event, Response
 
 
 def stamped(record: Record, time_s: float = 1.5) -> StampedRecord:
     return StampedRecord(record, "door", time_s, "2026-01-01T00:00:00.000Z")
+
+
+def said(text: str, about_s: float, question: str | None = None, **more: bool) -> Record:
+    """A `final`, about an event or about a question."""
+    cause = "event" if question is None else "question"
+    return Response("t1", cause, text, True, (0.0, about_s), question=question, **more).record()
+
+
+def shown(*records: Record) -> str:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    for record in records:
+        sink.send(stamped(record, 9.0))
+    return stream.getvalue()
 
 
 def lines_of(path: Path) -> list[dict[str, object]]:
@@ -43,8 +59,8 @@ def test_a_person_reads_what_happened_and_nothing_else():
         Event("e2", "cut", 1.5, 1.75).record(),
         Event("e3", "unheard-of", 1.5).record(),
         Record("partial", {"turn_id": "t1", "text": "A"}),
-        Record("final", {"turn_id": "t1", "text": "A cup falls."}),
-        Record("final", {"turn_id": "t2", "text": ""}),
+        said("A cup falls.", 1.5),
+        said("", 1.5),
         Record("drop", {"what": "frames", "count": 3, "since_s": 1.0}),
         warning("source-damaged", "2 packets could not be decoded"),
         camera_state("open", "watching door"),
@@ -58,11 +74,59 @@ def test_a_person_reads_what_happened_and_nothing_else():
         "the camera is steady again at 0:03.00 (after 1.5 s)",
         "the scene changes",
         "unheard-of begins",
-        "A cup falls.",
+        "→ A cup falls.",
         "dropped 3 frames since 1.0 s",
         "warning: 2 packets could not be decoded",
         "camera: the clock went back by 5 s",
     ]
+
+
+def test_an_answer_stands_below_its_question_and_a_description_below_its_event():
+    cut, pan = Event("e1", "cut", 2.0), Event("e2", "motion", 2.0)
+    assert shown(said("A red circle.", 12.5, "What is it?")) == (
+        "   0:12.50  What is it?\n            → A red circle.\n"
+    )
+    assert shown(cut.record(), pan.record(), said("A car.", 2.0)) == (
+        "   0:09.00  the scene changes\n"
+        "   0:09.00  something starts to move\n"
+        "            → A car.\n"
+    )
+    between = said("Red.", 3.0, "Colour?")
+    assert shown(cut.record(), between, said("A car.", 2.0)).endswith("\n   0:02.00  → A car.\n")
+    assert shown(cut.record(), said("Before.", 1.0)).endswith("\n   0:01.00  → Before.\n")
+    is_over = Event("e2", "motion", 2.0, 3.0)
+    assert shown(is_over.record(), said("A car.", 2.0)).endswith("\n   0:02.00  → A car.\n")
+    speaks = Event("e1", "speak", 4.0)
+    assert shown(speaks.record(), said("A car.", 4.0)) == "   0:04.00  → A car.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_cut", "question", "line"),
+    [
+        ("", False, "Who?", "(no answer)"),
+        (" \n", False, "Who?", "(no answer)"),
+        ("", True, "Who?", "(no answer)"),
+        ("A red", True, "Who?", "A red… (cut)"),
+        ("A red", True, None, "A red… (cut)"),
+        ("", False, None, None),
+        ("", True, None, None),
+        ("one\ntwo\x1b[2J\tthree\r", False, "Who?", "one\n              two [2J three"),
+    ],
+)
+def test_what_a_person_reads_of_a_text(text, is_cut, question, line):
+    told = shown(said(text, 1.0, question, is_cut=is_cut))
+    assert told == ("" if line is None else told[: told.index("→ ") + 2] + f"{line}\n")
+
+
+@given(st.text(max_size=30), st.none() | st.text(max_size=30), st.booleans())
+def test_no_text_moves_the_cursor_or_breaks_the_columns(text, question, is_cut):
+    question = question if question is None or question.strip() else None
+    told = shown(said(text, 1.0, question, is_cut=is_cut))
+    assert all(char.isprintable() or char == "\n" for char in told)
+    assert told == "" or told.endswith("\n")
+    first, *rest = told.split("\n")[:-1] or [""]
+    assert first == "" or first.startswith("   0:01.00  ")
+    assert all(line.startswith(" " * 12) for line in rest)
 
 
 def test_lines_are_appended_and_a_half_line_is_closed_first(tmp_path):

@@ -1,0 +1,67 @@
+"""What the runtime is told of engines and of speaking, as the user's settings say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..runtime.assembly import EngineRules
+from ..runtime.decoder import Decoding
+from ..runtime.engines.ladder import PROVIDERS
+from ..runtime.speaking import SpeakingRules, TokenGateRules
+
+if TYPE_CHECKING:
+    from .settings_tables import Settings
+
+
+def engine_rules(settings: Settings) -> EngineRules:
+    """What models run on."""
+    engine = settings.engine
+    return EngineRules(
+        providers=PROVIDERS if engine.provider == "auto" else (engine.provider,),
+        threads=engine.threads,
+        is_shared=engine.lane == "shared",
+        speak_share=engine.speak_share,
+        chunk_tokens=engine.chunk_tokens,
+        heartbeat_s=settings.encoder.heartbeat_s,
+    )
+
+
+def speaking_rules(settings: Settings) -> SpeakingRules:
+    """What the language model sees, when it speaks and how it chooses words."""
+    context, session = settings.context, settings.session
+    return SpeakingRules(
+        context=context.kind,
+        cache_slots=context.cache_slots,
+        recent_frames=context.recent_frames,
+        recent_every_s=context.recent_every_s,
+        dialogue_turns=context.dialogue_turns,
+        sink_slots=context.sink_slots,
+        recent_slots=context.recent_slots,
+        block_slots=context.block_slots,
+        protected_slots=context.protected_slots,
+        skip_still=context.skip_still,
+        on_branch={"layout": None, "yes": True, "no": False}[session.question_on_branch],
+        describe_prompt=session.describe_prompt,
+        decoding=decoding(settings),
+        partials_every_s=session.partials_every_s,
+        token_gate=_token_gate(settings),
+    )
+
+
+def decoding(settings: Settings) -> Decoding:
+    """How words are chosen."""
+    session = settings.session
+    return Decoding(
+        temperature=session.temperature,
+        top_k=session.top_k,
+        top_p=session.top_p,
+        repetition_penalty=session.repetition_penalty,
+        no_repeat_ngram=session.no_repeat_ngram,
+        max_tokens=session.max_answer_tokens or None,
+        seed=session.seed,
+    )
+
+
+def _token_gate(settings: Settings) -> TokenGateRules | None:
+    gate = settings.gate
+    return TokenGateRules(gate.speak_below, gate.speak_once) if gate.kind == "token" else None
