@@ -57,7 +57,7 @@ class TorchPeer:
     def rows(self, ids: Sequence[int]) -> np.ndarray:
         """Embeds of tokens, (tokens, hidden) float32."""
         with self._torch.inference_mode():
-            return self._rows(self._torch.tensor(list(ids))).float().numpy()  # type: ignore[no-any-return]
+            return self._rows(self._torch.tensor(list(ids))).float().numpy()
 
     def _read(self, embeds: Any) -> Any:
         said = self.decoder(
@@ -68,7 +68,7 @@ class TorchPeer:
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits behind these tokens, (vocabulary,) float32."""
         self.reset()
-        return self.append(ids).float().numpy()  # type: ignore[no-any-return]
+        return self.append(ids).float().numpy()
 
 
 class EdgeStreamPeer:

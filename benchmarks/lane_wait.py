@@ -7,9 +7,9 @@ Every picture differs from the one before, so each is encoded. At 10 frames/s a 
 384 wide, keeps up; at 30 frames/s a SigLIP-B/16 cannot, and the newest picture is taken when it is
 free (the others are counted as drops). Meanwhile a thread answers again and again: five recorded
 frames in chunks of 16 tokens, then 100 tokens one at a time, evicting when the 512 slots are full.
-`lane` and `split` are the two ways that EdgeStream offers: one engine at a time with two threads, or
-both at once with one thread each. `no lane` has both at once with two threads each; `plain lock` is
-why the lane is none.
+`lane` and `split` are the two ways that EdgeStream offers: one engine at a time with two threads,
+or both at once with one thread each. `no lane` has both at once with two threads each; `plain lock`
+is why the lane is none.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..runtime.bundle import open_bundle
 from ..runtime.encoder import PixelEncoder
@@ -143,14 +143,10 @@ def _check_not_the_source(address: str, jsonl: Path | None) -> None:
 @contextmanager
 def _staged(bundle: Path | None, settings: Settings) -> Iterator[Staged]:
     """The stages of a run, with the model of a bundle where one is named."""
-    rates = {
-        "fps_target": settings.source.fps,
-        "stats_every_s": settings.records.stats_every_s,
-    }
     gate = watching_gate(settings.gate)
     if bundle is None:
         router = TurnRouter(describes_events=False)
-        yield Staged(Stages(PixelEncoder(), gate, router, Metrics(**rates)))
+        yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
         return
     # What runs models takes long to load; a run without them shall not wait for it.
     from ..runtime.assembly import attached
@@ -164,13 +160,21 @@ def _staged(bundle: Path | None, settings: Settings) -> Iterator[Staged]:
             encoder=model.encoder,
             gate=gate,
             router=TurnRouter(describes_events=True, passes_frames=model.passes_frames),
-            metrics=Metrics(**rates, gauges=model.gauges()),
+            metrics=_metrics(settings, model.gauges()),
             connector=model.connector,
             memory=model.memory,
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
         )
         yield Staged(stages, model.notes, can_answer=True)
+
+
+def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], Any]] | None = None) -> Metrics:
+    return Metrics(
+        fps_target=settings.source.fps,
+        stats_every_s=settings.records.stats_every_s,
+        gauges=gauges,
+    )
 
 
 def _run(

@@ -123,6 +123,14 @@ class ContextSettings(Table):
         ge=0,
         le=1_048_576,
     )
+    read_fps: float = setting(
+        0.0,
+        "1/s",
+        "Frames that the context continuous reads per second, at most source.fps; 0 for what the "
+        "bundle says, which is the rate that its model was trained at.",
+        ge=0,
+        le=120,
+    )
     skip_still: bool = setting(
         True,
         "",

@@ -39,6 +39,7 @@ def speaking_rules(settings: Settings) -> SpeakingRules:
         recent_slots=context.recent_slots,
         block_slots=context.block_slots,
         protected_slots=context.protected_slots,
+        read_fps=context.read_fps,
         skip_still=context.skip_still,
         on_branch={"layout": None, "yes": True, "no": False}[session.question_on_branch],
         describe_prompt=session.describe_prompt,

@@ -187,7 +187,14 @@ def _session(
         cache_slots=speaking.cache_slots,
         chunk_tokens=opener.rules.chunk_tokens,
     )
-    context = context_of(speaking, model, layout, lambda text: ids_of(tokenizer, text), memory.view)
+    context = context_of(
+        speaking,
+        model,
+        opener.bundle.manifest,
+        layout,
+        lambda text: ids_of(tokenizer, text),
+        memory.view,
+    )
     return LanguageSession(
         model,
         context,

@@ -17,10 +17,11 @@ import numpy as np
 from .arena import Mark
 from .eviction import EvictionPolicy, Span, keep_slots, kept_spans
 from .language_model import LanguageModel
+from .motion import TIME_ROUNDING_S
 from .prompt_layout import PromptLayout
 from .session import Prompted
 from .stream_prompt import StreamPlace, StreamText
-from .values import Float32, Observed, Turn
+from .values import Features, Float32, Observed, Turn
 
 QUESTION_SLOTS = 48
 """Kept free for a question: some forty words. A longer one makes its own room."""
@@ -34,6 +35,8 @@ class ContinuousRules:
         eviction: what goes out first.
         answer_tokens: slots that are kept free for the answer.
         protected_slots: slots that frames with an event may hold for themselves.
+        every_s: a frame sooner after the last one is not read, seconds: the rate that the model was
+            made for, however often the gate looks.
         skip_still: a frame without a change is not read again.
         on_branch: a question is answered beside the stream, which then goes on as if nobody had
             asked; else question and answer stay in it.
@@ -43,6 +46,7 @@ class ContinuousRules:
     eviction: EvictionPolicy
     answer_tokens: int = 100
     protected_slots: int = 0
+    every_s: float = 0.0
     skip_still: bool = True
     on_branch: bool = False
     describe_prompt: str = ""
@@ -60,7 +64,9 @@ class _Before:
 
 @dataclass(slots=True)
 class ContinuousContext:
-    """See `session.Context`. State: what is in each slot of the cache, where the text stands.
+    """See `session.Context`.
+
+    State: what is in each slot of the cache, where the text stands, what was read last.
 
     Attributes:
         model: the decoder and its cache.
@@ -76,6 +82,8 @@ class ContinuousContext:
     name: str = "continuous"
     _spans: tuple[Span, ...] = ()
     _before: _Before | None = field(default=None, repr=False)
+    _read_s: float | None = None
+    _has_news: bool = False
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -90,7 +98,7 @@ class ContinuousContext:
     def observe(self, observed: Observed) -> Float32 | None:
         """Append the frame; see `session.Context`."""
         features = observed.features
-        if self.rules.skip_still and not features.is_fresh and self._spans:
+        if not self._is_due(features):
             return None
         place = self.text.snapshot()
         is_done = False
@@ -100,7 +108,16 @@ class ContinuousContext:
         finally:
             if not is_done:
                 self._mend(place)
+        self._read_s, self._has_news = features.time_s, False
         return logits
+
+    def _is_due(self, features: Features) -> bool:
+        """Whether this frame is read: the model's rate allows it and something is new since."""
+        self._has_news |= features.is_fresh
+        if self._read_s is None:
+            return True
+        is_late_enough = features.time_s - self._read_s >= self.rules.every_s - TIME_ROUNDING_S
+        return is_late_enough and (self._has_news or not self.rules.skip_still)
 
     def prompt(self, turn: Turn) -> Prompted:
         """Append the question, or what lets the model speak; see `session.Context`."""
@@ -140,6 +157,7 @@ class ContinuousContext:
         self.model.arena.reset()
         self.text.reset()
         self._spans, self._before = (), None
+        self._read_s, self._has_news = None, False
 
     def _append_frame(self, time_s: float, embeds: Float32) -> Float32:
         prefix = self.text.frame_prefix(time_s)

@@ -114,6 +114,11 @@ class Metrics:
         if final.first_token_ms is not None:
             self._add_latency("first_token", final.first_token_ms / 1e3)
 
+    def opened(self) -> None:
+        """Count one frame at which the language model itself opened an event."""
+        with self._lock:
+            self._counts["gated"] += 1
+
     def drop(self, what: str) -> None:
         """Count one dropped item; it will be in a `drop` record."""
         with self._lock:

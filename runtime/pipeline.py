@@ -14,6 +14,7 @@ from functools import partial
 from .deliveries import Asked, DeliveryLog, Heard
 from .inbox import Inbox
 from .mailbox import Mailbox, keep_all, keep_newest_frame, newest_event_all_questions
+from .metrics import Metrics
 from .outlet import Outlet
 from .records import Record, camera_state
 from .router import QUIET
@@ -66,7 +67,8 @@ def run(
             newest_event_all_questions(stages.waiting_observed),
         )
         cut = log.cuts(lambda moment: running.cancelled() or _gives_way(moment, stages, inbox))
-        for response in speak(log.moments(moments), stages.session, cut, records.put):
+        tell = partial(_tell, records, stages.metrics)
+        for response in speak(log.moments(moments), stages.session, cut, tell):
             records.put(response.record())
             if response.is_final:
                 heard.put(response)
@@ -79,6 +81,13 @@ def _gives_way(moment: Moment, stages: Stages, inbox: Inbox) -> bool:
     """Whether a sentence that nobody asked for should end, because somebody asks."""
     is_answer = isinstance(moment, Turn) and moment.cause == "question"
     return stages.question_cuts_event and not is_answer and inbox.is_owed()
+
+
+def _tell(records: Outlet, metrics: Metrics, record: Record) -> None:
+    """Emit what the session itself has to tell; an event that it opens counts as one of a gate."""
+    records.put(record)
+    if record.type == "opened":
+        metrics.opened()
 
 
 def _end(source: Source, stages: Stages, inbox: Inbox, records: Outlet) -> None:

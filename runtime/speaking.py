@@ -12,8 +12,10 @@ from .decoder import Decoding
 from .errors import SettingsInvalid
 from .eviction import EvictionPolicy
 from .language_model import LanguageModel
-from .prompt import Encode
+from .manifest import Manifest
+from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
+from .prompt_plan import planned_prompt
 from .recent import RecentView
 from .session import Context
 from .stream_prompt import StreamText
@@ -22,6 +24,10 @@ from .token_gate import TokenGate
 BLOCK_SHARE, RECENT_SHARE, PROTECTED_SHARE = 8, 2, 8
 """Of the cache, where nothing else is said: an eighth goes at a time, the newest half stays, and
 frames with an event may hold an eighth."""
+
+
+FRAME_WORDS = 8
+"""Tokens around one frame: its opening, its closing, its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class SpeakingRules:
         dialogue_turns: that the context recent shows again.
         sink_slots, recent_slots, block_slots, protected_slots: of the context continuous; see
             `EvictionPolicy` and `ContinuousRules`.
+        read_fps: frames a second that the context continuous reads; 0: as the bundle says.
         skip_still: the context continuous does not read a frame on which nothing changed.
         on_branch: a question is forgotten by the context continuous; None: as the layout says.
         describe_prompt: what is asked when an event opens; empty: nothing.
@@ -61,6 +68,7 @@ class SpeakingRules:
     recent_slots: int = 0
     block_slots: int = 0
     protected_slots: int = 0
+    read_fps: float = 0.0
     skip_still: bool = True
     on_branch: bool | None = None
     describe_prompt: str = ""
@@ -73,6 +81,7 @@ class SpeakingRules:
 def context_of(
     rules: SpeakingRules,
     model: LanguageModel,
+    manifest: Manifest,
     layout: PromptLayout,
     encode: Encode,
     view: Callable[[], RecentView],
@@ -81,10 +90,15 @@ def context_of(
 
     Args:
         model: the decoder and its cache.
+        manifest: its rate and the tokens of a frame.
         layout, encode: how it reads.
         view: what memory keeps now.
+
+    Raises:
+        SettingsInvalid: the cache has no room for the shortest question about one frame.
     """
     limit = min(layout.max_answer_tokens, rules.decoding.max_tokens or layout.max_answer_tokens)
+    _check_room(model.arena.capacity, layout, encode, manifest.tokens_per_frame)
     if rules.context == "recent":
         recent = RecentRules(
             rules.recent_frames,
@@ -105,11 +119,24 @@ def context_of(
         policy,
         limit,
         rules.protected_slots or capacity // PROTECTED_SHARE,
+        1.0 / (rules.read_fps or manifest.input.fps),
         rules.skip_still,
         on_branch,
         rules.describe_prompt,
     )
     return ContinuousContext(model, layout, StreamText(layout, encode), continuous)
+
+
+def _check_room(capacity: int, layout: PromptLayout, encode: Encode, frame_tokens: int) -> None:
+    """Whether half of the cache, which answers leave to prompts, holds the shortest prompt."""
+    shortest = planned_prompt(layout, encode, PromptParts("?"), budget_tokens=1 << 30).tokens
+    needed = 2 * (shortest + frame_tokens + FRAME_WORDS)
+    if capacity < needed:
+        raise SettingsInvalid(
+            f"the cache has {capacity} slots, expected {needed} or more: the shortest question "
+            f"about one frame takes {needed // 2}, and an answer may take as many",
+            hint="raise context.cache_slots, or leave it to the bundle",
+        )
 
 
 def token_gate_of(rules: SpeakingRules, layout: PromptLayout) -> TokenGate | None:

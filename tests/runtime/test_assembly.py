@@ -102,6 +102,7 @@ def test_rules_that_do_not_fit_the_model_are_refused(random_bundle):
     for rules, words in (
         (replace(SPEAKS, token_gate=gate), "continuous"),
         (replace(SPEAKS, cache_slots=512), "at most the 256"),
+        (replace(SPEAKS, cache_slots=40), "shortest question about one frame"),
     ):
         with pytest.raises(SettingsInvalid, match=words), attached(bundle, ONE_THREAD, rules):
             pass

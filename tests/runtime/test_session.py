@@ -252,6 +252,15 @@ def test_a_still_frame_is_appended_as_nothing():
     assert engine.seen[-1] == SYSTEM + "\n[#0,#2"
 
 
+def test_frames_are_read_at_the_rate_of_the_model_and_no_change_is_lost():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine, every_s=1.0)  # frames come at 2 a second
+    for number, is_fresh in enumerate([True, True, False, False, False, True, True, False]):
+        take(session, observed(number, is_fresh=is_fresh))
+    # 1 changed too soon after 0, so 2 tells of it; nothing is new at 4; 7 tells of 6.
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#2,#5,#7"
+
+
 # Faults.
 
 
