@@ -14,7 +14,7 @@ from .decoder_rungs import DecoderRungs
 from .engine import backend_for
 from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
-from .errors import UntrainedModel
+from .errors import BundleFileRefused, UntrainedModel
 from .manifest import Variant
 from .prompt_layout import PromptLayout, check_layout, ids_of
 from .recent import RecentMemory
@@ -114,9 +114,15 @@ class _Opener:
             failed=failed,
         )
         self.opened.enter_context(rung.engine)
-        self.refusals += [one for one in rung.refusals if one not in self.refusals]
+        for refusal in rung.refusals:
+            self.refuse(refusal)
         self.variants[role] = rung.variant
         return rung
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note why a variant is not used; what was noted first says most."""
+        if refusal.variant not in [one.variant for one in self.refusals]:
+            self.refusals.append(refusal)
 
 
 @contextmanager
@@ -178,7 +184,7 @@ def _session(
     tokenizer: Tokenizer,
     memory: RecentMemory,
 ) -> LanguageSession:
-    rungs = DecoderRungs(lambda failed: opener.open("decoder", failed))
+    rungs = DecoderRungs(lambda failed: opener.open("decoder", failed), opener.refuse)
     model = rungs.model(
         opener.bundle.manifest,
         TokenRows(opener.bundle.embeddings()),
@@ -194,6 +200,7 @@ def _session(
         layout,
         lambda text: ids_of(tokenizer, text),
         memory.view,
+        plain_text(tokenizer),
     )
     return LanguageSession(
         model,
@@ -201,7 +208,7 @@ def _session(
         layout,
         lambda ids: str(tokenizer.decode(list(ids))),
         speaking.decoding,
-        next_rung=lambda tell: rungs.next_rung(model, context.reset, tell),
+        next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
     )
 
@@ -221,12 +228,34 @@ def _check_trained(bundle: Bundle, speaking: SpeakingRules) -> None:
         )
 
 
+def plain_text(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """A text of the user → the same with a space in every special token's text.
+
+    A tokenizer makes the stop token of "</s>" whoever wrote it; a question must not end a turn.
+    """
+    known = tokenizer.get_added_tokens_decoder().values()
+    special = [token.content for token in known if token.special and len(token.content) > 1]
+
+    def plain(text: str) -> str:
+        for content in special:
+            text = text.replace(content, f"{content[0]} {content[1:]}")
+        return text
+
+    return plain
+
+
 def _language(bundle: Bundle) -> tuple[PromptLayout, Tokenizer]:
     """How the model reads and writes, checked against each other."""
     from tokenizers import Tokenizer
 
     layout = bundle.manifest.layout()
-    tokenizer = Tokenizer.from_file(str(bundle.path(TOKENIZER_FILE)))
+    try:
+        tokenizer = Tokenizer.from_file(str(bundle.path(TOKENIZER_FILE)))
+    except Exception as error:  # the library raises nothing narrower
+        raise BundleFileRefused(
+            f"{bundle.folder.name}/{TOKENIZER_FILE} is no tokenizer: {error}",
+            hint="export the bundle again",
+        ) from error
     check_layout(layout, tokenizer)
     return layout, tokenizer
 
@@ -236,7 +265,11 @@ def _notes(bundle: Bundle, refusals: Sequence[Refusal]) -> tuple[Record, ...]:
         warning("variant-refused", f"{one.variant} ({one.provider}) is not used: {one.why}")
         for one in refusals
     ]
-    if bundle.manifest.weights_look_random:
+    if bundle.manifest.weights_look_random is None:
+        notes.append(
+            warning("weights-unknown", "this bundle does not say whether its model was trained")
+        )
+    elif bundle.manifest.weights_look_random:
         notes.append(
             warning("weights-look-random", "the weights look random: these words are no answers")
         )

@@ -10,21 +10,28 @@ exceed the capacity, and frames at which an event opened outlast the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .arena import Mark
-from .eviction import EvictionPolicy, Span, keep_slots, kept_spans
+from .context import Prompted, stretch_read
+from .errors import ContextTooSmall, PromptTooLong
+from .eviction import EvictionPolicy, Kind, Span, keep_slots, kept_spans
 from .language_model import LanguageModel
 from .motion import TIME_ROUNDING_S
 from .prompt_layout import PromptLayout
-from .session import Prompted
 from .stream_prompt import StreamPlace, StreamText
-from .values import Features, Float32, Observed, Turn
+from .values import Float32, Observed, Response, Turn
 
 QUESTION_SLOTS = 48
 """Kept free for a question: some forty words. A longer one makes its own room."""
+
+
+def reserved_slots(capacity: int, answer_tokens: int) -> int:
+    """Slots that are kept free for a question and its answer; half of a small cache."""
+    return min(QUESTION_SLOTS + answer_tokens, capacity // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class _Before:
 
 @dataclass(slots=True)
 class ContinuousContext:
-    """See `session.Context`.
+    """See `context.Context`.
 
     State: what is in each slot of the cache, where the text stands, what was read last.
 
@@ -73,17 +80,18 @@ class ContinuousContext:
         layout: of the model.
         text: what stands between frames, questions and answers.
         rules: what is kept.
+        plain: a text of the user → one without tokens that steer the model.
     """
 
     model: LanguageModel
     layout: PromptLayout
     text: StreamText
     rules: ContinuousRules
+    plain: Callable[[str], str] = str
     name: str = "continuous"
     _spans: tuple[Span, ...] = ()
     _before: _Before | None = field(default=None, repr=False)
-    _read_s: float | None = None
-    _has_news: bool = False
+    _read: Observed | None = field(default=None, repr=False)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -92,13 +100,13 @@ class ContinuousContext:
 
     @property
     def reserve_slots(self) -> int:
-        """Slots that frames leave free for a question and its answer; half of a small cache."""
-        return min(QUESTION_SLOTS + self.rules.answer_tokens, self.model.arena.capacity // 2)
+        """Slots that frames leave free for a question and its answer."""
+        return reserved_slots(self.model.arena.capacity, self.rules.answer_tokens)
 
     def observe(self, observed: Observed) -> Float32 | None:
-        """Append the frame; see `session.Context`."""
+        """Append the frame; see `context.Context`."""
         features = observed.features
-        if not self._is_due(features):
+        if not self._is_due(observed):
             return None
         place = self.text.snapshot()
         is_done = False
@@ -108,31 +116,35 @@ class ContinuousContext:
         finally:
             if not is_done:
                 self._mend(place)
-        self._read_s, self._has_news = features.time_s, False
+        self._read = observed
         return logits
 
-    def _is_due(self, features: Features) -> bool:
-        """Whether this frame is read: the model's rate allows it and something is new since."""
-        self._has_news |= features.is_fresh
-        if self._read_s is None:
+    def _is_due(self, observed: Observed) -> bool:
+        """Whether this frame is read: the model's rate allows it, and it differs from the last."""
+        read = self._read
+        if read is None:
             return True
-        is_late_enough = features.time_s - self._read_s >= self.rules.every_s - TIME_ROUNDING_S
-        return is_late_enough and (self._has_news or not self.rules.skip_still)
+        since_s = observed.features.time_s - read.features.time_s
+        # Frames without a change have the very embeds of the frame that they are like.
+        is_new = observed.embeds is not read.embeds or not self.rules.skip_still
+        return is_new and since_s >= self.rules.every_s - TIME_ROUNDING_S
 
-    def prompt(self, turn: Turn) -> Prompted:
-        """Append the question, or what lets the model speak; see `session.Context`."""
+    def prompt(self, turn: Turn, cancelled: Callable[[], bool]) -> Prompted | None:
+        """Append the question, or what lets the model speak; see `context.Context`."""
         place = self.text.snapshot()
         is_done = False
         try:
-            logits = self._append_prompt(turn, place)
-            is_done = True
+            logits = self._append_prompt(turn, place, cancelled)
+            is_done = logits is not None
         finally:
             if not is_done:
                 self._mend(place)
-        from_s = min([turn.time_s, *(one.time_s for one in self._spans if one.kind == "frame")])
-        return Prompted(logits, (from_s, turn.time_s))
+        if logits is None:
+            return None
+        times_s = [one.time_s for one in self._spans if one.kind == "frame"]
+        return Prompted(logits, stretch_read(times_s, turn.time_s))
 
-    def answered(self, last: int | None) -> None:
+    def answered(self, last: int) -> None:
         """Take the branch back, or leave question and answer in the stream."""
         if self._before is not None and self._before.is_branch:
             self.undo()
@@ -140,6 +152,9 @@ class ContinuousContext:
         written = self.model.arena.length - sum(span.slots for span in self._spans)
         self._spans, self._before = _grown(self._spans, written), None
         self.text.answered(last)
+
+    def remember(self, final: Response) -> None:
+        """Nothing: what shall stay of it is in the stream."""
 
     def undo(self) -> None:
         """Be as before the prompt; an arena that was emptied since begins anew."""
@@ -156,39 +171,62 @@ class ContinuousContext:
         """Start again with an empty cache."""
         self.model.arena.reset()
         self.text.reset()
-        self._spans, self._before = (), None
-        self._read_s, self._has_news = None, False
+        self._spans, self._before, self._read = (), None, None
 
     def _append_frame(self, time_s: float, embeds: Float32) -> Float32:
-        prefix = self.text.frame_prefix(time_s)
+        ids = self.text.frame_prefix(time_s)
+        before = self.model.rows(ids) if ids else embeds[:0]
         is_first = not self._spans
-        before = self.model.rows(prefix) if prefix else embeds[:0]
-        self._make_room(len(prefix) + len(embeds) + self.reserve_slots)
+        self._make_room(len(ids) + len(embeds) + self.reserve_slots)
         logits = self.model.append(np.concatenate([before, embeds]))
-        # What joins two frames says that the one before was passed over in silence, so it goes out
-        # with that one; what stands before the first frame stays for ever.
-        spans = _grown(self._spans, len(prefix)) if not is_first else _prefix(len(prefix))
-        self._spans = (*spans, Span("frame", len(embeds), time_s))
+        if is_first:  # the system text and the opening of the first stretch stay for ever
+            self._add("prefix", len(ids), time_s)
+        elif self._spans and self._spans[-1].kind != "prefix":
+            # What joins two frames says that the one before was passed over in silence, so it goes
+            # out with that one; what ends an answer goes out with the answer.
+            self._spans = _grown(self._spans, len(ids))
+        else:
+            self._add("text", len(ids), time_s)
+        self._add("frame", len(embeds), time_s)
         return logits
 
-    def _append_prompt(self, turn: Turn, place: StreamPlace) -> Float32:
-        is_begun = self.text.is_begun
+    def _append_prompt(
+        self, turn: Turn, place: StreamPlace, cancelled: Callable[[], bool]
+    ) -> Float32 | None:
+        text, time_s = self.text, turn.time_s
         question = self.rules.describe_prompt
         if turn.question is not None:
-            question = turn.question.text
-        elif turn.cause == "event":
-            self._protect(turn.time_s)
-        text, time_s = self.text, turn.time_s
+            question = self.plain(turn.question.text)
+        if turn.question is None:
+            self._protect(time_s)
+        # Only the system text stays for ever, where a question comes before any frame.
+        system = 0 if text.is_begun else len(text.system_ids())
         ids = text.ask(question, time_s) if question else text.describe(time_s)
-        answer = min(self.rules.answer_tokens, self.model.arena.capacity // 2)
-        self._make_room(len(ids) + answer)
+        self._make_room_for(ids)
         spans, mark = self._spans, self.model.arena.mark()
-        logits = self.model.append(self.model.rows(ids))
+        logits = self.model.append(self.model.rows(ids), cancelled=cancelled)
+        if logits is None:
+            return None
         is_branch = turn.question is not None and self.rules.on_branch
         self._before = _Before(is_branch, mark, place, spans)
-        # A question before the first frame has the system text before it, which stays.
-        self._spans = (*spans, Span("text" if is_begun else "prefix", len(ids), time_s))
+        self._add("prefix", min(system, len(ids)), time_s)
+        self._add("text", len(ids) - min(system, len(ids)), time_s)
         return logits
+
+    def _make_room_for(self, ids: Sequence[int]) -> None:
+        answer = min(self.rules.answer_tokens, self.model.arena.capacity // 2)
+        try:
+            self._make_room(len(ids) + answer)
+        except ContextTooSmall as fault:
+            raise PromptTooLong(
+                f"the question takes {len(ids)} tokens with the words around it, which leaves the "
+                f"cache of {self.model.arena.capacity} no room for an answer",
+                hint="ask a shorter question, or use a larger cache",
+            ) from fault
+
+    def _add(self, kind: Kind, slots: int, time_s: float) -> None:
+        if slots:
+            self._spans = (*self._spans, Span(kind, slots, time_s))
 
     def _make_room(self, slots: int) -> None:
         """Evict until so many slots are free.
@@ -227,10 +265,6 @@ class ContinuousContext:
             self.text.restore(place)
         else:
             self.reset()
-
-
-def _prefix(slots: int) -> tuple[Span, ...]:
-    return (Span("prefix", slots, 0.0),) if slots else ()
 
 
 def _grown(spans: tuple[Span, ...], slots: int) -> tuple[Span, ...]:

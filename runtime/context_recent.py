@@ -14,14 +14,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arena import Mark
+from .context import Prompted, stretch_read
 from .errors import PromptTooLong
 from .language_model import LanguageModel
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import PromptSegment, planned_prompt, shared_positions
-from .recent import RecentView
-from .session import Prompted
-from .values import Float32, Observed, Turn
+from .recent import DialogueTurn, RecentView
+from .values import Float32, Observed, Response, Turn
+
+LEAST_READ = 2
+"""Positions that are read however much is shared: the last one for its logits, and one more, since
+quantized matrices have another kernel for one row, whose rounding differs (0.06 of a logit)."""
+TALK_KEPT = 4
+"""Answers that memory may not have heard of yet: those given between two frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,14 @@ class RecentRules:
 
 @dataclass(slots=True)
 class RecentContext:
-    """See `session.Context`. State: which prompt the cache holds.
+    """See `context.Context`. State: which prompt the cache holds, the last few answers.
 
     Attributes:
         model: the decoder and its cache.
         layout, encode: how a prompt is written.
         view: what memory keeps now.
         rules: what of it is shown.
+        plain: a text of the user → one without tokens that steer the model.
     """
 
     model: LanguageModel
@@ -59,16 +66,18 @@ class RecentContext:
     encode: Encode
     view: Callable[[], RecentView]
     rules: RecentRules
+    plain: Callable[[str], str] = str
     name: str = "recent"
     _held: tuple[PromptSegment, ...] = ()
     _mark: Mark | None = field(default=None, repr=False)
+    _talk: tuple[DialogueTurn, ...] = ()
 
     def observe(self, observed: Observed) -> Float32 | None:
         """Nothing: frames are read when something is to be said about them."""
         return None
 
-    def prompt(self, turn: Turn) -> Prompted:
-        """The last frames up to the Turn's time, then what is asked; see `session.Context`."""
+    def prompt(self, turn: Turn, cancelled: Callable[[], bool]) -> Prompted | None:
+        """The last frames up to the Turn's time, then what is asked; see `context.Context`."""
         parts = self._parts(turn)
         arena = self.model.arena
         budget = arena.capacity - min(self.rules.answer_tokens, arena.capacity // 2)
@@ -79,23 +88,34 @@ class RecentContext:
                 "frame; who sees nothing cannot answer",
                 hint="ask a shorter question, or use a larger cache",
             )
-        shared = self._rewound_to(plan.segments, plan.tokens - 1)
+        shared = self._rewound_to(plan.segments, plan.tokens - LEAST_READ)
         embeds = np.concatenate([one.as_embeds(self.model.rows) for one in plan.segments])
         self._held = ()  # until the whole prompt is there
-        logits = self.model.append(embeds[shared:])
+        logits = self.model.append(embeds[shared:], cancelled=cancelled)
+        if logits is None:
+            return None
         self._held, self._mark = plan.segments, arena.mark()
         shown = parts.frames[plan.dropped.frames :]
-        from_s = min([turn.time_s, *(time_s for time_s, _ in shown if time_s is not None)])
-        return Prompted(logits, (from_s, turn.time_s))
+        times_s = [time_s for time_s, _ in shown if time_s is not None]
+        return Prompted(logits, stretch_read(times_s, turn.time_s))
 
-    def answered(self, last: int | None) -> None:
-        """The answer is forgotten: memory keeps it, as dialogue."""
-        if self._mark is not None:
-            self.model.arena.rewind(self._mark)
+    def answered(self, last: int) -> None:
+        """The answer is forgotten; it is shown again as dialogue."""
+        self.undo()
 
     def undo(self) -> None:
-        """Start again: a prompt is written anew anyway."""
-        self.reset()
+        """Hold the prompt alone: the next one may begin as it does."""
+        arena, mark = self.model.arena, self._mark
+        if mark is None or mark.moves != arena.mark().moves or mark.length > arena.length:
+            self.reset()
+        else:
+            arena.rewind(mark)
+
+    def remember(self, final: Response) -> None:
+        """Keep the answer until memory has heard of it, which is at the next frame."""
+        if final.question is not None and final.text:
+            turn = DialogueTurn(final.about_s[1], final.question, final.text)
+            self._talk = (*self._talk, turn)[-TALK_KEPT:]
 
     def reset(self) -> None:
         """Start again with an empty cache."""
@@ -106,8 +126,10 @@ class RecentContext:
         rules, view = self.rules, self.view()
         question = rules.describe_prompt or None
         if turn.question is not None:
-            question = turn.question.text
-        before = [one for one in view.dialogue if one.time_s <= turn.time_s]
+            question = self.plain(turn.question.text)
+        talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
+        in_order = sorted(talk.values(), key=lambda one: one.time_s)
+        before = [self._plain_turn(one) for one in in_order if one.time_s <= turn.time_s]
         return PromptParts(
             question,
             view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s),
@@ -115,14 +137,17 @@ class RecentContext:
             time_s=turn.time_s,
         )
 
+    def _plain_turn(self, turn: DialogueTurn) -> DialogueTurn:
+        return DialogueTurn(turn.time_s, self.plain(turn.question), self.plain(turn.answer))
+
     def _rewound_to(self, segments: tuple[PromptSegment, ...], most: int) -> int:
         """How many positions of the new prompt the cache holds already; the rest is taken out.
 
-        At most `most`: the last position has to be read, since its logits are wanted.
+        At most `most`: some have to be read, since logits are wanted.
         """
         arena = self.model.arena
         shared = min(shared_positions(self._held, segments), most)
-        if arena.length < shared or not shared:
+        if arena.length < shared or shared < 1:
             arena.reset()
             return 0
         arena.rewind(Mark(shared, arena.mark().moves))

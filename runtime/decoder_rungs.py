@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from .arena import Arena
 from .engine import Engine
-from .engines.ladder import Rung
+from .engines.ladder import Refusal, Rung
 from .engines.lane import Lanes
-from .errors import EngineError, EngineUnusable, SettingsInvalid
+from .errors import BundleError, EngineError, EngineUnusable, SettingsInvalid
 from .language_model import LanguageModel
 from .manifest import Manifest
 from .records import Record, warning
@@ -20,15 +20,17 @@ from .token_rows import TokenRows
 class DecoderRungs:
     """Opens the best decoder that runs here, and another one when that fails in use.
 
-    State: which variant runs, which ones failed.
+    State: which rung is in use, which variants failed.
 
     Attributes:
         open: the ids of variants that failed → the highest rung that is left.
+        refused: hears of a variant that cannot be used here, and why.
     """
 
     open: Callable[[tuple[str, ...]], Rung]
+    refused: Callable[[Refusal], None] = lambda refusal: None
     _failed: tuple[str, ...] = ()
-    _variant: str = ""
+    _rung: Rung | None = None
 
     def model(
         self,
@@ -71,43 +73,53 @@ class DecoderRungs:
                 arena = Arena(shape, positions, dtype=dtype, turn=turn)
                 model = LanguageModel(rung.engine, arena, rows, lane, chunk_tokens=chunk_tokens)
             except EngineError as fault:
-                left = self._below(rung.variant.id)
+                left = self._below(rung, fault)
                 if left is None:
                     raise fault from None
                 rung = left
                 continue
-            self._variant = rung.variant.id
+            self._rung = rung
             return model
 
     def next_rung(
-        self, model: LanguageModel, reset: Callable[[], None], tell: Callable[[Record], None]
+        self,
+        model: LanguageModel,
+        fault: EngineError,
+        reset: Callable[[], None],
+        tell: Callable[[Record], None],
     ) -> bool:
         """Go on with another decoder; False where there is none, and this one goes on.
 
         Args:
             model: whose engine broke off.
+            fault: how.
             reset: called where the cache could not be kept.
             tell: hears which decoder it is now.
         """
-        rung = self._below(self._variant)
+        before = self._rung
+        rung = None if before is None else self._below(before, fault)
         while rung is not None:
             try:
                 is_kept = model.replace_engine(rung.engine)
-            except EngineError:
-                rung = self._below(rung.variant.id)
+            except EngineError as refusal:
+                rung = self._below(rung, refusal)
                 continue
             if not is_kept:
                 reset()
-            self._variant = rung.variant.id
+            self._rung = rung
+            if before is not None:  # its weights need not lie beside the new ones
+                before.engine.__exit__(None, None, None)
             tell(warning("next-rung", f"the decoder goes on as {rung.variant.id}"))
             return True
         return False
 
-    def _below(self, failed: str) -> Rung | None:
+    def _below(self, rung: Rung, fault: EngineError) -> Rung | None:
         """The next rung; where there is none, this one may be well again the next time."""
+        variant = rung.variant
         try:
-            rung = self.open((*self._failed, failed))
-        except EngineUnusable:
+            below = self.open((*self._failed, variant.id))
+        except (EngineUnusable, BundleError):
             return None
-        self._failed = (*self._failed, failed)
-        return rung
+        self.refused(Refusal(variant.id, variant.provider, fault.message))
+        self._failed = (*self._failed, variant.id)
+        return below

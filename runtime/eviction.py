@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ContextTooSmall
+
+Kind: TypeAlias = Literal["prefix", "frame", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Span:
         is_protected: a key frame: it goes after all others of its age.
     """
 
-    kind: Literal["prefix", "frame", "text"]
+    kind: Kind
     slots: int
     time_s: float
     is_protected: bool = False

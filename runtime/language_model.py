@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, overload
 
@@ -117,10 +117,9 @@ class LanguageModel:
         mark, is_done = arena.mark(), False
         arena.reserve(count)
         try:
-            for first in range(0, count, self._chunk_tokens):
+            for part in self._chunks(count):
                 if cancelled is not None and cancelled():
                     return None
-                part = slice(first, first + self._chunk_tokens)
                 with self._lane.speak():
                     self._run(embeds[part], None if positions is None else positions[:, part])
             is_done = True
@@ -129,6 +128,19 @@ class LanguageModel:
                 arena.rewind(mark)
         last: Float32 = self._logits[0, 0]
         return last
+
+    def _chunks(self, count: int) -> Iterator[slice]:
+        """Chunks of tokens, none of one token alone where that can be.
+
+        Quantized matrices have another kernel for one row, whose rounding differs.
+        """
+        first = 0
+        while first < count:
+            size = min(self._chunk_tokens, count - first)
+            if count - first - size == 1 and size > 2:
+                size -= 1
+            yield slice(first, first + size)
+            first += size
 
     def step(self, token_id: int) -> Float32:
         """Put one token into the cache; as `append`, without making an array."""

@@ -287,9 +287,9 @@ class Manifest:
         return layout_from_json(self.prompt)
 
     @property
-    def weights_look_random(self) -> bool:
-        """The proof found that the checkpoint predicts no better than chance."""
-        return bool(self.parity.get("weights_look_random", False))
+    def weights_look_random(self) -> bool | None:
+        """The checkpoint predicts no better than chance; None where the proof does not say."""
+        return self.parity.get("weights_look_random")
 
     def part(self, role: str) -> Part | None:
         """The part of a role; None where the bundle has none."""

@@ -156,6 +156,7 @@ class RecentMemory:
             and response.cause == "question"
             and response.question is not None
             and response.text.strip()
+            and not response.is_cut
         ]
         turns = sorted((*self._view.dialogue, *new), key=lambda turn: turn.time_s)
         self._view = RecentView(self._view.frames, self._bounded_dialogue(tuple(turns)))

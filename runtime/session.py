@@ -11,77 +11,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
+from typing import TypeAlias
+
+import numpy as np
 
 from .answer_text import AnswerText
+from .context import Context
 from .decoder import Decoding, answer_tokens
 from .errors import ContextTooSmall, EngineError, PromptTooLong
 from .language_model import LanguageModel
 from .prompt_layout import PromptLayout
 from .records import Record, warning
 from .token_gate import TokenGate
-from .values import Float32, Moment, Observed, Response, Turn
+from .values import EndedBy, Float32, Moment, Observed, Response, Turn
+
+NextRung: TypeAlias = "Callable[[EngineError, Callable[[Record], None]], bool]"
 
 MOST_FAULTS = 3
 """Answers in a row that a failing engine may cost; after that the run ends with its error."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prompted:
-    """A Turn's prompt, read by the model.
-
-    Attributes:
-        logits: (vocabulary,) float32 after its last position.
-        about_s: (from, to), the stretch of stream time that the model has before it, seconds.
-    """
-
-    logits: Float32
-    about_s: tuple[float, float]
-
-
-class Context(Protocol):
-    """What the model has before it. Every call either is done as a whole or changes nothing.
-
-    Attributes:
-        name: recent or continuous.
-    """
-
-    name: str
-
-    def observe(self, observed: Observed) -> Float32 | None:
-        """Take a frame in; logits after it, or None where it is not read now.
-
-        Raises:
-            ContextTooSmall: the cache has no room for a frame.
-            EngineError: the decoder failed.
-        """
-        ...
-
-    def prompt(self, turn: Turn) -> Prompted:
-        """Write the prompt of a Turn, up to where the answer begins.
-
-        Raises:
-            PromptTooLong, ContextTooSmall: it does not fit.
-            EngineError: the decoder failed.
-        """
-        ...
-
-    def answered(self, last: int | None) -> None:
-        """The answer is over; called once after every prompt that was written.
-
-        Args:
-            last: its last token, a stop token or not, which is not in the cache yet; None where
-                nothing was said.
-        """
-        ...
-
-    def undo(self) -> None:
-        """An engine broke off in the answer: be as before its prompt, or empty."""
-        ...
-
-    def reset(self) -> None:
-        """Start again with an empty cache."""
-        ...
 
 
 @dataclass(slots=True)
@@ -94,6 +41,7 @@ class _Saying:
     about_s: tuple[float, float] | None = None
     first_token_ms: float | None = None
     told_ms: float = 0.0
+    ended_by: EndedBy = "cut"
     is_done: bool = False
 
 
@@ -112,6 +60,7 @@ class LanguageSession:
         gate: the model's own decision to speak; None where another gate decides.
         next_rung: replaces a decoder that failed; whether there was another. It says so itself.
         partials_every_s: time between two partial texts, at least, seconds; 0 tells every token.
+        dropped: counts a frame that could not be read.
         monotonic: seconds, for the times in a response.
     """
 
@@ -121,10 +70,12 @@ class LanguageSession:
     decode: Callable[[Sequence[int]], str]
     decoding: Decoding
     gate: TokenGate | None = None
-    next_rung: Callable[[Callable[[Record], None]], bool] = lambda tell: False
+    next_rung: NextRung = lambda fault, tell: False
     partials_every_s: float = 0.0
+    dropped: Callable[[str], None] = lambda what: None
     monotonic: Callable[[], float] = time.perf_counter
     _faults: int = 0
+    _is_losing: bool = False
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def take(
@@ -149,11 +100,15 @@ class LanguageSession:
     def _observed(self, observed: Observed, tell: Callable[[Record], None]) -> Turn | None:
         """Take a frame in; a Turn where the model itself wants to speak of it."""
         try:
-            logits = self.context.observe(observed)
+            logits = self._read(observed, tell)
         except (EngineError, ContextTooSmall) as fault:
-            tell(warning(fault.code, f"a frame was left out: {fault.message}"))
-            self._lost_one(fault, tell)
+            self.dropped("unread frames")
+            if not self._is_losing:  # once: the count tells of the others
+                tell(warning(fault.code, f"frames are left out: {fault.message}"))
+            self._is_losing = True
+            self._lost_one(fault)
             return None
+        self._faults, self._is_losing = 0, False
         # Who is asked about a frame answers, and does not decide about it (VideoLLM-online).
         if logits is None or self.gate is None or observed.is_asked:
             return None
@@ -165,6 +120,19 @@ class LanguageSession:
         name = f"s{next(self._ids)}"
         return Turn(name, "event", decision.time_s, "describe", events=decision.opened)
 
+    def _read(self, observed: Observed, tell: Callable[[Record], None]) -> Float32 | None:
+        """Logits after a frame; an engine that breaks off at it is replaced where that is possible.
+
+        Embeds that are no numbers are nobody's fault but the encoder's.
+        """
+        try:
+            return self.context.observe(observed)
+        except EngineError as fault:
+            if not np.isfinite(observed.embeds).all() or not self.next_rung(fault, tell):
+                raise
+            tell(warning(fault.code, f"a frame is read again: {fault.message}"))
+            return self.context.observe(observed)
+
     def _answered(
         self, turn: Turn, cancelled: Callable[[], bool], tell: Callable[[Record], None]
     ) -> Iterator[Response]:
@@ -172,7 +140,7 @@ class LanguageSession:
         while True:
             fault: EngineError | PromptTooLong | ContextTooSmall | None = None
             try:
-                yield from self._said(saying, cancelled)
+                yield from self._said(saying, cancelled, tell)
             except (EngineError, PromptTooLong, ContextTooSmall) as error:
                 fault = error
             except (KeyboardInterrupt, GeneratorExit):  # who leaves still gets what was said
@@ -183,14 +151,15 @@ class LanguageSession:
                 self._faults = 0
                 return
             tell(warning(fault.code, f"turn {turn.turn_id}: {fault.message}"))
-            if isinstance(fault, EngineError) and self.next_rung(tell):
+            if isinstance(fault, EngineError) and self.next_rung(fault, tell):
                 saying = _Saying(turn, saying.began_s)
                 continue
+            saying.ended_by = "fault"
             yield self._response(saying, is_final=True, is_cut=True)
-            self._lost_one(fault, tell)
+            self._lost_one(fault)
             return
 
-    def _lost_one(self, fault: Exception, tell: Callable[[Record], None]) -> None:
+    def _lost_one(self, fault: Exception) -> None:
         """Count what a failing engine cost; an engine that never works ends the run."""
         if not isinstance(fault, EngineError):
             return
@@ -198,10 +167,18 @@ class LanguageSession:
         if self._faults >= MOST_FAULTS:
             raise fault
 
-    def _said(self, saying: _Saying, cancelled: Callable[[], bool]) -> Iterator[Response]:
+    def _said(
+        self, saying: _Saying, cancelled: Callable[[], bool], tell: Callable[[Record], None]
+    ) -> Iterator[Response]:
         """Partial texts and the final of one answer."""
-        prompted = self.context.prompt(saying.turn)
+        prompted = None if cancelled() else self.context.prompt(saying.turn, cancelled)
+        if prompted is None:
+            saying.is_done = True
+            yield self._response(saying, is_final=True, is_cut=True)
+            return
         saying.about_s = prompted.about_s
+        if prompted.about_s[0] > saying.turn.time_s:
+            self._tell_forgotten(saying, tell)
         text = AnswerText(self.decode, self.layout.stop_ids)
         last: int | None = None
         is_stopped = is_cut = False
@@ -226,13 +203,33 @@ class LanguageSession:
             self.context.undo()
             raise
         except BaseException:  # the caller left in the middle
-            self.context.answered(last)
+            self._close(last)
             raise
-        self.context.answered(last)
+        self._close(last)
         # What was stopped short may end in half a character, which is not shown.
         saying.text = text.finish() if is_stopped else text.text
         saying.is_done = True
-        yield self._response(saying, is_final=True, is_cut=is_cut)
+        saying.ended_by = "model" if is_stopped else "cut" if is_cut else "limit"
+        final = self._response(saying, is_final=True, is_cut=is_cut)
+        if final.question is not None and not is_cut:
+            self.context.remember(final)
+        yield final
+
+    def _tell_forgotten(self, saying: _Saying, tell: Callable[[Record], None]) -> None:
+        asked_s, (from_s, to_s) = saying.turn.time_s, saying.about_s or (0.0, 0.0)
+        tell(
+            warning(
+                "past-forgotten",
+                f"turn {saying.turn.turn_id}: nothing is kept of {asked_s:.2f} s any more; the "
+                f"answer is about {from_s:.2f} to {to_s:.2f} s",
+            )
+        )
+
+    def _close(self, last: int | None) -> None:
+        if last is None:
+            self.context.undo()
+        else:
+            self.context.answered(last)
 
     def _is_partial_due(self, saying: _Saying) -> bool:
         now_ms = self._since_ms(saying)
@@ -264,5 +261,6 @@ class LanguageSession:
             total_ms=self._since_ms(saying),
             context=self.context.name,
             is_cut=is_cut,
+            ended_by=saying.ended_by if is_final else None,
             question=None if turn.question is None else turn.question.text,
         )

@@ -47,8 +47,12 @@ WORDS: dict[str, tuple[str | None, str | None]] = {
     "every": ("time to look", None),
     "speak": (None, None),  # the model speaks of its own accord: its words are the news
 }
+# What a person calls that which was dropped, where it is not the name that the counters have.
+DROPPED = {"event turns": "descriptions", "observed frames": "frames for the model"}
 # Texts of people and models stand below and beside the column of times.
 BESIDE = " " * 12
+# Events whose descriptions may still come; in a live run one waits and one is spoken.
+EVENTS_KEPT = 16
 
 
 def clock_text(time_s: float) -> str:
@@ -72,9 +76,31 @@ def event_text(body: dict[str, Any], is_opening: bool) -> str | None:
 def said_text(body: dict[str, Any]) -> str | None:
     """What a `final` record says, as a person reads it; None where nothing is worth a line."""
     text = printable(body["text"]).strip()
+    mark = "(cut)" if body["is_cut"] else "(limit)" if body["ended_by"] == "limit" else ""
     if not text:
-        return None if body["question"] is None else "(no answer)"
-    return f"{text}… (cut)" if body["is_cut"] else text
+        return None if body["question"] is None else mark or "(no answer)"
+    return f"{text}… {mark}" if mark else text
+
+
+def counted(count: int, words: str) -> str:
+    """`3 frames`, `1 frame`.
+
+    Args:
+        count: how many.
+        words: what, for many; the first of them ends in s.
+    """
+    first, *rest = words.split(" ")
+    return " ".join([str(count), first.removesuffix("s") if count == 1 else first, *rest])
+
+
+def dropped_text(count: int, what: str) -> str:
+    """How many of what was dropped, as a person calls it.
+
+    Args:
+        count: how many.
+        what: as in a `drop` record.
+    """
+    return counted(count, DROPPED.get(what, what))
 
 
 def printable(text: str) -> str:
@@ -94,12 +120,14 @@ class ConsoleSink:
     An answer comes whole: a line that grows would run through what a person types meanwhile, and
     through the events that do not wait for it.
 
-    State: the time of the event whose opening was the last line.
+    State: the time of the event whose opening was the last line, and the words of the last events
+    by their time, for descriptions that come after other lines.
     """
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream
         self._above_s: float | None = None
+        self._opened: dict[float, str] = {}
 
     def send(self, record: StampedRecord) -> None:
         body = dict(record.record.body)
@@ -110,16 +138,27 @@ class ConsoleSink:
             self._stream.flush()
             is_opening = record.record.type == "opened"
             self._above_s = body["about_s"][0] if is_opening else None
+            if is_opening:
+                self._keep(body["about_s"][0], event_text(body, is_opening=True) or "")
+
+    def _keep(self, time_s: float, words: str) -> None:
+        before = self._opened.pop(time_s, None)
+        self._opened[time_s] = words if before is None else f"{before}, {words}"
+        if len(self._opened) > EVENTS_KEPT:
+            del self._opened[next(iter(self._opened))]
 
     def _said(self, body: dict[str, Any]) -> str | None:
-        """An answer below its question, a description below its event or beside its time."""
+        """An answer below its question, a description below its event or beside its words."""
         text, about_s = said_text(body), body["about_s"][1]
         if text is None:
             return None
         at = f"{clock_text(about_s):>10}  "
         if body["question"] is not None:
             return _beside(at, printable(body["question"])) + _beside(f"{BESIDE}→ ", text)
-        return _beside(f"{BESIDE if self._above_s == about_s else at}→ ", text)
+        words = self._opened.pop(about_s, None)
+        if self._above_s == about_s:
+            return _beside(f"{BESIDE}→ ", text)
+        return _beside(f"{at}{words} → " if words else f"{at}→ ", text)
 
     def _told(self, stamped: StampedRecord, body: dict[str, Any]) -> str | None:
         text = self._text(stamped.record.type, body)
@@ -131,7 +170,8 @@ class ConsoleSink:
         if kind == "warning":
             return f"warning: {body['message']}"
         if kind == "drop":
-            return f"dropped {body['count']} {body['what']} since {body['since_s']:.1f} s"
+            dropped = dropped_text(body["count"], body["what"])
+            return f"dropped {dropped} since {body['since_s']:.1f} s"
         if kind == "camera" and body["state"] == "rebased":
             return f"camera: {body['reason']}"
         return None

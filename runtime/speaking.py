@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .context_continuous import ContinuousContext, ContinuousRules
+from .context import Context
+from .context_continuous import ContinuousContext, ContinuousRules, reserved_slots
 from .context_recent import RecentContext, RecentRules
 from .decoder import Decoding
 from .errors import SettingsInvalid
@@ -17,13 +18,12 @@ from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import planned_prompt
 from .recent import RecentView
-from .session import Context
 from .stream_prompt import StreamText
 from .token_gate import TokenGate
 
 BLOCK_SHARE, RECENT_SHARE, PROTECTED_SHARE = 8, 2, 8
-"""Of the cache, where nothing else is said: an eighth goes at a time, the newest half stays, and
-frames with an event may hold an eighth."""
+"""Of the slots that are left to the stream, where nothing else is said: an eighth goes at a time,
+the newest half stays, and frames with an event may hold an eighth."""
 
 
 FRAME_WORDS = 8
@@ -85,6 +85,7 @@ def context_of(
     layout: PromptLayout,
     encode: Encode,
     view: Callable[[], RecentView],
+    plain: Callable[[str], str] = str,
 ) -> Context:
     """The context that the rules name.
 
@@ -93,11 +94,18 @@ def context_of(
         manifest: its rate and the tokens of a frame.
         layout, encode: how it reads.
         view: what memory keeps now.
+        plain: a text of the user → one without tokens that steer the model.
 
     Raises:
-        SettingsInvalid: the cache has no room for the shortest question about one frame.
+        SettingsInvalid: the cache has no room for the shortest question about one frame, or an
+            answer may be longer than the model's.
     """
     limit = min(layout.max_answer_tokens, rules.decoding.max_tokens or layout.max_answer_tokens)
+    if (rules.decoding.max_tokens or 0) > layout.max_answer_tokens:
+        raise SettingsInvalid(
+            f"session.max_answer_tokens is {rules.decoding.max_tokens}, expected at most the "
+            f"{layout.max_answer_tokens} that the bundle's model was made for"
+        )
     _check_room(model.arena.capacity, layout, encode, manifest.tokens_per_frame)
     if rules.context == "recent":
         recent = RecentRules(
@@ -107,24 +115,27 @@ def context_of(
             limit,
             rules.describe_prompt,
         )
-        return RecentContext(model, layout, encode, view, recent)
+        return RecentContext(model, layout, encode, view, recent, plain)
+    text = StreamText(layout, encode)
     capacity = model.arena.capacity
+    stream = capacity - reserved_slots(capacity, limit) - len(text.system_ids()) - FRAME_WORDS
+    _check_sinks(rules.sink_slots, stream - manifest.tokens_per_frame)
     policy = EvictionPolicy(
-        recent_slots=rules.recent_slots or capacity // RECENT_SHARE,
-        block_slots=rules.block_slots or capacity // BLOCK_SHARE,
+        recent_slots=rules.recent_slots or stream // RECENT_SHARE,
+        block_slots=rules.block_slots or stream // BLOCK_SHARE,
         sink_slots=rules.sink_slots,
     )
     on_branch = layout.question_on_branch if rules.on_branch is None else rules.on_branch
     continuous = ContinuousRules(
         policy,
         limit,
-        rules.protected_slots or capacity // PROTECTED_SHARE,
+        rules.protected_slots or stream // PROTECTED_SHARE,
         1.0 / (rules.read_fps or manifest.input.fps),
         rules.skip_still,
         on_branch,
         rules.describe_prompt,
     )
-    return ContinuousContext(model, layout, StreamText(layout, encode), continuous)
+    return ContinuousContext(model, layout, text, continuous, plain)
 
 
 def _check_room(capacity: int, layout: PromptLayout, encode: Encode, frame_tokens: int) -> None:
@@ -136,6 +147,15 @@ def _check_room(capacity: int, layout: PromptLayout, encode: Encode, frame_token
             f"the cache has {capacity} slots, expected {needed} or more: the shortest question "
             f"about one frame takes {needed // 2}, and an answer may take as many",
             hint="raise context.cache_slots, or leave it to the bundle",
+        )
+
+
+def _check_sinks(sink_slots: int, most: int) -> None:
+    if sink_slots > most:
+        raise SettingsInvalid(
+            f"context.sink_slots is {sink_slots}, expected at most {max(most, 0)}: the rest of the "
+            "cache is for the system text, one frame, a question and its answer",
+            hint="lower it, or use a larger cache",
         )
 
 

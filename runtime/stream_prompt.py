@@ -80,6 +80,12 @@ class StreamText:
         """Continues from a state as if nothing had been between."""
         self._place = place
 
+    def system_ids(self) -> tuple[int, ...]:
+        """What the stream begins with, whatever comes first."""
+        bos = self._layout.bos_id
+        system = self._pieces("system") if "system" in self._layout.order else ()
+        return (() if bos is None else (bos,)) + self._encoded(system)
+
     def frame_prefix(self, time_s: float | None = None) -> tuple[int, ...]:
         """What stands before the next frame; its embeds follow.
 

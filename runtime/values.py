@@ -24,6 +24,7 @@ Array = TypeVar("Array", bound=NDArray[Any])
 Phase = Literal["quiet", "opened", "ongoing", "closed"]
 Cause = Literal["event", "question"]
 Route = Literal["describe", "answer"]
+EndedBy = Literal["model", "limit", "cut", "fault"]
 
 
 def _time(name: str, value: float) -> None:
@@ -248,6 +249,7 @@ class Response:
         adapter: name of the adapter; None for the base.
         is_cut: stopped before its end by a cancel, a newer question or a fault of the engine.
         question: what was asked; None where an event was described.
+        ended_by: the model, its limit of tokens, a cut, or a fault; None of a partial text.
     """
 
     turn_id: str
@@ -262,6 +264,7 @@ class Response:
     adapter: str | None = None
     is_cut: bool = False
     question: str | None = None
+    ended_by: EndedBy | None = None
 
     def record(self) -> Record:
         """A `partial` or a `final` record."""
@@ -274,12 +277,13 @@ class Response:
                 "cause": self.cause,
                 "question": self.question,
                 "text": self.text,
-                "about_s": list(self.about_s),
+                "about_s": [round(time_s, 4) for time_s in self.about_s],
                 "first_token_ms": self.first_token_ms,
                 "total_ms": self.total_ms,
                 "used": [{"id": name, "score": score} for name, score in self.used],
                 "context": self.context,
                 "adapter": self.adapter,
                 "is_cut": self.is_cut,
+                "ended_by": self.ended_by,
             },
         )

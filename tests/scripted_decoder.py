@@ -78,7 +78,8 @@ class ScriptedDecoder:
         dtype: str = "float32",
     ) -> None:
         self.provider = "cpu"
-        self.runs = 0
+        self.is_closed = False
+        self.runs = self.tokens = 0
         self.seen: list[str] = []
         self.inputs = (
             TensorSpec("inputs_embeds", "float32", (1, "tokens", HIDDEN)),
@@ -94,12 +95,19 @@ class ScriptedDecoder:
         self._script = script
         self._faults = dict(faults or {})
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.is_closed = True
+
     def bind(self, inputs, outputs):
         return _Call(self, dict(inputs), outputs)
 
     def step(self, inputs, outputs) -> None:
         """One run on bound arrays."""
         self.runs += 1
+        self.tokens += inputs["inputs_embeds"].shape[1]
         embeds, total = inputs["inputs_embeds"], inputs["attention_mask"].shape[1]
         values = outputs["present.0.value"]
         values[0, 0, total - embeds.shape[1] : total, 0] = embeds[0, :, 0]

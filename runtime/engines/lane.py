@@ -102,11 +102,16 @@ class Lane:
                 raise RuntimeError(f"this thread already holds the lane and asks to {kind}")
             asked_s = now_s = self._monotonic()
             ticket = self._order.ask(kind, now_s)
-            if ticket is not self._order.holder:
-                self._wait(ticket)
-                now_s = self._monotonic()
-            self._thread, self._begun_s = thread, now_s
-            self._counts.entered(kind, now_s - asked_s)
+            try:
+                if ticket is not self._order.holder:
+                    self._wait(ticket)
+                    now_s = self._monotonic()
+                self._counts.entered(kind, now_s - asked_s)
+                self._thread, self._begun_s = thread, now_s
+            except BaseException:  # Ctrl-C: nobody may wait for a thread that has gone
+                self._order.withdraw(ticket, now_s)
+                self._ring()
+                raise
 
     def leave(self) -> None:
         """Hand the lane to the next one."""
@@ -126,16 +131,11 @@ class Lane:
 
     def _wait(self, ticket: Ticket) -> None:
         ticket.bell = threading.Condition(self._mutex)
-        try:
-            self._ring()  # this very request may have shown that another one's time has come
-            while ticket is not self._order.holder:
-                ticket.bell.wait(self._sleep_s(ticket))
-                self._order.tick(self._monotonic())
-                self._ring(besides=ticket)
-        except BaseException:  # Ctrl-C: nobody may wait for a thread that has gone
-            self._order.withdraw(ticket, self._monotonic())
-            self._ring()
-            raise
+        self._ring()  # this very request may have shown that another one's time has come
+        while ticket is not self._order.holder:
+            ticket.bell.wait(self._sleep_s(ticket))
+            self._order.tick(self._monotonic())
+            self._ring(besides=ticket)
 
     def _sleep_s(self, ticket: Ticket) -> float | None:
         """How long to sleep unless woken, seconds: speak's time ends without anybody's doing."""

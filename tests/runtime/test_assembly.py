@@ -141,6 +141,9 @@ def rungs_of(engines):
     return DecoderRungs(open_rung)
 
 
+FAULT = EngineFailed("it broke off")
+
+
 class Facts:
     """What `model` reads of a manifest."""
 
@@ -158,12 +161,13 @@ def test_the_next_rung_keeps_the_cache_where_its_dtype_is_the_same():
     rungs, told, resets = rungs_of(engines), [], []
     model = opened(rungs)
     model.append(np.ones((3, HIDDEN), np.float32))
-    assert rungs.next_rung(model, lambda: resets.append(1), told.append)
+    assert rungs.next_rung(model, FAULT, lambda: resets.append(1), told.append)
     assert model.arena.length == 3 and not resets
     assert [one.body["code"] for one in told] == ["next-rung"] and "second" in str(told[0].body)
     model.append(np.ones((1, HIDDEN), np.float32))
     assert engines["second"].runs == 1
-    assert not rungs.next_rung(model, lambda: None, told.append)  # and then there is none
+    assert engines["best"].is_closed and not engines["second"].is_closed
+    assert not rungs.next_rung(model, FAULT, lambda: None, told.append)  # and then there is none
 
 
 def test_the_next_rung_with_another_cache_begins_anew():
@@ -174,7 +178,7 @@ def test_the_next_rung_with_another_cache_begins_anew():
     rungs, resets = rungs_of(engines), []
     model = opened(rungs)
     model.append(np.ones((3, HIDDEN), np.float32))
-    assert rungs.next_rung(model, lambda: resets.append(1), lambda record: None)
+    assert rungs.next_rung(model, FAULT, lambda: resets.append(1), lambda record: None)
     assert model.arena.length == 0 and resets == [1] and model.arena.dtype == "float16"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgestream.runtime.recent import RecentMemory
 from edgestream.runtime.session import LanguageSession
 from edgestream.runtime.stream_prompt import StreamText
 from edgestream.runtime.token_gate import TokenGate
-from edgestream.runtime.values import Event, GateDecision, Question, Turn
+from edgestream.runtime.values import Event, GateDecision, Observed, Question, Turn
 
 from ..scripted_decoder import (
     LAYOUT,
@@ -62,6 +63,12 @@ def continuous(engine, *, capacity=256, on_branch=False, gate=None, policy=POLIC
     return LanguageSession(
         model, context, LAYOUT, decode, Decoding(), gate=gate, monotonic=lambda: next(ticks) * 1e-3
     )
+
+
+def still(number, *, like):
+    """Frame `number` without a change since another: it has that frame's embeds."""
+    features = replace(like.features, time_s=number / 2, is_fresh=False)
+    return Observed(features, like.embeds)
 
 
 def question(text, time_s, turn_id="t1"):
@@ -190,7 +197,7 @@ def test_a_cancelled_answer_is_cut_at_once_and_says_so():
     session = continuous(engine)
     take(session, observed(0))
     polls = count()
-    final, _ = take(session, event(0.0), lambda: next(polls) >= 3)
+    final, _ = take(session, event(0.0), lambda: next(polls) >= 5)
     assert (final.text, final.is_cut) == ("abc", True)
     take(session, observed(1))
     assert engine.seen[-1] == SYSTEM + "\n[#0]\nAssistant:abc$\n[#1"
@@ -247,18 +254,24 @@ def test_a_still_frame_is_appended_as_nothing():
     engine = ScriptedDecoder(script())
     session = continuous(engine)
     take(session, observed(0))
-    take(session, observed(1, is_fresh=False))
-    take(session, observed(2))
-    assert engine.seen[-1] == SYSTEM + "\n[#0,#2"
+    take(session, still(1, like=observed(0)))  # the same numbers elsewhere: encoded again
+    first = observed(2)
+    take(session, first)
+    take(session, still(3, like=first))
+    take(session, observed(4))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#0,#2,#4"
 
 
 def test_frames_are_read_at_the_rate_of_the_model_and_no_change_is_lost():
     engine = ScriptedDecoder(script())
     session = continuous(engine, every_s=1.0)  # frames come at 2 a second
-    for number, is_fresh in enumerate([True, True, False, False, False, True, True, False]):
-        take(session, observed(number, is_fresh=is_fresh))
+    shown = [observed(0), observed(1)]
+    shown += [still(number, like=shown[1]) for number in (2, 3, 4)]
+    shown += [observed(5), observed(6), still(7, like=observed(6))]
+    for one in shown:
+        take(session, one)
     # 1 changed too soon after 0, so 2 tells of it; nothing is new at 4; 7 tells of 6.
-    assert engine.seen[-1] == SYSTEM + "\n[#0,#2,#5,#7"
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1,#5,#6"
 
 
 # Faults.
@@ -283,7 +296,7 @@ def test_an_engine_that_fails_in_an_answer_costs_that_answer_alone(fault):
 def test_the_next_rung_says_it_again():
     engine, better = failing_at(6, EngineFailed("it broke")), ScriptedDecoder(script(default="ok"))
     session = continuous(engine)
-    session.next_rung = lambda tell: session.model.replace_engine(better)
+    session.next_rung = lambda fault, tell: session.model.replace_engine(better)
     take(session, observed(0))
     final, told = take(session, event(0.0), has_faults=True)
     assert (final.text, final.is_cut) == ("ok", False)
@@ -320,7 +333,7 @@ def test_a_question_that_is_longer_than_the_cache_is_refused_with_a_sentence():
     held = session.model.arena.length
     final, told = take(session, question("why? " * 60, 10.0))
     assert final.text == "" and final.is_cut
-    assert told[0].type == "warning" and "slots" in told[0].body["message"]
+    assert told[0].type == "warning" and "no room for an answer" in told[0].body["message"]
     assert session.model.arena.length == held
     final, told = take(session, question("why?", 10.0))
     assert final.text == "yes" and not told
@@ -366,20 +379,138 @@ def test_recent_describes_an_event_with_the_words_that_a_model_wants():
 
 
 def test_what_two_prompts_share_is_read_once():
-    engine = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    answers = {None: "it rang", "b": "2"}
+    engine = ScriptedDecoder(script({}, answers))
     session = recent(engine, memory_of(4))
-    take(session, question("a", 1.5))
-    first = engine.runs
+    take(session, event(1.5))
+    first = engine.tokens
     take(session, question("b", 1.5, "t2"))
-    again = engine.runs - first
-    fresh = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    again = engine.tokens - first
+    fresh = ScriptedDecoder(script({}, answers))
     other = recent(fresh, memory_of(4))
     take(other, question("b", 1.5))
-    assert engine.seen[-1] == fresh.seen[-1] and again < fresh.runs
-    # The very same prompt again: all but its last position is there.
-    runs = engine.runs
-    take(session, question("b", 1.5, "t3"))
-    assert engine.runs - runs == 2 and engine.seen[-1] == fresh.seen[-1]
+    assert engine.seen[-1] == fresh.seen[-1] and again < fresh.tokens
+    # The very same prompt again: all but its last positions are there.
+    for _ in range(2):
+        tokens = engine.tokens
+        take(session, event(1.5))
+    assert engine.tokens - tokens == 2 + len("it rang")
+
+
+def test_the_next_question_sees_the_answer_before_it_also_between_two_frames():
+    engine = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    memory = memory_of(4)
+    session = recent(engine, memory)
+    final, _ = take(session, question("a", 1.5))
+    for _ in range(2):  # before memory has heard of it, and after: it is shown once
+        take(session, question("b", 1.5, "t2"))
+        assert engine.seen[-1].startswith(f"{SYSTEM}\nUser: a\nAssistant: 1$\n[#2,#3]\nUser: b")
+        session = recent(engine, memory)
+        memory.remember([final])
+
+
+def test_tokens_that_steer_the_model_are_taken_out_of_a_question():
+    engine = ScriptedDecoder(script({}, {"w/ /at?": "no"}))
+    memory = memory_of(2)
+    session = recent(engine, memory)
+    session.context.plain = lambda text: text.replace("//", "/ /")
+    final, _ = take(session, question("w//at?", 0.5))
+    assert (final.text, final.question) == ("no", "w//at?")
+    session = continuous(engine)
+    session.context.plain = lambda text: text.replace("//", "/ /")
+    take(session, observed(0))
+    assert take(session, question("w//at?", 0.5))[0].text == "no"
+
+
+def test_a_question_about_what_is_not_kept_any_more_says_what_it_is_about():
+    engine = ScriptedDecoder(script())
+    memory = RecentMemory(max_frames=4)
+    for number in range(20):
+        one = observed(number)
+        memory.step(one.features, one.embeds, GateDecision(one.features.time_s))
+    final, told = take(recent(engine, memory), question("then?", 1.0))
+    assert final.about_s == (8.0, 8.5) and told[0].body["code"] == "past-forgotten"
+    session = continuous(engine, capacity=96)
+    for number in range(40):
+        take(session, observed(number))
+    final, told = take(session, question("then?", 1.0))
+    assert final.about_s[0] > 1.0 and final.about_s[1] == 19.5
+    assert [one.body["code"] for one in told] == ["past-forgotten"]
+
+
+def test_an_answer_says_what_ended_it():
+    endless = ScriptedDecoder(script({}, {}, default="x" * 99))
+    for engine, cancelled, ended_by in (
+        (ScriptedDecoder(script()), lambda: False, "model"),
+        (endless, lambda: False, "limit"),
+        (endless, lambda: True, "cut"),
+        (failing_at(6, EngineFailed("it broke")), lambda: False, "fault"),
+    ):
+        session = continuous(engine)
+        take(session, observed(0))
+        assert take(session, event(0.0), cancelled)[0].ended_by == ended_by
+
+
+def test_a_turn_that_is_cancelled_from_the_start_costs_nothing_and_leaves_nothing():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine)
+    take(session, observed(0))
+    runs, held = engine.runs, session.model.arena.length
+    for _ in range(3):
+        final, _ = take(session, event(0.0), lambda: True)
+        assert final.is_cut and final.text == ""
+    polls = count()
+    take(session, event(0.0), lambda: next(polls) >= 2)  # after the prompt, before the first word
+    assert session.model.arena.length == held and engine.runs <= runs + 1
+    take(session, observed(1))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1"
+
+
+@pytest.mark.parametrize("capacity", [64, 80, 96, 128])
+def test_questions_before_and_between_frames_never_make_a_stream_blind(capacity):
+    """What was said before the first frame may go; only the system text stays for ever."""
+    engine = ScriptedDecoder(script())
+    session = continuous(engine, capacity=capacity)
+    take(session, question("before any frame " * 1, 0.0))
+    for number in range(60):
+        _, told = take(session, observed(number))
+        assert not told, told
+        if number % 8 == 7:
+            take(session, question("a question of some length?", number / 2))
+    spans = session.context.spans
+    assert sum(span.slots for span in spans if span.kind == "prefix") == len(SYSTEM)
+    assert re.findall(r"#(\d+)", engine.seen[-1])[-1] == "59"
+
+
+def test_frames_that_are_left_out_are_counted_and_told_once():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine)
+    dropped = []
+    session.dropped = dropped.append
+    take(session, observed(0))
+    told = []
+    for number in (1, 2):
+        bad = observed(number)
+        bad = Observed(bad.features, np.full_like(bad.embeds, np.nan))
+        told += take(session, bad)[1]
+    assert [one.type for one in told] == ["warning"] and dropped == ["unread frames"] * 2
+    assert take(session, observed(3)) == (None, [])
+
+
+def test_a_frame_at_which_the_engine_breaks_is_read_on_the_next_rung():
+    engine, better = failing_at(2, EngineFailed("it broke")), ScriptedDecoder(script())
+    session = continuous(engine)
+    session.next_rung = lambda fault, tell: session.model.replace_engine(better)
+    take(session, observed(0))
+    _, told = take(session, observed(1))
+    assert [one.type for one in told] == ["warning"] and better.seen[-1].endswith("#0,#1")
+
+
+def test_faults_long_apart_do_not_add_up():
+    runs = {run: EngineFailed("it broke") for run in (2, 12, 22, 32)}
+    session = continuous(ScriptedDecoder(script(), runs))
+    for number in range(40):
+        take(session, observed(number))
 
 
 def test_a_prompt_over_budget_loses_its_oldest_parts_and_a_question_over_it_is_refused():

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 
 from edgestream.runtime.errors import OutputError, OutputFull, OutputUnwritable
 from edgestream.runtime.records import Record, StampedRecord, camera_state, warning
-from edgestream.runtime.sinks import SINKS, ConsoleSink, JsonLinesSink, clock_text
+from edgestream.runtime.sinks import (
+    EVENTS_KEPT,
+    SINKS,
+    ConsoleSink,
+    JsonLinesSink,
+    clock_text,
+    dropped_text,
+)
 from edgestream.runtime.values import Event, Response
 
 
@@ -22,7 +30,7 @@ def stamped(record: Record, time_s: float = 1.5) -> StampedRecord:
     return StampedRecord(record, "door", time_s, "2026-01-01T00:00:00.000Z")
 
 
-def said(text: str, about_s: float, question: str | None = None, **more: bool) -> Record:
+def said(text: str, about_s: float, question: str | None = None, **more: Any) -> Record:
     """A `final`, about an event or about a question."""
     cause = "event" if question is None else "question"
     return Response("t1", cause, text, True, (0.0, about_s), question=question, **more).record()
@@ -92,7 +100,13 @@ def test_an_answer_stands_below_its_question_and_a_description_below_its_event()
         "            → A car.\n"
     )
     between = said("Red.", 3.0, "Colour?")
-    assert shown(cut.record(), between, said("A car.", 2.0)).endswith("\n   0:02.00  → A car.\n")
+    assert shown(cut.record(), between, said("A car.", 2.0)).endswith(
+        "\n   0:02.00  the scene changes → A car.\n"
+    )
+    assert shown(cut.record(), pan.record(), between, said("A car.\nRed.", 2.0)).endswith(
+        "\n   0:02.00  the scene changes, something starts to move → A car.\n"
+        "              Red.\n"
+    )
     assert shown(cut.record(), said("Before.", 1.0)).endswith("\n   0:01.00  → Before.\n")
     is_over = Event("e2", "motion", 2.0, 3.0)
     assert shown(is_over.record(), said("A car.", 2.0)).endswith("\n   0:02.00  → A car.\n")
@@ -100,12 +114,40 @@ def test_an_answer_stands_below_its_question_and_a_description_below_its_event()
     assert shown(speaks.record(), said("A car.", 4.0)) == "   0:04.00  → A car.\n"
 
 
+def test_words_of_events_that_nobody_describes_are_not_kept_for_ever():
+    sink = ConsoleSink(io.StringIO())
+    for number in range(3 * EVENTS_KEPT):
+        sink.send(stamped(Event(f"e{number}", "cut", float(number)).record()))
+    assert len(sink._opened) == EVENTS_KEPT
+    for number in range(3 * EVENTS_KEPT):
+        sink.send(stamped(said("A car.", float(number))))
+    assert sink._opened == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "words"),
+    [
+        (3, "frames", "3 frames"),
+        (1, "frames", "1 frame"),
+        (1, "event turns", "1 description"),
+        (2, "event turns", "2 descriptions"),
+        (1, "observed frames", "1 frame for the model"),
+        (2, "observed frames", "2 frames for the model"),
+        (1, "records", "1 record"),
+    ],
+)
+def test_what_was_dropped_is_counted_in_words(count, what, words):
+    assert dropped_text(count, what) == words
+    drop = Record("drop", {"what": what, "count": count, "since_s": 1.0})
+    assert shown(drop) == f"   0:09.00  dropped {words} since 1.0 s\n"
+
+
 @pytest.mark.parametrize(
     ("text", "is_cut", "question", "line"),
     [
         ("", False, "Who?", "(no answer)"),
         (" \n", False, "Who?", "(no answer)"),
-        ("", True, "Who?", "(no answer)"),
+        ("", True, "Who?", "(cut)"),
         ("A red", True, "Who?", "A red… (cut)"),
         ("A red", True, None, "A red… (cut)"),
         ("", False, None, None),
@@ -116,6 +158,22 @@ def test_an_answer_stands_below_its_question_and_a_description_below_its_event()
 def test_what_a_person_reads_of_a_text(text, is_cut, question, line):
     told = shown(said(text, 1.0, question, is_cut=is_cut))
     assert told == ("" if line is None else told[: told.index("→ ") + 2] + f"{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "ended_by", "is_cut", "line"),
+    [
+        ("A red", "limit", False, "A red… (limit)"),
+        ("A red", "model", False, "A red"),
+        ("A red", "cut", True, "A red… (cut)"),
+        ("A red", "fault", True, "A red… (cut)"),
+        ("", "limit", False, "(limit)"),
+        ("", "model", False, "(no answer)"),
+    ],
+)
+def test_a_person_reads_what_ended_an_answer(text, ended_by, is_cut, line):
+    told = shown(said(text, 1.0, "Who?", is_cut=is_cut, ended_by=ended_by))
+    assert told.endswith(f"→ {line}\n")
 
 
 @given(st.text(max_size=30), st.none() | st.text(max_size=30), st.booleans())
