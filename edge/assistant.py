@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,9 +28,11 @@ from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from ..runtime.stages import Stages
-from .asking import Asks, asked, is_typed_at
+from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate, watching_gate
 from .progress import progress_shown, summary_line, work_shown
+from .questions import AskedQuestion
+from .terminal import let_go_of_gone_terminal
 
 if TYPE_CHECKING:
     from .settings_tables import Settings
@@ -44,11 +47,13 @@ class Staged:
     Attributes:
         stages: with their counters.
         notes: what the user should know before the first frame.
+        known: questions that are known before it.
         can_answer: a language model is among them.
     """
 
     stages: Stages
     notes: tuple[Record, ...] = ()
+    known: tuple[AskedQuestion, ...] = ()
     can_answer: bool = False
 
 
@@ -85,7 +90,9 @@ def watch_source(
             file_sinks.append(JsonLinesSink(jsonl, left.is_set))
             stack.callback(file_sinks[0].close)
         stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
-        staged = stack.enter_context(_staged(bundle, settings))
+        asks = asks or Asks()
+        read = partial(asked_before, asks, is_live=source.is_live, has_left=left.is_set)
+        staged = stack.enter_context(_staged(bundle, settings, read))
         is_typed = staged.can_answer and is_typed_at()
         # A bar that moves would run through what is typed.
         bar = nullcontext((source, stdout)) if is_typed else progress_shown(source, stdout)
@@ -93,7 +100,7 @@ def watch_source(
         sinks = [*_stdout_sinks(stdout, lines, is_json=json_to_stdout), *file_sinks]
         if sys.stderr is not None:
             stack.callback(_say_summary, staged.stages.metrics, source, sys.stderr)
-        _run(shown, staged, asks or Asks(), sinks, settings, left)
+        _run(shown, staged, asks, sinks, settings, left)
 
 
 def stdout_lines(has_left: Callable[[], bool], *, is_json: bool) -> TextStream | None:
@@ -141,8 +148,16 @@ def _check_not_the_source(address: str, jsonl: Path | None) -> None:
 
 
 @contextmanager
-def _staged(bundle: Path | None, settings: Settings) -> Iterator[Staged]:
-    """The stages of a run, with the model of a bundle where one is named."""
+def _staged(
+    bundle: Path | None, settings: Settings, read: Callable[[], tuple[AskedQuestion, ...]]
+) -> Iterator[Staged]:
+    """The stages of a run, with the model of a bundle where one is named.
+
+    Args:
+        bundle: its folder; None for events alone.
+        settings: all of them.
+        read: gives the questions that are known before the first frame; may take long.
+    """
     gate = watching_gate(settings.gate)
     if bundle is None:
         router = TurnRouter(describes_events=False)
@@ -156,17 +171,20 @@ def _staged(bundle: Path | None, settings: Settings) -> Iterator[Staged]:
         with work_shown(f"opening {bundle.name}"):
             rules = engine_rules(settings), speaking_rules(settings)
             model = stack.enter_context(attached(open_bundle(bundle), *rules))
+        known = read()  # before the counters' clock starts: waiting for a pipe is no watching
+        metrics = _metrics(settings, model.gauges())
+        model.session.dropped = metrics.drop
         stages = Stages(
             encoder=model.encoder,
             gate=gate,
             router=TurnRouter(describes_events=True, passes_frames=model.passes_frames),
-            metrics=_metrics(settings, model.gauges()),
+            metrics=metrics,
             connector=model.connector,
             memory=model.memory,
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
         )
-        yield Staged(stages, model.notes, can_answer=True)
+        yield Staged(stages, model.notes, known, can_answer=True)
 
 
 def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], Any]] | None = None) -> Metrics:
@@ -187,7 +205,8 @@ def _run(
 ) -> None:
     inbox = Inbox(
         source.now_s,
-        capacity=settings.session.questions_waiting,
+        # What was asked beforehand is a list that somebody wrote: it is never too long.
+        capacity=max(settings.session.questions_waiting, len(staged.known)),
         refusal=None if staged.can_answer else NO_LANGUAGE_MODEL,
     )
     records = Outlet(
@@ -201,8 +220,9 @@ def _run(
         if staged.can_answer:
             # A file that is played at its own speed has an end as well.
             has_end = settings.source.realtime or not source.is_live
+            reads_stdin = asks.reads_stdin and source.is_live
             stack.enter_context(
-                asked(asks, inbox, is_live=source.is_live, has_end=has_end, left=left)
+                asked(staged.known, inbox, has_end=has_end, reads_stdin=reads_stdin)
             )
         run(source, staged.stages, inbox, records, left=left)
 
@@ -222,16 +242,29 @@ def source_from_settings(address: str, settings: Settings) -> Source:
 
 @contextmanager
 def left_by_terminate() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a service manager gets a clean end and last counters."""
+    """An event that SIGTERM and SIGHUP set: a clean end with the last counters.
+
+    So for a service manager, and where the terminal is closed; under `nohup`, which has SIGHUP
+    ignored, the run goes on.
+    """
     left = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield left  # only the main thread may say what a signal does
         return
-    before = signal.signal(signal.SIGTERM, lambda number, where: left.set())
+    ways = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ways.append(signal.SIGHUP)
+
+    def leave(number: int, where: object) -> None:
+        left.set()
+        let_go_of_gone_terminal()
+
+    before = {way: signal.signal(way, leave) for way in ways}
     try:
         yield left
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for way, handler in before.items():
+            signal.signal(way, handler)
 
 
 def _say_summary(metrics: Metrics, source: Source, stream: TextIO) -> None:

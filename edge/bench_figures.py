@@ -92,31 +92,33 @@ class Samples:
         return self._engine_cpu_s / self._engine_s if self._engine_s else 0.0
 
     def latency(self, name: str, **more: Any) -> Figure:
-        """Median of the rounds' medians, with percentiles of all samples, ms."""
-        rounds = self._rounds[name]
-        every = sorted(ms for taken in rounds for ms in taken)
+        """Percentiles of all samples, ms; the value is their p50."""
+        every = sorted(ms for taken in self._rounds[name] for ms in taken)
         spread = {f"p{share}": percentile(every, share / 100) for share in (50, 90, 99)}
-        value = median(median(taken) for taken in rounds)
         known = {**spread, "worst": every[-1], "warm_up": self._warm_ups[name], **more}
-        return Figure(name, value, "ms", len(every), known)
+        return Figure(name, spread["p50"], "ms", len(every), known)
 
     def rate(self, name: str, of: str, tokens: int) -> Figure:
-        """Tokens a second out of a latency, from the slowest round to the fastest.
+        """Tokens a second out of the p50 of a latency, from the slowest round to the fastest.
 
         Args:
             of: name of the latency.
             tokens: that one sample of it took.
         """
-        latency, rounds = self.latency(of), [median(taken) for taken in self._rounds[of]]
+        latency, rounds = self.latency(of), [_p50(taken) for taken in self._rounds[of]]
         low, high = (1e3 * tokens / edge(rounds) for edge in (max, min))
         more = {"low": low, "high": high, "tokens": tokens, "rounds": len(rounds)}
         return Figure(name, 1e3 * tokens / latency.value, "tokens/s", latency.n, more)
 
 
-def over_rounds(name: str, values: list[float], unit: str, n: int, **more: Any) -> Figure:
-    """The median of what each round found, from the lowest to the highest."""
+def over_rounds(name: str, values: list[float], unit: str, **more: Any) -> Figure:
+    """The median of what each round found, one sample a round, from the lowest to the highest."""
     spread = {"low": min(values), "high": max(values), "rounds": len(values)}
-    return Figure(name, median(values), unit, n, {**spread, **more})
+    return Figure(name, median(values), unit, len(values), {**spread, **more})
+
+
+def _p50(taken: list[float]) -> float:
+    return percentile(sorted(taken), 0.5)
 
 
 def rounded(value: float) -> float:

@@ -70,7 +70,9 @@ class Talker:
         while time.perf_counter() < until_s or self.tokens == before:
             asked += 1
             turn = question_turn(QUESTIONS[asked % 2], self.scene.now_s)
-            token = int(session.context.prompt(turn).logits.argmax())
+            prompted = session.context.prompt(turn, lambda: False)
+            assert prompted is not None, "nobody cancels"
+            token = int(prompted.logits.argmax())
             begun_s = time.perf_counter()
             for _ in range(self._answer_tokens()):
                 token = int(session.model.step(token).argmax())

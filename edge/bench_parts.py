@@ -148,7 +148,9 @@ class Parts:
 
     def _first_token(self, turn: Turn) -> None:
         context = self.model.session.context
-        context.answered(int(context.prompt(turn).logits.argmax()))
+        prompted = context.prompt(turn, lambda: False)
+        assert prompted is not None, "nobody cancels"
+        context.answered(int(prompted.logits.argmax()))
 
 
 def newer_half(capacity: int, tokens_per_frame: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..runtime.sinks import counted
 from .bench_figures import Figure
 from .benchmark import Benchmark
 from .bundle_text import printable, size_text, wrapped
@@ -52,16 +53,16 @@ def _head(found: Benchmark) -> Iterator[tuple[str, str]]:
     threads = plan.engines("shared").engine_threads
     gpu = f", {machine.gpu}" if machine.gpu else ""
     yield "bundle", f"{found.bundle.folder.name}, sha256 {found.bundle.sha256[:16]}"
-    yield "device", f"{machine.cpu}, {_counted(machine.cores, 'core')}{gpu}"
+    yield "device", f"{machine.cpu}, {counted(machine.cores, 'cores')}{gpu}"
     yield "engines", ", ".join(f"{role} {one.id}" for role, one in found.variants.items())
     for one in found.refusals:
         yield "refused", f"{one.variant} ({one.provider}): {one.why}"
-    rounds = _counted(plan.rounds, "round")
+    rounds = counted(plan.rounds, "rounds")
     yield (
         "measured",
-        f"{rounds}, {_counted(threads, 'thread')} an engine, CPU share {found.cpu_share:.2f}; a "
-        "figure is the median of the rounds, percentiles are of all its n samples, one sample a "
-        "round warms up",
+        f"{rounds}, {counted(threads, 'threads')} an engine, CPU share {found.cpu_share:.2f}; "
+        "medians and percentiles of milliseconds are of all n samples, slowest and fastest of "
+        "the rounds; one sample a round warms up",
     )
 
 
@@ -118,7 +119,7 @@ def _end(found: Benchmark) -> Iterator[tuple[str, str]]:
         f"{weights}cache {sizes['cache_bytes']}; this process held {sizes['rss_bytes']} under load",
     )
     chosen = found.advice
-    yield "lane", f"{chosen.lane}: {chosen.why}; to choose it, write --set {chosen.setting}"
+    yield "lane", f"{chosen.lane}: {chosen.why}. To choose it, write --set {chosen.setting}"
 
 
 def _table(rows: Iterator[Sequence[str]]) -> list[str]:
@@ -142,7 +143,3 @@ def _percentiles(figure: Figure, *names: str) -> Iterator[str]:
 def _short(value: float) -> str:
     """Three digits that say something."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -171,7 +171,11 @@ class _Rounds:
             self.refusals,
             self.samples.cpu_share / threads,
             (*self._part_figures(), *self._load_figures(), *self._memory_figures()),
-            advice({mode: self._lane_figures(mode) for mode in MODES}, self.plan.speak_share),
+            advice(
+                {mode: self._lane_figures(mode) for mode in MODES},
+                fps=self.plan.fps,
+                speak_share=self.plan.speak_share,
+            ),
         )
 
     def _measure(self, mode: LaneMode) -> None:
@@ -239,17 +243,17 @@ class _Rounds:
             yield samples.latency(name)
 
     def _load_figures(self) -> Iterator[Figure]:
-        yield over_rounds("speech_alone_tokens_per_s", self.alone, "tokens/s", len(self.alone))
+        yield over_rounds("speech_alone_tokens_per_s", self.alone, "tokens/s")
         for mode in MODES:
             loads, found = self.loads[mode], self._lane_figures(mode)
             threads = {"threads": self.plan.engines(mode).engine_threads}
             due = sum(one.due for one in loads)
-            rates, tokens = [one.tokens_per_s for one in loads], sum(one.tokens for one in loads)
+            rates = [one.tokens_per_s for one in loads]
             yield self.samples.latency(f"{mode}_frame_ms", **threads)
             if mode == "shared":
                 yield _waits(loads)
-            yield over_rounds(f"{mode}_speech_tokens_per_s", rates, "tokens/s", tokens, **threads)
-            yield Figure(f"{mode}_speech_share", found.speech_share, "1", tokens)
+            yield over_rounds(f"{mode}_speech_tokens_per_s", rates, "tokens/s", **threads)
+            yield Figure(f"{mode}_speech_share", found.speech_share, "1", len(loads))
             yield Figure(f"{mode}_drops", sum(one.dropped for one in loads), "1", due)
 
     def _memory_figures(self) -> Iterator[Figure]:
@@ -261,17 +265,17 @@ class _Rounds:
 
     def _lane_figures(self, mode: LaneMode) -> LaneFigures:
         loads = self.loads[mode]
-        alone = over_rounds("alone", self.alone, "tokens/s", 1).value
-        speech = over_rounds("speech", [one.tokens_per_s for one in loads], "tokens/s", 1).value
+        alone = over_rounds("alone", self.alone, "tokens/s").value
+        speech = over_rounds("speech", [one.tokens_per_s for one in loads], "tokens/s").value
         dropped = sum(one.dropped for one in loads) / sum(one.due for one in loads)
-        p99_ms = self.samples.latency(f"{mode}_frame_ms").more["p99"]
-        return LaneFigures(p99_ms, dropped, speech / alone)
+        frame_ms = self.samples.latency(f"{mode}_frame_ms")
+        return LaneFigures(frame_ms.more["p99"], frame_ms.n, dropped, speech / alone)
 
 
 def _waits(loads: list[Load]) -> Figure:
     """Waits of frames for the shared lane: medians of the rounds, and the worst of them."""
     rounds = [one.wait_ms for one in loads]
-    p50 = over_rounds("p50", [one["p50"] for one in rounds], "ms", 1).value
+    p50 = over_rounds("p50", [one["p50"] for one in rounds], "ms").value
     more = {
         "p50": p50,
         "p99": max(one["p99"] for one in rounds),

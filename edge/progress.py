@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..runtime.records import Record
-from ..runtime.sinks import TextStream, clock_text
+from ..runtime.sinks import TextStream, clock_text, counted, dropped_text
 from ..runtime.sources import Source
 from ..runtime.values import Frame
 
@@ -113,11 +113,13 @@ def summary_line(stats: Mapping[str, Any], stream_s: float) -> str:
         stats: the body of its last `stats` record.
         stream_s: stream time at its end, seconds.
     """
-    dropped = sum(stats["dropped"].values())
+    dropped = [dropped_text(count, what) for what, count in sorted(stats["dropped"].items())]
     speed = stream_s / stats["uptime_s"]
-    turns = f"{stats['turns']} turns answered, " if stats["turns"] else ""
+    turns = stats["turns"]
+    said = "1 answer or description, " if turns == 1 else f"{turns} answers and descriptions, "
     return (
         f"{clock_text(stream_s)} of video watched in {stats['uptime_s']:.1f} s ({speed:.0f}x): "
-        f"{stats['frames_seen']} frames, {stats['frames_still']} of them still, "
-        f"{stats['frames_gated']} with an event, {turns}{dropped or 'nothing'} dropped"
+        f"{counted(stats['frames_seen'], 'frames')}, {stats['frames_still']} of them still, "
+        f"{stats['frames_gated']} with an event, {said if turns else ''}"
+        f"{' and '.join(dropped) or 'nothing'} dropped"
     )

@@ -13,11 +13,14 @@ LONGEST_CHARACTERS = 4000
 # Beyond it, seconds as a float do not tell frames apart any more; a century is 3e9 s.
 LATEST_S = 1e10
 
+SHOWN_CHARACTERS = 40
+
 # Signs, letters and commas are let in here, so that `-3`, `5s` and `2,5` are refused as times.
 _MEANT_AS_TIME = re.compile(r"[-+]?\.?[0-9]\S*")
 _MEANT_AS_PART = re.compile(r"[-+]?[0-9.,]+")
 _DIGITS = re.compile(r"[0-9]{1,11}")
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+_DIGIT = re.compile(r"[0-9]")
 _FORM = "seconds (12.5), minutes:seconds (1:30) or hours:minutes:seconds (1:02:03)"
 _HINT = "leave a space before a question that begins with a number: '12.5: 2:1 for whom?'"
 
@@ -40,10 +43,12 @@ def parse_question(written: str) -> AskedQuestion:
 
     A time and a colon may stand before the question: `12.5:What is it?`, `1:30:What is it?`,
     `1:02:03:What is it?`. Without a number first, or with a colon first, there is no time; after
-    a space nothing is taken for a time (`12.5: 2:1 for whom?`, `: 2:1 for whom?`).
+    a space nothing is taken for a time (`12.5: 2:1 for whom?`, `: 2:1 for whom?`). `12:30 was it?`
+    is refused: its 30 may belong to the time or to the question.
 
     Raises:
-        UsageError: it is empty or too long, or begins with a number that is no time.
+        UsageError: it is empty or too long, begins with a number that is no time, or with one of
+            which nobody knows where it ends.
     """
     first, colon, rest = written.strip().partition(":")
     if colon and not first.strip():
@@ -59,7 +64,23 @@ def parse_question(written: str) -> AskedQuestion:
             f"{written.strip()!r} names a time and no question; expected TIME:QUESTION",
             hint="for example '12.5:What is it?'",
         )
-    return AskedQuestion(_checked(rest, written), _seconds(parts))
+    time_s = _seconds(parts)
+    if _DIGIT.match(rest):
+        raise _ambiguous(":".join(parts), rest, written.strip())
+    return AskedQuestion(_checked(rest, written), time_s)
+
+
+def _ambiguous(named: str, rest: str, written: str) -> UsageError:
+    rest, written = _shown(rest), _shown(written)
+    return UsageError(
+        f"{written!r} can be read in two ways: {rest!r} at the time {named}, or all of it "
+        "without a time",
+        hint=f"write '{named}: {rest}' for the first, ': {written}' for the second",
+    )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
 def _seconds(parts: list[str]) -> float:

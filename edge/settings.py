@@ -27,6 +27,8 @@ __all__ = ["Resolved", "Settings", "load_settings", "toml_text"]
 PREFIX = "EDGESTREAM_"
 FILE_VARIABLE = "EDGESTREAM_SETTINGS"
 FILE_NAME = "edgestream.toml"
+SURE = 0.8
+"""Likeness of a whole key to one that is suggested; a slip or two in ten letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
 def _from_sets(sets: Sequence[str]) -> Iterator[_Given]:
     for text in sets:
         key, equals, value = text.partition("=")
-        if not equals:
+        if not (equals and key.strip()):
             raise SettingsInvalid(
                 f"got --set {text}, expected KEY=VALUE", hint="for example --set source.fps=8"
             )
@@ -198,14 +200,27 @@ def _unknown(item: _Given, known: Sequence[str]) -> SettingsInvalid:
             f"{item.key} is {toml_text(item.value)}, expected a table of settings ({item.origin})",
             hint=f"write [{item.key}] on a line of its own, its settings below",
         )
-    name = item.key.rpartition(".")[2]
-    near = get_close_matches(item.key, known, n=1) or [
-        key for key in known if key.endswith(f".{name}")
-    ]
+    near = _near(item.key, known)
     return SettingsInvalid(
         f"there is no setting {item.key} ({item.origin})",
-        hint=f"did you mean {near[0]}?" if near else "`edgestream settings` shows all there are",
+        hint=f"did you mean {near}?" if near else "`edgestream settings` shows all there are",
     )
+
+
+def _near(key: str, known: Sequence[str]) -> str | None:
+    """The setting that was meant: of the same name elsewhere, or with a slip in name or table."""
+    table, dot, rest = key.partition(".")
+    names = {other: other.partition(".")[2] for other in known}
+    if same := [other for other, name in names.items() if name == key.rpartition(".")[2]]:
+        return same[0]
+    # In a table that is right, names alone are compared: it would make any name look alike.
+    in_table = {name: other for other, name in names.items() if other.startswith(f"{table}.")}
+    if dot and in_table:
+        meant, near = in_table, get_close_matches(rest, in_table, n=1)
+    else:
+        meant = {other if dot else name: other for other, name in names.items()}
+        near = get_close_matches(key, meant, n=1, cutoff=SURE)
+    return meant[near[0]] if near else None
 
 
 def _out_of_range(error: ValidationError, origins: Mapping[str, str]) -> SettingsInvalid:

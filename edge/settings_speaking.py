@@ -180,8 +180,8 @@ class SessionSettings(Table):
     max_answer_tokens: int = setting(
         0,
         "tokens",
-        "Length at which an answer is ended; 0 for what the bundle says, which is what its model "
-        "was made for.",
+        "Length at which an answer is ended, at most what the bundle says; 0 for just that, which "
+        "is what its model was made for.",
         ge=0,
         le=65_536,
     )

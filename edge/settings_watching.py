@@ -77,8 +77,9 @@ class GateSettings(Table):
     speak_below: float = setting(
         0.725,
         "",
-        "Probability of the silent token under which the gate token speaks; higher speaks more. "
-        "0.725 is what VideoLLM-online's own demo uses.",
+        "The gate token speaks where the silent token is less probable than this, or is not the "
+        "likeliest. Higher speaks more, 0 leaves the second rule alone; 0.725 is what "
+        "VideoLLM-online's own demo uses.",
         ge=0,
         le=1,
     )

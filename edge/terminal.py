@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 from collections.abc import Sequence
 from typing import TextIO
@@ -32,6 +33,22 @@ def painted(text: str, style: str, stream: TextIO | None) -> str:
         and os.environ.get("TERM") != "dumb"
     )
     return f"\033[{style}m{text}\033[0m" if shows_colour else text
+
+
+def let_go_of_gone_terminal() -> None:
+    """Put nothing where the terminal behind stdout or stderr was closed.
+
+    Whatever is still written there, by us or by a bar, goes nowhere instead of being an error.
+    """
+    poll = select.poll()
+    poll.register(1, 0)
+    poll.register(2, 0)  # that a terminal has hung up is told without being asked for
+    gone = [file for file, what in poll.poll(0) if what & select.POLLHUP]
+    if gone:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for file in gone:
+            os.dup2(nothing, file)
+        os.close(nothing)
 
 
 def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:

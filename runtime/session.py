@@ -41,6 +41,7 @@ class _Saying:
     about_s: tuple[float, float] | None = None
     first_token_ms: float | None = None
     told_ms: float = 0.0
+    last: int | None = None
     ended_by: EndedBy = "cut"
     is_done: bool = False
 
@@ -145,6 +146,7 @@ class LanguageSession:
                 fault = error
             except (KeyboardInterrupt, GeneratorExit):  # who leaves still gets what was said
                 if not saying.is_done:
+                    saying.ended_by = "cut"
                     tell(self._response(saying, is_final=True, is_cut=True).record())
                 raise
             if fault is None:
@@ -179,41 +181,47 @@ class LanguageSession:
         saying.about_s = prompted.about_s
         if prompted.about_s[0] > saying.turn.time_s:
             self._tell_forgotten(saying, tell)
-        text = AnswerText(self.decode, self.layout.stop_ids)
-        last: int | None = None
-        is_stopped = is_cut = False
-
-        def is_to_stop() -> bool:
-            nonlocal is_cut
-            is_cut = cancelled()
-            return is_cut
-
         try:
-            for token in answer_tokens(
-                prompted.logits, self.model.step, self.layout, self._within_room(), is_to_stop
-            ):
-                if saying.first_token_ms is None:
-                    saying.first_token_ms = self._since_ms(saying)
-                last, is_stopped = token.token_id, token.is_stop
-                if not is_stopped and text.step(token.token_id) is not None:
-                    saying.text = text.text
-                    if self._is_partial_due(saying):
-                        yield self._response(saying)
+            yield from self._tokens(saying, prompted.logits, cancelled)
         except EngineError:
             self.context.undo()
             raise
         except BaseException:  # the caller left in the middle
-            self._close(last)
+            self._close(saying)
             raise
-        self._close(last)
-        # What was stopped short may end in half a character, which is not shown.
-        saying.text = text.finish() if is_stopped else text.text
+        self._close(saying)
         saying.is_done = True
-        saying.ended_by = "model" if is_stopped else "cut" if is_cut else "limit"
-        final = self._response(saying, is_final=True, is_cut=is_cut)
-        if final.question is not None and not is_cut:
+        final = self._response(saying, is_final=True, is_cut=saying.ended_by == "cut")
+        if final.question is not None and not final.is_cut:
             self.context.remember(final)
         yield final
+
+    def _tokens(
+        self, saying: _Saying, logits: Float32, cancelled: Callable[[], bool]
+    ) -> Iterator[Response]:
+        """The answer token by token; its partial texts."""
+        text = AnswerText(self.decode, self.layout.stop_ids)
+        saying.ended_by = "limit"
+
+        def is_to_stop() -> bool:
+            if cancelled():
+                saying.ended_by = "cut"
+            return saying.ended_by == "cut"
+
+        for token in answer_tokens(
+            logits, self.model.step, self.layout, self._within_room(), is_to_stop
+        ):
+            if saying.first_token_ms is None:
+                saying.first_token_ms = self._since_ms(saying)
+            saying.last = token.token_id
+            if token.is_stop:
+                saying.ended_by = "model"
+            elif text.step(token.token_id) is not None:
+                saying.text = text.text
+                if self._is_partial_due(saying):
+                    yield self._response(saying)
+        if saying.ended_by == "model":  # what was stopped short may end in half a character
+            saying.text = text.finish()
 
     def _tell_forgotten(self, saying: _Saying, tell: Callable[[Record], None]) -> None:
         asked_s, (from_s, to_s) = saying.turn.time_s, saying.about_s or (0.0, 0.0)
@@ -225,11 +233,11 @@ class LanguageSession:
             )
         )
 
-    def _close(self, last: int | None) -> None:
-        if last is None:
+    def _close(self, saying: _Saying) -> None:
+        if saying.last is None:
             self.context.undo()
         else:
-            self.context.answered(last)
+            self.context.answered(saying.last)
 
     def _is_partial_due(self, saying: _Saying) -> bool:
         now_ms = self._since_ms(saying)

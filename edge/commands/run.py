@@ -35,8 +35,10 @@ def run(
             "--ask",
             metavar="[TIME:]QUESTION",
             help="A question, as '12.5:What is it?' or '1:02:03:Who is there?' (stream time); "
-            "without a time: at the end of a file, or now. - takes lines from stdin. May be "
-            "repeated. In a terminal, questions can be typed while it runs.",
+            "without a time: at the end of a file, or now. A space goes before a question that "
+            "begins with a number: '5: 2 or 3?', ': 12:30 or later?'. - takes lines from stdin; "
+            "a file is watched when stdin has ended. May be repeated. In a terminal, questions "
+            "can be typed while it runs.",
         ),
     ] = None,
     jsonl: Annotated[
@@ -73,6 +75,10 @@ def run(
     sets: SetValues = None,
 ) -> None:
     """Watch SOURCE, tell what happens when it happens, and answer questions about it.
+
+    What the model sees: the last frames, read when it speaks (--set context.kind=recent, as
+    usual), or every frame as it comes (--set context.kind=continuous). `edgestream settings` lists
+    this and every other setting.
 
     Lines for people and --jsonl - go to stdout, everything else to stderr. Ctrl-C ends it.
     """

@@ -15,15 +15,18 @@ import pytest
 # Asks what comes in, prints it as it stands in the inbox, and ends after so many, or when left.
 PROGRAM = """
 import signal, sys, threading, time
-from edgestream.edge.asking import asked, asks_from_options
+from edgestream.edge import asking
+from edgestream.edge.asking import asked, asked_before, asks_from_options
 from edgestream.runtime.inbox import Inbox
 
 how_many, is_live, options = int(sys.argv[1]), sys.argv[2] == "live", sys.argv[3:]
+asking.MOST_KNOWN = 9
 left = threading.Event()
 signal.signal(signal.SIGTERM, lambda number, where: left.set())
-inbox = Inbox(lambda: 7.0, capacity=3)
-seen = 0
-with asked(asks_from_options(options), inbox, is_live=is_live, has_end=not is_live, left=left):
+asks, seen = asks_from_options(options), 0
+known = asked_before(asks, is_live=is_live, has_left=left.is_set)
+inbox = Inbox(lambda: 7.0, capacity=max(3, len(known)))
+with asked(known, inbox, has_end=not is_live, reads_stdin=asks.reads_stdin and is_live):
     print("running", flush=True)
     while seen < how_many and not left.is_set():
         for question in inbox.due(1e99):
@@ -53,9 +56,17 @@ def piped(text, *arguments):
 
 
 def next_line(stream):
-    """The next line of a process; a fault where it says nothing for too long."""
-    assert select.select([stream], [], [], 20)[0], "the process says nothing"
-    return stream.readline()
+    """The next line of a process; a fault where it says nothing for too long.
+
+    Not through the stream's buffer: what it already holds, `select` does not see.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        assert select.select([stream], [], [], 20)[0], f"the process says only {line!r}"
+        byte = os.read(stream.fileno(), 1)
+        assert byte, f"the process has ended after {line!r}"
+        line += byte
+    return line.decode()
 
 
 @pytest.fixture
@@ -93,11 +104,32 @@ def test_lines_of_a_pipe_are_asked_as_they_come_while_a_camera_runs():
 
 
 def test_a_refused_line_says_so_and_the_others_are_asked():
-    lines, errors = piped("1:99:Who?\n1:a\n2:b\n3:c\n4:d\n", 3, "file", "-")
-    assert lines[1:4] == ["1 a", "2 b", "3 c"]
-    first, second = errors.splitlines()
-    assert first.startswith("not asked: got the time '1:99'")
-    assert second.startswith("not asked: 3 questions are waiting") and "; wait" in second
+    lines, errors = piped("1:99:Who?\n1:a\n2:b\n3:c\n4:d\n", 4, "file", "-")
+    assert lines[1:5] == ["1 a", "2 b", "3 c", "4 d"], "a list that is known is not too long"
+    (refused,) = errors.splitlines()
+    assert refused.startswith("not asked: got the time '1:99'")
+
+
+def test_a_line_too_many_for_a_camera_says_so():
+    _, errors = piped("".join(f"8{n}:a\n" for n in range(4)), 3, "live", "-")
+    (refused,) = errors.splitlines()
+    assert refused.startswith("not asked: 3 questions are waiting") and "; wait" in refused
+
+
+def test_a_pipe_without_an_end_is_refused():
+    process = program(1, "file", "-", stdin=subprocess.PIPE)
+    process.stdin.write("What?\n" * 10)
+    process.stdin.flush()
+    assert process.wait(20) == 1
+    out, errors = process.communicate()
+    assert out == "" and "stdin holds more than 9 questions" in errors
+
+
+def test_who_waits_for_a_pipe_is_told_what_for():
+    process = program(1, "file", "-", stdin=subprocess.PIPE)
+    assert next_line(process.stderr) == "reading questions from stdin until it ends\n"
+    out, errors = process.communicate("3:Who?\n", timeout=30)
+    assert out == "running\n3 Who?\nleft []\n" and errors == ""
 
 
 def test_without_a_dash_a_pipe_is_left_alone():

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from edgestream.edge.bench_advice import DROPS_APART, LaneFigures, advice
-from edgestream.edge.bench_figures import Samples
+from edgestream.edge.bench_figures import Samples, over_rounds
 from edgestream.edge.bench_load import load, paced
 from edgestream.edge.bench_parts import fill, newer_half
 from edgestream.edge.bench_scene import Scene
@@ -108,11 +109,20 @@ def test_percentiles_are_in_order_and_a_rate_is_its_latency(rounds):
     assert rate.more["low"] <= rate.value * 1.000001 and rate.value <= rate.more["high"] * 1.000001
 
 
-def test_a_round_counts_as_much_as_any_other():
+@given(st.lists(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=9), min_size=1, max_size=5))
+def test_the_value_of_a_latency_is_its_p50(rounds):
     samples = Samples(budget_s=1)
-    for taken in ([1.0] * 100, [2.0], [3.0]):
+    for taken in rounds:
         samples.keep("work_ms", taken)
-    assert samples.latency("work_ms").value == 2.0
+    figure = samples.latency("work_ms")
+    assert figure.value == figure.more["p50"] == median_low(ms for taken in rounds for ms in taken)
+
+
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=9))
+def test_what_each_round_found_is_one_sample(values):
+    figure = over_rounds("speech", values, "tokens/s")
+    assert figure.n == figure.more["rounds"] == len(values)
+    assert figure.more["low"] <= figure.value <= figure.more["high"]
 
 
 # --- what is done to the cache ---
@@ -141,42 +151,65 @@ def test_a_filled_cache_has_numbers_in_its_slots_and_nothing_after():
 figures = st.builds(
     LaneFigures,
     frame_p99_ms=st.floats(1, 1e4),
+    frames=st.integers(1, 1000),
     dropped_share=st.floats(0, 1),
     speech_share=st.floats(0.01, 1.2),
 )
 
 
 @pytest.mark.parametrize(
-    ("shared", "split", "lane", "word"),
+    ("shared", "split", "lane", "reason"),
     [
-        ((50, 0, 0.5), (80, 0, 0.9), "shared", "50 ms"),
-        ((80, 0, 0.5), (50, 0, 0.3), "split", "50 ms"),
-        ((50, 0, 0.2), (80, 0, 0.3), "split", "shared speech keeps 20%"),
-        ((50, 0, 0.1), (80, 0, 0.2), "shared", "50 ms"),
-        ((50, 0.1, 0.5), (80, 0.0, 0.5), "split", "drops 0.0%"),
-        ((50, 0.02, 0.5), (80, 0.0, 0.5), "shared", "50 ms"),
-        ((80, 0, 0.5), (77, 0, 0.6), "split", "60% of its speed"),
-        ((80, 0, 0.6), (77, 0, 0.5), "shared", "60% of its speed"),
+        # 200 ms to the next frame: speech decides where both are in time.
+        ((50, 0, 0.5), (80, 0, 0.9), "split", "speech is faster, and both encode frames within"),
+        ((80, 0, 0.5), (50, 0, 0.3), "shared", "speech is faster, and both encode frames within"),
+        ((80, 0, 0.6), (77, 0, 0.65), "split", "speech is about as fast in both"),
+        ((77, 0, 0.6), (80, 0, 0.65), "shared", "speech is about as fast in both"),
+        ((199, 0, 0.5), (10, 0, 0.9), "split", "speech is faster"),
+        ((200, 0, 0.9), (10, 0, 0.5), "split", "not both do so before the next one is due (200"),
+        ((150, 0, 0.5), (210, 0, 0.9), "shared", "not both do so before the next one is due"),
+        ((900, 0, 0.5), (800, 0, 0.3), "split", "not both do so before the next one is due"),
+        ((50, 0, 0.2), (80, 0, 0.3), "split", "shared leaves speech less than the 25%"),
+        ((50, 0, 0.1), (80, 0, 0.2), "split", "speech is faster"),
+        ((50, 0.1, 0.5), (80, 0.0, 0.4), "split", "shared drops 10.0% of the frames, split 0.0%"),
+        ((50, 0.02, 0.5), (80, 0.0, 0.4), "shared", "speech is faster"),
     ],
 )
-def test_the_lane_is_chosen_by_its_rule(shared, split, lane, word):
-    told = advice({"shared": LaneFigures(*shared), "split": LaneFigures(*split)}, 0.25)
+def test_the_lane_is_chosen_by_its_rule(shared, split, lane, reason):
+    modes = {"shared": lane_figures(*shared), "split": lane_figures(*split)}
+    told = advice(modes, fps=5.0, speak_share=0.25)
     assert (told.lane, told.setting) == (lane, f"engine.lane={lane}")
-    assert word in told.why
+    assert told.why.startswith(reason) or f", and {reason}" in told.why
 
 
-@given(figures, figures)
-def test_the_lane_that_is_worse_in_everything_is_not_chosen(one, other):
+def lane_figures(p99_ms, dropped, speech, frames=100):
+    return LaneFigures(p99_ms, frames, dropped, speech)
+
+
+@given(figures, figures, st.floats(0.1, 120))
+def test_the_reason_names_what_both_modes_cost(shared, split, fps):
+    why = advice({"shared": shared, "split": split}, fps=fps, speak_share=0.25).why
+    for name, one in (("shared", shared), ("split", split)):
+        assert f"{name} {one.frame_p99_ms:.0f} ms" in why
+        assert f"{one.speech_share:.0%} " in why and f"with {name}" in why
+    few = min(shared.frames, split.frames)
+    assert (f"of few samples: n = {few})" in why) is (few < 100)
+
+
+@given(figures, figures, st.floats(0.1, 120))
+def test_the_lane_that_is_worse_in_everything_is_not_chosen(one, other, fps):
     best = LaneFigures(
         min(one.frame_p99_ms, other.frame_p99_ms) / 2,
+        100,
         min(one.dropped_share, other.dropped_share),
         max(one.speech_share, other.speech_share),
     )
     worse = LaneFigures(
-        best.frame_p99_ms * 2, best.dropped_share + DROPS_APART, best.speech_share / 2
+        best.frame_p99_ms * 2, 100, best.dropped_share + DROPS_APART, best.speech_share / 2
     )
-    assert advice({"shared": best, "split": worse}, 0.25).lane == "shared"
-    assert advice({"shared": worse, "split": best}, 0.25).lane == "split"
+    rules = {"fps": fps, "speak_share": 0.25}
+    assert advice({"shared": best, "split": worse}, **rules).lane == "shared"
+    assert advice({"shared": worse, "split": best}, **rules).lane == "split"
 
 
 # --- faults ---
@@ -266,6 +299,7 @@ def test_the_last_line_is_a_result_and_its_figures_fit_together(told):
         if one["unit"] == "ms":
             spread = [one[key] for key in ("p50", "p99", "worst")]
             assert spread[0] >= 0 and spread == sorted(spread), name
+            assert one["value"] == one["p50"], name
         elif not name.endswith("_drops"):
             assert one["value"] > 0, name
         assert one["n"] >= 1, name
@@ -278,8 +312,10 @@ def test_the_last_line_is_a_result_and_its_figures_fit_together(told):
     for mode in ("shared", "split"):
         drops = found[f"{mode}_drops"]
         assert drops["n"] == 2 * 4 and found[f"{mode}_frame_ms"]["n"] == 8 - drops["value"]
+        assert found[f"{mode}_speech_tokens_per_s"]["n"] == 2
         share = found[f"{mode}_speech_tokens_per_s"]["value"] / alone
         assert found[f"{mode}_speech_share"]["value"] == pytest.approx(share, rel=1e-4)
+    assert found["speech_alone_tokens_per_s"]["n"] == 2
     assert found["cache_bytes"]["value"] >= 3 * 2 * 2 * 192 * 16 * 4
     assert found["rss_bytes"]["value"] > found["cache_bytes"]["value"]
 
@@ -304,7 +340,7 @@ def test_people_read_tables_and_a_sentence_about_the_lane(told):
     for word in ("tokens a second", "milliseconds", "while it speaks", "frames dropped", "cache "):
         assert word in text
     setting = result["advice"]["setting"]
-    assert lines[-1].endswith(f"to choose it, write --set {setting}")
+    assert lines[-1].endswith(f"To choose it, write --set {setting}")
     assert main(["settings", "--set", setting]) == 0
 
 

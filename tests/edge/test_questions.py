@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +69,9 @@ def test_any_text_is_a_question_or_one_sentence(text):
         ("3 cars: which?", "3 cars: which?", None),
         ("5: 2:1 for whom?", "2:1 for whom?", 5.0),
         (":2:1 for whom?", "2:1 for whom?", None),
-        ("5:12 or 13?", "12 or 13?", 5.0),
+        ("5: 12 or 13?", "12 or 13?", 5.0),
+        (": 12:30 was it?", "12:30 was it?", None),
+        ("12: 30 was it?", "30 was it?", 12.0),
         ("5:Who says 'a:b'?", "Who says 'a:b'?", 5.0),
         ("5:Qu'est-ce que c'est, là ?", "Qu'est-ce que c'est, là ?", 5.0),
         ("5:bad \udcff byte", "bad \ufffd byte", 5.0),
@@ -96,6 +100,11 @@ def test_what_is_meant(written, text, time_s):
         (".5:What?", "got the time '.5'"),
         ("5.:What?", "got the time '5.'"),
         ("1.5:30:What?", "got the time '1.5:30'"),
+        ("12:30 was it?", "'30 was it?' at the time 12, or all of it without a time"),
+        ("5:12 or 13?", "two ways: '12 or 13?' at the time 5, or"),
+        ("1:30:2 or 3?", "two ways: '2 or 3?' at the time 1:30, or"),
+        ("12:30 is it: yes?", "two ways"),
+        ("2:1 for whom?", "two ways"),
         ("1:2:3:4:What?", "got the time '1:2:3:4'"),
         ("1:75:What?", "75 after a colon, expected less than 60"),
         ("1:60:What?", "60 after a colon, expected less than 60"),
@@ -110,6 +119,22 @@ def test_what_is_refused(written, words):
     with pytest.raises(UsageError) as caught:
         parse_question(written)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("written", ["12:30 was it?", "1:30:2 or 3?", " 2:1 for whom? "])
+def test_both_readings_of_a_refused_question_can_be_written(written):
+    with pytest.raises(UsageError) as caught:
+        parse_question(written)
+    with_time, without = re.findall(r"'([^']+)'", caught.value.hint)
+    whole, first = parse_question(without), parse_question(with_time)
+    assert whole == AskedQuestion(written.strip())
+    assert first.time_s is not None and written.strip().endswith(first.text)
+
+
+def test_a_long_question_is_not_said_three_times():
+    with pytest.raises(UsageError) as caught:
+        parse_question(f"12:30 {'a' * 1000}")
+    assert len(f"{caught.value.message} {caught.value.hint}") < 400
 
 
 def test_a_dash_is_stdin():

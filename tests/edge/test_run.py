@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
@@ -70,6 +71,15 @@ def test_json_lines_on_stdout_leave_no_other_line_there(tmp_path, capsys):
     assert main(["run", str(cut_clip(tmp_path / "a.mp4")), "--jsonl", "-", "--fps", "2"]) == 0
     records = records_of(capsys.readouterr().out)
     assert records[-1]["type"] == "stats" and records[-1]["frames_seen"] == 8
+
+
+def test_help_says_what_the_model_sees_and_where_settings_are(capsys):
+    assert main(["run", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("context.kind=recent", "context.kind=continuous", "`edgestream settings`"):
+        assert words in text
+    for words in ("A space goes before a question that begins with a number", "stdin has ended"):
+        assert words in text
 
 
 def test_gates_by_name(tmp_path, capsys):
@@ -260,13 +270,47 @@ def is_of_the_interpreter(errors: str) -> bool:
     return not any("edgestream" in frame or "edge/" in frame for frame in frames)
 
 
-def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path):
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGHUP])
+def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path, way):
     clip = write_video(tmp_path / "a.mp4", moving_texture(100, (96, 64)), fps=10)
     log = tmp_path / "log.jsonl"
-    process = run_in_a_process(str(clip), "--realtime", "--jsonl", str(log))
+    process = run_in_a_process(str(clip), "--realtime", "--gate", "every:0.1", "--jsonl", str(log))
+    while not (log.exists() and '"opened"' in log.read_text()):
+        time.sleep(0.02)
+    process.send_signal(way)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Traceback" not in errors and "watched" in errors
+    assert records_of(log.read_text())[-1]["type"] == "stats"
+
+
+@pytest.mark.parametrize("more", [[], ["--realtime"]])
+def test_a_terminal_that_is_closed_ends_the_run_with_its_last_counters(tmp_path, more):
+    clip = write_video(tmp_path / "a.mp4", moving_texture(400, (640, 360)), fps=10)
+    log = tmp_path / "log.jsonl"
+    child, ours = pty.fork()
+    if child == 0:
+        every = ["--fps", "10", "--gate", "every:0.2", "--jsonl", str(log)]
+        os.execv(COMMAND[0], [*COMMAND, "run", str(clip), *every, *more])
+    while not (log.exists() and '"opened"' in log.read_text()):
+        time.sleep(0.02)
+    os.close(ours)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 8)  # 8: a line for the terminal was on its way
+    assert records_of(log.read_text())[-1]["type"] == "stats"
+
+
+def test_under_nohup_a_run_goes_on(tmp_path):
+    clip = write_video(tmp_path / "a.mp4", moving_texture(100, (96, 64)), fps=10)
+    log = tmp_path / "log.jsonl"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a process starts with stays
+    try:
+        process = run_in_a_process(str(clip), "--realtime", "--jsonl", str(log))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     while not (log.exists() and log.read_text()):
         time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
     process.terminate()
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 0 and "Traceback" not in errors
-    assert records_of(log.read_text())[-1]["type"] == "stats"
+    process.communicate(timeout=30)

@@ -75,7 +75,7 @@ def test_it_speaks_of_its_own_accord_and_answers(bundle, clip, capsys):
         rf"   0:04.00  What was there before\?\n            → {BEFORE}\n"
     )
     assert re.fullmatch(expected, out), out
-    assert "3 turns answered, nothing dropped" in err
+    assert "3 answers and descriptions, nothing dropped" in err
 
 
 def test_records_of_a_run_that_speaks(bundle, clip, capsys):
@@ -119,6 +119,30 @@ def test_questions_of_a_pipe(bundle, clip):
     out, errors = process.communicate("0:99:What?\n2.5:What is there now?\n", timeout=60)
     assert process.returncode == 0 and "not asked: got the time '0:99'" in errors
     assert out.startswith("   0:02.50  What is there now?\n            → ")
+
+
+def test_a_list_of_questions_is_never_too_long(bundle, clip, capsys):
+    asks = [word for n in range(4) for word in ("--ask", f"{n}:What is there now?")]
+    few = ["--set", "session.questions_waiting=1", "--gate", "never"]
+    assert main(["run", str(clip), "--bundle", str(bundle), *asks, *few]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("What is there now?") == 4 and "4 answers and descriptions" in err
+    process = run_in_a_process(
+        str(clip), "--bundle", str(bundle), "--ask", "-", *few, stdin=subprocess.PIPE
+    )
+    out, errors = process.communicate("1:What is there now?\n" * 4, timeout=60)
+    assert out.count("What is there now?") == 4 and "not asked" not in errors
+
+
+def test_to_wait_for_questions_is_no_watching(bundle, clip):
+    process = run_in_a_process(
+        str(clip), "--bundle", str(bundle), "--ask", "-", "--gate", "never",
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr.readline() == "reading questions from stdin until it ends\n"
+    time.sleep(3)
+    _, errors = process.communicate("1:What is there now?\n", timeout=60)
+    assert float(re.search(r"watched in ([0-9.]+) s", errors)[1]) < 3
 
 
 def test_questions_are_typed_while_it_runs(bundle, clip):

@@ -133,6 +133,16 @@ def test_tables_of_event_types_are_replaced_whole_or_by_entry(tmp_path):
         ("gate.open_above.cut=2", "gate.open_above.cut is 2, expected a number above 0", ""),
         ("gate.hold_s.cut=-1", "gate.hold_s.cut is -1, expected a number from 0 to 3600, in s", ""),
         ("source.fps", "got --set source.fps, expected KEY=VALUE", "source.fps=8"),
+        ("=5", "got --set =5, expected KEY=VALUE", "source.fps=8"),
+        (" =5", "got --set  =5, expected KEY=VALUE", "source.fps=8"),
+        ("session.foo=1", "no setting session.foo", "`edgestream settings` shows all"),
+        ("session.sad=1", "no setting session.sad", "`edgestream settings` shows all"),
+        ("gate.foo=1", "no setting gate.foo", "`edgestream settings` shows all"),
+        ("foo=1", "no setting foo", "`edgestream settings` shows all"),
+        ("sorce.fps=1", "no setting sorce.fps", "did you mean source.fps?"),
+        ("sesion.temperatur=1", "no setting sesion.temperatur", "mean session.temperature?"),
+        ("session.fps=1", "no setting session.fps", "did you mean source.fps?"),
+        ("temprature=1", "no setting temprature", "did you mean session.temperature?"),
     ],
 )
 def test_a_refusal_says_got_expected_where_and_try(tmp_path, sets, words, hint):

@@ -216,6 +216,7 @@ def test_who_leaves_in_the_middle_of_an_answer_gets_what_was_said(error):
         responses.throw(error)
     (final,) = told
     assert (final.type, final.body["text"], final.body["is_cut"]) == ("final", "ab", True)
+    assert final.body["ended_by"] == "cut"
     final, _ = take(session, question("again?", 1.0))  # and the session is well
     assert final.text == "abcdefgh"
 

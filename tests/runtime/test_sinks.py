@@ -104,8 +104,7 @@ def test_an_answer_stands_below_its_question_and_a_description_below_its_event()
         "\n   0:02.00  the scene changes → A car.\n"
     )
     assert shown(cut.record(), pan.record(), between, said("A car.\nRed.", 2.0)).endswith(
-        "\n   0:02.00  the scene changes, something starts to move → A car.\n"
-        "              Red.\n"
+        "\n   0:02.00  the scene changes, something starts to move → A car.\n              Red.\n"
     )
     assert shown(cut.record(), said("Before.", 1.0)).endswith("\n   0:01.00  → Before.\n")
     is_over = Event("e2", "motion", 2.0, 3.0)
