@@ -103,7 +103,9 @@ def test_with_frames_all_the_time_speak_keeps_its_share_of_its_speed_alone(
 ):
     alone = 20.0 / (decode_s + think_s)
     seen = simulated(share, encode_s=encode_s, decode_s=decode_s, think_s=think_s)
-    assert seen.steps >= share * alone - 2
+    # The end of the measurement may cut off what follows one turn of watch.
+    cut_off = share / (1 - share) * encode_s / (decode_s + think_s)
+    assert seen.steps >= share * alone - cut_off - 2
 
 
 @settings(max_examples=60, deadline=None)
