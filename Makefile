@@ -63,6 +63,9 @@ test-devices:
 bench: setup
 	$(BIN)/python benchmarks/watch_file.py
 	$(BIN)/python benchmarks/change_gate.py
+	$(BIN)/python benchmarks/decode_peers.py
+	$(BIN)/python benchmarks/lane_wait.py
+	$(BIN)/python benchmarks/eviction_cost.py
 
 sample: setup
 	$(BIN)/python assets/make_sample.py
