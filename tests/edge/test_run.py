@@ -289,6 +289,7 @@ def test_a_terminal_that_is_closed_ends_the_run_with_its_last_counters(tmp_path,
     log = tmp_path / "log.jsonl"
     child, ours = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
         every = ["--fps", "10", "--gate", "every:0.2", "--jsonl", str(log)]
         os.execv(COMMAND[0], [*COMMAND, "run", str(clip), *every, *more])
     while not (log.exists() and '"opened"' in log.read_text()):

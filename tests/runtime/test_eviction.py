@@ -69,9 +69,9 @@ def test_what_leaves_follows_the_rules(spans, policy, need, capacity):
     if slots_of(spans, plain) >= max(lacking, policy.block_slots):
         assert slots_of(spans, left) >= policy.block_slots, "a whole block is freed"
     # The last to leave had to: without it too little, or less than a block, would be free.
-    others = slots_of(spans, left) - spans[left[-1]].slots if left == sorted(left) else None
-    if others is not None and rank(left[-1])[:2] == (False, False):
-        assert others < max(lacking, policy.block_slots)
+    last = max(left, key=rank)
+    if rank(last)[:2] == (False, False):
+        assert slots_of(spans, left) - spans[last].slots < max(lacking, policy.block_slots)
     special = [i for i in left if i not in plain]
     if special:
         last = max(special, key=rank)
