@@ -7,54 +7,31 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from ..runtime.bundle import open_bundle
-from ..runtime.encoder import PixelEncoder
 from ..runtime.errors import OutputUnwritable, UsageError
 from ..runtime.inbox import Inbox
 from ..runtime.line_file import LineFile
 from ..runtime.metrics import Metrics
 from ..runtime.outlet import Outlet
 from ..runtime.pipeline import run
-from ..runtime.records import Record
-from ..runtime.router import TurnRouter
 from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
-from ..runtime.stages import Stages
 from .asking import Asks, asked, asked_before, is_typed_at
-from .gate_rules import check_gate, watching_gate
-from .progress import progress_shown, summary_line, work_shown
-from .questions import AskedQuestion
+from .gate_rules import check_gate
+from .progress import progress_shown, summary_line
+from .staging import Staged, staged_run
 from .terminal import let_go_of_gone_terminal
 
 if TYPE_CHECKING:
     from .settings_tables import Settings
 
 NO_LANGUAGE_MODEL = "no language model is attached to this run, so nobody can answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """The stages of a run and what belongs to them.
-
-    Attributes:
-        stages: with their counters.
-        notes: what the user should know before the first frame.
-        known: questions that are known before it.
-        can_answer: a language model is among them.
-    """
-
-    stages: Stages
-    notes: tuple[Record, ...] = ()
-    known: tuple[AskedQuestion, ...] = ()
-    can_answer: bool = False
 
 
 def watch_source(
@@ -65,6 +42,7 @@ def watch_source(
     asks: Asks | None = None,
     jsonl: Path | None = None,
     json_to_stdout: bool = False,
+    state: Path | None = None,
 ) -> None:
     """Watch one source to its end, tell every event and answer every question.
 
@@ -75,12 +53,17 @@ def watch_source(
         asks: questions; only with a bundle.
         jsonl: file to which every record is appended; None for none.
         json_to_stdout: records instead of lines for people on stdout.
+        state: folder of which the memory goes on, and into which it is saved; None for neither.
 
     Raises:
         EdgeStreamError: settings, source or output are at fault.
         KeyboardInterrupt: the user left; everything is closed and the last counters are out.
     """
     check_gate(settings, has_language_model=bundle is not None)
+    if state is not None:
+        from .state_keeping import check_state
+
+        check_state(settings, has_bundle=bundle is not None)
     source = source_from_settings(address, settings)
     _check_not_the_source(address, jsonl)
     with ExitStack() as stack:
@@ -92,7 +75,7 @@ def watch_source(
         stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
         asks = asks or Asks()
         read = partial(asked_before, asks, is_live=source.is_live, has_left=left.is_set)
-        staged = stack.enter_context(_staged(bundle, settings, read))
+        staged = stack.enter_context(staged_run(bundle, settings, read, state))
         is_typed = staged.can_answer and is_typed_at()
         # A bar that moves would run through what is typed.
         bar = nullcontext((source, stdout)) if is_typed else progress_shown(source, stdout)
@@ -100,7 +83,11 @@ def watch_source(
         sinks = [*_stdout_sinks(stdout, lines, is_json=json_to_stdout), *file_sinks]
         if sys.stderr is not None:
             stack.callback(_say_summary, staged.stages.metrics, source, sys.stderr)
-        _run(shown, staged, asks, sinks, settings, left)
+        if staged.kept is None:
+            _run(shown, staged, asks, sinks, settings, left)
+            return
+        with staged.kept.saved_at_the_end():
+            _run(staged.kept.continued(shown), staged, asks, sinks, settings, left)
 
 
 def stdout_lines(has_left: Callable[[], bool], *, is_json: bool) -> TextStream | None:
@@ -147,54 +134,6 @@ def _check_not_the_source(address: str, jsonl: Path | None) -> None:
         )
 
 
-@contextmanager
-def _staged(
-    bundle: Path | None, settings: Settings, read: Callable[[], tuple[AskedQuestion, ...]]
-) -> Iterator[Staged]:
-    """The stages of a run, with the model of a bundle where one is named.
-
-    Args:
-        bundle: its folder; None for events alone.
-        settings: all of them.
-        read: gives the questions that are known before the first frame; may take long.
-    """
-    gate = watching_gate(settings.gate)
-    if bundle is None:
-        router = TurnRouter(describes_events=False)
-        yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
-        return
-    # What runs models takes long to load; a run without them shall not wait for it.
-    from ..runtime.assembly import attached
-    from .speech_rules import engine_rules, speaking_rules
-
-    with ExitStack() as stack:
-        with work_shown(f"opening {bundle.name}"):
-            rules = engine_rules(settings), speaking_rules(settings)
-            model = stack.enter_context(attached(open_bundle(bundle), *rules))
-        known = read()  # before the counters' clock starts: waiting for a pipe is no watching
-        metrics = _metrics(settings, model.gauges())
-        model.session.dropped = metrics.drop
-        stages = Stages(
-            encoder=model.encoder,
-            gate=gate,
-            router=TurnRouter(describes_events=True, passes_frames=model.passes_frames),
-            metrics=metrics,
-            connector=model.connector,
-            memory=model.memory,
-            session=model.session,
-            question_cuts_event=settings.session.question_cuts_event,
-        )
-        yield Staged(stages, model.notes, known, can_answer=True)
-
-
-def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], Any]] | None = None) -> Metrics:
-    return Metrics(
-        fps_target=settings.source.fps,
-        stats_every_s=settings.records.stats_every_s,
-        gauges=gauges,
-    )
-
-
 def _run(
     source: Source,
     staged: Staged,
@@ -216,6 +155,8 @@ def _run(
         capacity=settings.records.outlet_capacity,
     )
     records.put_all(staged.notes)
+    if staged.kept is not None:
+        staged.kept.keeper.tell = records.put
     with ExitStack() as stack:
         if staged.can_answer:
             # A file that is played at its own speed has an end as well.

@@ -52,12 +52,13 @@ class EngineSettings(Table):
 class ContextSettings(Table):
     """What the language model sees when it speaks."""
 
-    kind: Literal["recent", "continuous"] = setting(
-        "recent",
+    kind: Literal["auto", "recent", "recall", "continuous"] = setting(
+        "auto",
         "",
-        "recent: the last frames and the dialogue, read anew each time. continuous: every frame is "
-        "read as it comes, older ones are evicted. recent, because it costs nothing while nobody "
-        "asks.",
+        "recent: the last frames and the dialogue. recall: and what memory keeps of the past. "
+        "auto: recall for questions about the past, else recent; @recent or @recall before a "
+        "question overrides it. continuous: every frame is read as it comes, older ones are "
+        "evicted.",
     )
     recent_frames: int = setting(
         4,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
@@ -24,6 +25,7 @@ class Settings(Table):
     encoder: EncoderSettings = EncoderSettings()
     gate: GateSettings = GateSettings()
     context: ContextSettings = ContextSettings()
+    memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from ..runtime.assembly import EngineRules
 from ..runtime.decoder import Decoding
 from ..runtime.engines.ladder import PROVIDERS
-from ..runtime.speaking import SpeakingRules, TokenGateRules
+from ..runtime.memory.keyframes import KeyFrameRules
+from ..runtime.recall import RecallRules
+from ..runtime.speaking import MemoryRules, SpeakingRules, TokenGateRules
 
 if TYPE_CHECKING:
     from .settings_tables import Settings
@@ -46,7 +48,41 @@ def speaking_rules(settings: Settings) -> SpeakingRules:
         decoding=decoding(settings),
         partials_every_s=session.partials_every_s,
         token_gate=_token_gate(settings),
+        memory=memory_rules(settings),
+        recall=recall_rules(settings),
     )
+
+
+def key_frame_rules(settings: Settings) -> KeyFrameRules:
+    """How key frames are made."""
+    memory = settings.memory
+    return KeyFrameRules(
+        clip_len=memory.clip_len,
+        key_frame_buffer_size=memory.key_frame_buffer_size,
+        key_frame_match_ratio=memory.key_frame_match_ratio,
+        max_frame_set_num=memory.max_frame_set_num,
+        thumbnails=memory.thumbnails,
+    )
+
+
+def memory_rules(settings: Settings) -> MemoryRules:
+    """What is kept of the stream."""
+    memory = settings.memory
+    return MemoryRules(
+        None if memory.kind == "recent" else key_frame_rules(settings),
+        round(memory.budget_mb * 1e6),
+        round(memory.dialogue_kb * 1e3),
+    )
+
+
+def recall_rules(settings: Settings) -> RecallRules:
+    """When memory is asked, and what is shown of it.
+
+    `context.kind` decides when; without key frames there is nothing to show but the present.
+    """
+    memory, kind = settings.memory, settings.context.kind
+    mode = "recent" if memory.kind == "recent" or kind == "continuous" else kind
+    return RecallRules(mode, memory.topk, memory.router, memory.selection)
 
 
 def decoding(settings: Settings) -> Decoding:

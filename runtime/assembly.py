@@ -16,6 +16,8 @@ from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import BundleFileRefused, UntrainedModel
 from .manifest import Variant
+from .memory.key_frame import MemoryView
+from .memory.keyframes import KeyFrameMemory
 from .prompt_layout import PromptLayout, check_layout, ids_of
 from .recent import RecentMemory
 from .records import Record, warning
@@ -28,6 +30,8 @@ from .vision import VisionEncoder
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+RECENT_BYTES = 64_000_000
+"""What memory keeps where neither the user nor the bundle says: minutes of frames."""
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -87,11 +91,15 @@ class Attached:
 
     def gauges(self) -> dict[str, Callable[[], Any]]:
         """What it adds to a `stats` record."""
-        return {"bytes_kept": self.n_bytes, "lane": self.lane.stats}
+        return {
+            "bytes_kept": self.n_bytes,
+            "bytes_budget": lambda: getattr(self.memory, "budget_bytes", None),
+            "lane": self.lane.stats,
+        }
 
     def n_bytes(self) -> int:
-        """Bytes that the cache and the memory keep."""
-        return self.session.model.arena.n_bytes + int(getattr(self.memory, "n_bytes", 0))
+        """Bytes that memory keeps."""
+        return int(getattr(self.memory, "n_bytes", 0))
 
 
 @dataclass(slots=True)
@@ -149,7 +157,7 @@ def attached(
     layout, tokenizer = _language(bundle)
     gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
     lane: Lanes = Lane(speak_share=engines.speak_share) if engines.is_shared else OpenLane()
-    memory = RecentMemory()
+    memory = _memory(bundle, speaking)
     with ExitStack() as opened:
         opener = _Opener(bundle, engines, opened)
         encoder = VisionEncoder(
@@ -164,7 +172,7 @@ def attached(
         yield Attached(
             encoder,
             connector,
-            memory if speaking.context == "recent" else NoMemory(),
+            memory if speaking.context != "continuous" else NoMemory(),
             session,
             lane,
             speaking.context == "continuous",
@@ -182,7 +190,7 @@ def _session(
     speaking: SpeakingRules,
     layout: PromptLayout,
     tokenizer: Tokenizer,
-    memory: RecentMemory,
+    memory: KeyFrameMemory | RecentMemory,
 ) -> LanguageSession:
     rungs = DecoderRungs(lambda failed: opener.open("decoder", failed), opener.refuse)
     model = rungs.model(
@@ -199,7 +207,7 @@ def _session(
         opener.bundle.manifest,
         layout,
         lambda text: ids_of(tokenizer, text),
-        memory.view,
+        _view_of(memory),
         plain_text(tokenizer),
     )
     return LanguageSession(
@@ -211,6 +219,23 @@ def _session(
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
     )
+
+
+def _memory(bundle: Bundle, speaking: SpeakingRules) -> KeyFrameMemory | RecentMemory:
+    """What keeps the stream, within the budget that the user or the bundle names."""
+    rules, plan = speaking.memory, bundle.manifest.memory
+    if rules.key_frames is None:
+        return RecentMemory(max_bytes=rules.budget_bytes or RECENT_BYTES)
+    budget_bytes = rules.budget_bytes or (
+        RECENT_BYTES if plan is None else plan.budget_default_bytes
+    )
+    return KeyFrameMemory(rules.key_frames, budget_bytes, dialogue_bytes=rules.dialogue_bytes)
+
+
+def _view_of(memory: KeyFrameMemory | RecentMemory) -> Callable[[], MemoryView]:
+    if isinstance(memory, KeyFrameMemory):
+        return memory.view
+    return lambda: MemoryView(memory.view())
 
 
 def usable_cores() -> int:

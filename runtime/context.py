@@ -16,10 +16,14 @@ class Prompted:
     Attributes:
         logits: (vocabulary,) float32 after its last position.
         about_s: (from, to), the stretch of stream time that the model has before it, seconds.
+        context: what it was shown: recent, recall or continuous.
+        used: (key frame id, score) of what memory chose, best first.
     """
 
     logits: Float32
     about_s: tuple[float, float]
+    context: str
+    used: tuple[tuple[str, float], ...] = ()
 
 
 class Context(Protocol):

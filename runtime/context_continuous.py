@@ -142,7 +142,7 @@ class ContinuousContext:
         if logits is None:
             return None
         times_s = [one.time_s for one in self._spans if one.kind == "frame"]
-        return Prompted(logits, stretch_read(times_s, turn.time_s))
+        return Prompted(logits, stretch_read(times_s, turn.time_s), self.name)
 
     def answered(self, last: int) -> None:
         """Take the branch back, or leave question and answer in the stream."""

@@ -20,6 +20,7 @@ from .language_model import LanguageModel
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import PromptSegment, planned_prompt, shared_positions
+from .recall import Recall, Recalled
 from .recent import DialogueTurn, RecentView
 from .values import Float32, Observed, Response, Turn
 
@@ -59,6 +60,7 @@ class RecentContext:
         view: what memory keeps now.
         rules: what of it is shown.
         plain: a text of the user → one without tokens that steer the model.
+        recall: what of memory a question is shown; None for the last frames alone.
     """
 
     model: LanguageModel
@@ -67,6 +69,7 @@ class RecentContext:
     view: Callable[[], RecentView]
     rules: RecentRules
     plain: Callable[[str], str] = str
+    recall: Recall | None = None
     name: str = "recent"
     _held: tuple[PromptSegment, ...] = ()
     _mark: Mark | None = field(default=None, repr=False)
@@ -78,7 +81,8 @@ class RecentContext:
 
     def prompt(self, turn: Turn, cancelled: Callable[[], bool]) -> Prompted | None:
         """The last frames up to the Turn's time, then what is asked; see `context.Context`."""
-        parts = self._parts(turn)
+        recalled = self._recalled(turn)
+        parts = self._parts(turn, recalled)
         arena = self.model.arena
         budget = arena.capacity - min(self.rules.answer_tokens, arena.capacity // 2)
         plan = planned_prompt(self.layout, self.encode, parts, budget)
@@ -97,7 +101,9 @@ class RecentContext:
         self._held, self._mark = plan.segments, arena.mark()
         shown = parts.frames[plan.dropped.frames :]
         times_s = [time_s for time_s, _ in shown if time_s is not None]
-        return Prompted(logits, stretch_read(times_s, turn.time_s))
+        times_s += [entry.time_s for entry in parts.memory[plan.dropped.memory :]]
+        about_s = stretch_read(times_s, turn.time_s)
+        return Prompted(logits, about_s, recalled.context, recalled.used)
 
     def answered(self, last: int) -> None:
         """The answer is forgotten; it is shown again as dialogue."""
@@ -122,11 +128,18 @@ class RecentContext:
         self._held, self._mark = (), None
         self.model.arena.reset()
 
-    def _parts(self, turn: Turn) -> PromptParts:
+    def _recalled(self, turn: Turn) -> Recalled:
+        """What is asked, and what memory is asked for it."""
+        if turn.question is None:
+            return Recalled(self.rules.describe_prompt, "recent")
+        question = self.plain(turn.question.text)
+        if self.recall is None:
+            return Recalled(question, "recent")
+        return self.recall.of(question, turn.time_s)
+
+    def _parts(self, turn: Turn, recalled: Recalled) -> PromptParts:
         rules, view = self.rules, self.view()
-        question = rules.describe_prompt or None
-        if turn.question is not None:
-            question = self.plain(turn.question.text)
+        question = recalled.question or None
         talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
         in_order = sorted(talk.values(), key=lambda one: one.time_s)
         before = [self._plain_turn(one) for one in in_order if one.time_s <= turn.time_s]
@@ -134,6 +147,7 @@ class RecentContext:
             question,
             view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s),
             before[len(before) - min(len(before), rules.dialogue_turns) :],
+            recalled.entries,
             time_s=turn.time_s,
         )
 

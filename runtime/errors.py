@@ -11,6 +11,7 @@
     │                                                           CheckpointMissing CheckpointInvalid
     │                                                           FamilyUnknown RemoteCodeNeeded
     │                                                           VocabularyMismatch AdapterMismatch
+    │                                                           StateMismatch StateInvalid
     ├─ EngineError             engine or device             4   SessionMissing BackendMissing
     │                                                           EngineUnusable InputMismatch
     │                                                           EngineFailed EngineNotFinite
@@ -185,6 +186,18 @@ class AdapterMismatch(BundleError):
     """An adapter was trained on another base."""
 
     code = "adapter-mismatch"
+
+
+class StateMismatch(BundleError):
+    """A saved state belongs to another bundle."""
+
+    code = "state-mismatch"
+
+
+class StateInvalid(BundleError):
+    """A saved state is damaged, or is none."""
+
+    code = "state-invalid"
 
 
 class UntrainedModel(BundleError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
 
 from .values import Features, Float32, GateDecision, Observed, Question, Turn
 
@@ -19,12 +18,20 @@ class TurnRouter:
     Args:
         describes_events: an event that opens makes a Turn; False where nobody can describe it.
         passes_frames: every frame goes to the session (`continuous`).
+        turns_before: made by earlier runs of the same stream, so that names stay unique.
     """
 
-    def __init__(self, *, describes_events: bool, passes_frames: bool = False) -> None:
+    def __init__(
+        self, *, describes_events: bool, passes_frames: bool = False, turns_before: int = 0
+    ) -> None:
         self._describes_events = describes_events
         self._passes_frames = passes_frames
-        self._ids = count(1)
+        self._turns = turns_before
+
+    @property
+    def turns_made(self) -> int:
+        """Turns so far, those of earlier runs among them."""
+        return self._turns
 
     def turns(
         self, decision: GateDecision, questions: Sequence[Question], now_s: float
@@ -38,15 +45,19 @@ class TurnRouter:
         """
         for question in questions:
             time_s = min(question.time_s, now_s)
-            yield Turn(f"t{next(self._ids)}", "question", time_s, "answer", question=question)
+            yield Turn(self._next_id(), "question", time_s, "answer", question=question)
         if decision.opened and self._describes_events:
             yield Turn(
-                f"t{next(self._ids)}",
+                self._next_id(),
                 "event",
                 decision.time_s,
                 "describe",
                 events=decision.opened,
             )
+
+    def _next_id(self) -> str:
+        self._turns += 1
+        return f"t{self._turns}"
 
     def observed(
         self, features: Features, embeds: Float32, *, is_asked: bool = False

@@ -40,6 +40,8 @@ class _Saying:
     text: str = ""
     about_s: tuple[float, float] | None = None
     first_token_ms: float | None = None
+    used: tuple[tuple[str, float], ...] = ()
+    context: str | None = None
     told_ms: float = 0.0
     last: int | None = None
     ended_by: EndedBy = "cut"
@@ -178,7 +180,8 @@ class LanguageSession:
             saying.is_done = True
             yield self._response(saying, is_final=True, is_cut=True)
             return
-        saying.about_s = prompted.about_s
+        saying.about_s, saying.used = prompted.about_s, prompted.used
+        saying.context = prompted.context
         if prompted.about_s[0] > saying.turn.time_s:
             self._tell_forgotten(saying, tell)
         try:
@@ -267,7 +270,8 @@ class LanguageSession:
             about_s=saying.about_s or (turn.time_s, turn.time_s),
             first_token_ms=saying.first_token_ms,
             total_ms=self._since_ms(saying),
-            context=self.context.name,
+            used=saying.used,
+            context=saying.context or self.context.name,
             is_cut=is_cut,
             ended_by=saying.ended_by if is_final else None,
             question=None if turn.question is None else turn.question.text,

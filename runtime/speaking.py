@@ -14,10 +14,12 @@ from .errors import SettingsInvalid
 from .eviction import EvictionPolicy
 from .language_model import LanguageModel
 from .manifest import Manifest
+from .memory.key_frame import MemoryView
+from .memory.key_frame_rules import KeyFrameRules
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import planned_prompt
-from .recent import RecentView
+from .recall import Recall, RecallRules
 from .stream_prompt import StreamText
 from .token_gate import TokenGate
 
@@ -39,11 +41,29 @@ class TokenGateRules:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryRules:
+    """What is kept of the stream.
+
+    Attributes:
+        key_frames: how they are made; None to keep the last frames alone.
+        budget_bytes: for everything that is kept; 0: as the bundle says.
+        dialogue_bytes: of that, for questions and answers.
+    """
+
+    key_frames: KeyFrameRules | None = field(default_factory=KeyFrameRules)
+    budget_bytes: int = 0
+    dialogue_bytes: int = 64_000
+
+
+@dataclass(frozen=True, slots=True)
 class SpeakingRules:
     """What the user chose; what is None or 0 is taken from the model.
 
     Attributes:
-        context: what the model has before it.
+        context: what the model has before it: recent (the last frames), recall (and what memory
+            keeps), auto (recall for questions about the past) or continuous.
+        memory: what is kept.
+        recall: which remembered frames are shown, and when.
         cache_slots: of its cache; 0: as the bundle says.
         recent_frames, recent_every_s: of the context recent; see `RecentRules`.
         dialogue_turns: that the context recent shows again.
@@ -59,7 +79,9 @@ class SpeakingRules:
         allow_random_weights: a model that has learned nothing may speak; for trying things out.
     """
 
-    context: Literal["recent", "continuous"] = "recent"
+    context: Literal["auto", "recent", "recall", "continuous"] = "auto"
+    memory: MemoryRules = field(default_factory=MemoryRules)
+    recall: RecallRules = field(default_factory=RecallRules)
     cache_slots: int = 0
     recent_frames: int = 4
     recent_every_s: float = 1.0
@@ -84,7 +106,7 @@ def context_of(
     manifest: Manifest,
     layout: PromptLayout,
     encode: Encode,
-    view: Callable[[], RecentView],
+    view: Callable[[], MemoryView],
     plain: Callable[[str], str] = str,
 ) -> Context:
     """The context that the rules name.
@@ -107,7 +129,7 @@ def context_of(
             f"{layout.max_answer_tokens} that the bundle's model was made for"
         )
     _check_room(model.arena.capacity, layout, encode, manifest.tokens_per_frame)
-    if rules.context == "recent":
+    if rules.context != "continuous":
         recent = RecentRules(
             rules.recent_frames,
             rules.recent_every_s,
@@ -115,7 +137,8 @@ def context_of(
             limit,
             rules.describe_prompt,
         )
-        return RecentContext(model, layout, encode, view, recent, plain)
+        recall = Recall(rules.recall, view, lambda text: model.rows(encode(text)))
+        return RecentContext(model, layout, encode, lambda: view().recent, recent, plain, recall)
     text = StreamText(layout, encode)
     capacity = model.arena.capacity
     stream = capacity - reserved_slots(capacity, limit) - len(text.system_ids()) - FRAME_WORDS

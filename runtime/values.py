@@ -74,6 +74,7 @@ class Features:
         is_still: nothing changed since the frame before.
         is_fresh: `tokens` were computed from this very frame, not taken over from an earlier one.
         deep_tokens: (layers, tokens, dim) float32 for families that inject them; None otherwise.
+        small: (112, 112, 3) uint8 RGB, the picture that stage 0 looked at; None where none did.
     """
 
     time_s: float
@@ -83,6 +84,7 @@ class Features:
     is_still: bool
     is_fresh: bool = False
     deep_tokens: Float32 | None = None
+    small: UInt8 | None = None
 
     def __post_init__(self) -> None:
         _time("Features.time_s", self.time_s)

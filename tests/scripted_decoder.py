@@ -29,6 +29,7 @@ FRAME_ROWS = 3
 LAYOUT = PromptLayout(
     segments={
         "system": (Text("S\n"),),
+        "memory_entry": (Text("\n<"), Slot("embeds"), Text(">")),
         "frame_open": (Text("\n["),),
         "frame": (Slot("embeds"),),
         "frame_join": (Text(","),),
@@ -43,7 +44,7 @@ LAYOUT = PromptLayout(
         Slot("answer"),
         Ids((STOP,)),
     ),
-    order=("system", "dialogue_turn*", "frame*", "user", "assistant"),
+    order=("system", "memory_entry*", "dialogue_turn*", "frame*", "user", "assistant"),
     stop_ids=(STOP,),
     silent_ids=(SILENT,),
     speak_ids=(SPEAK,),

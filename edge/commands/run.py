@@ -71,6 +71,15 @@ def run(
             "context.kind = continuous) or never.",
         ),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="Keep what is remembered in DIR, saved every minute of the stream and at the end; "
+            "the next run with it remembers, and stream time goes on. Needs --bundle.",
+        ),
+    ] = None,
     settings_file: SettingsFile = None,
     sets: SetValues = None,
 ) -> None:
@@ -97,5 +106,11 @@ def run(
     to_stdout = jsonl == "-"
     path = None if jsonl is None or to_stdout else Path(jsonl)
     watch_source(
-        source, resolved.settings, bundle=bundle, asks=asks, jsonl=path, json_to_stdout=to_stdout
+        source,
+        resolved.settings,
+        bundle=bundle,
+        asks=asks,
+        jsonl=path,
+        json_to_stdout=to_stdout,
+        state=state,
     )

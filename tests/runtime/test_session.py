@@ -14,13 +14,17 @@ from edgestream.runtime.context_recent import RecentContext, RecentRules
 from edgestream.runtime.decoder import Decoding
 from edgestream.runtime.errors import DeviceMemoryExhausted, EngineFailed
 from edgestream.runtime.eviction import EvictionPolicy
-from edgestream.runtime.recent import RecentMemory
+from edgestream.runtime.memory.key_frame import KeyFrame, MemoryView
+from edgestream.runtime.recall import Recall, RecallRules
+from edgestream.runtime.recent import RecentMemory, RecentView
 from edgestream.runtime.session import LanguageSession
 from edgestream.runtime.stream_prompt import StreamText
 from edgestream.runtime.token_gate import TokenGate
 from edgestream.runtime.values import Event, GateDecision, Observed, Question, Turn
 
 from ..scripted_decoder import (
+    FRAME_ROWS,
+    HIDDEN,
     LAYOUT,
     SILENT,
     SPEAK,
@@ -525,3 +529,60 @@ def test_a_prompt_over_budget_loses_its_oldest_parts_and_a_question_over_it_is_r
         final, told = take(session, question("q" * length, 9.5))
         assert final.text == "" and told[0].body["code"] == "prompt-too-long"
     assert take(session, question("q", 9.5))[0].text == "yes"
+
+
+# The past.
+
+
+def remembering(engine, count, **rules):
+    """A session over a memory of `count` key frames a minute apart, and two frames of now."""
+    key_frames = tuple(
+        KeyFrame(
+            f"k{number}",
+            60.0 * number,
+            np.full((FRAME_ROWS, HIDDEN), -1.0 - number, np.float16),
+            np.ones(1, np.float32),
+        )
+        for number in range(count)
+    )
+    now = RecentView(tuple((3600.0 + n, observed(90 + n).embeds) for n in range(2)))
+    view = MemoryView(now, key_frames)
+    session = recent(engine, RecentMemory())
+    context = session.context
+    context.view = lambda: view.recent
+    context.recall = Recall(
+        RecallRules(router="recency", **rules),
+        lambda: view,
+        lambda text: session.model.rows(encode(text)),
+    )
+    return session
+
+
+def test_a_question_about_the_past_is_shown_what_memory_chose_and_says_so():
+    engine = ScriptedDecoder(script(default="a dog"))
+    session = remembering(engine, 5, topk=2)
+    final, _ = take(session, question("What was there before?", 3602.0))
+    shown = SYSTEM + "\n<#3>\n<#4>\n[#90,#91]\nUser: What was there before?\nAssistant:"
+    assert engine.seen[-1].startswith(shown)
+    assert (final.context, final.about_s) == ("recall", (180.0, 3602.0))
+    assert [name for name, _ in final.used] == ["k4", "k3"]
+    assert final.used[0][1] >= final.used[1][1]
+
+
+def test_a_question_about_now_is_not_unless_it_says_so():
+    engine = ScriptedDecoder(script(default="a dog"))
+    session = remembering(engine, 5)
+    final, _ = take(session, question("What is there now?", 3602.0))
+    assert (final.context, final.used, final.about_s[0]) == ("recent", (), 3600.0)
+    final, _ = take(session, question("@recall What is there now?", 3602.0))
+    assert final.context == "recall" and len(final.used) == 5
+    assert "User: What is there now?" in engine.seen[-1]
+    final, _ = take(session, question("@recent What was there?", 3602.0))
+    assert final.context == "recent"
+    assert take(session, event(3602.0))[0].context == "recent"
+
+
+def test_nothing_younger_than_the_question_is_shown():
+    engine = ScriptedDecoder(script())
+    final, _ = take(remembering(engine, 5, topk=9), question("What was there?", 130.0))
+    assert {name for name, _ in final.used} == {"k0", "k1", "k2"}

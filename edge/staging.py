@@ -1,0 +1,126 @@
+"""The stages of a run as the settings say, with the model of a bundle where one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.bundle import Bundle, open_bundle
+from ..runtime.encoder import PixelEncoder
+from ..runtime.gate import Gate
+from ..runtime.metrics import Metrics
+from ..runtime.records import Record
+from ..runtime.router import TurnRouter
+from ..runtime.stages import Memory, Stages
+from .gate_rules import watching_gate
+from .progress import work_shown
+from .questions import AskedQuestion
+
+if TYPE_CHECKING:
+    from .settings_tables import Settings
+    from .state_keeping import Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The stages of a run and what belongs to them.
+
+    Attributes:
+        stages: with their counters.
+        notes: what the user should know before the first frame.
+        known: questions that are known before it.
+        can_answer: a language model is among them.
+        kept: what saves the memory; None where nothing is saved.
+    """
+
+    stages: Stages
+    notes: tuple[Record, ...] = ()
+    known: tuple[AskedQuestion, ...] = ()
+    can_answer: bool = False
+    kept: Kept | None = None
+
+
+@contextmanager
+def staged_run(
+    bundle: Path | None,
+    settings: Settings,
+    read: Callable[[], tuple[AskedQuestion, ...]],
+    state: Path | None = None,
+) -> Iterator[Staged]:
+    """The stages of a run, for as long as the block lasts.
+
+    Args:
+        bundle: folder of a model; None for events alone.
+        settings: all of them.
+        read: gives the questions that are known before the first frame; may take long.
+        state: folder of the memory's state; None where none is kept.
+
+    Raises:
+        EdgeStreamError: the bundle, the settings or the state are at fault.
+    """
+    gate = watching_gate(settings.gate)
+    if bundle is None:
+        router = TurnRouter(describes_events=False)
+        yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
+        return
+    # What runs models takes long to load; a run without them shall not wait for it.
+    from ..runtime.assembly import attached
+    from .speech_rules import engine_rules, speaking_rules
+
+    with ExitStack() as stack:
+        with work_shown(f"opening {bundle.name}"):
+            opened = open_bundle(bundle)
+            rules = engine_rules(settings), speaking_rules(settings)
+            model = stack.enter_context(attached(opened, *rules))
+        known = read()  # before the counters' clock starts: waiting for a pipe is no watching
+        kept = _kept(state, model.memory, gate, settings, opened, stack)
+        metrics = _metrics(settings, model.gauges())
+        model.session.dropped = metrics.drop
+        router = TurnRouter(
+            describes_events=True,
+            passes_frames=model.passes_frames,
+            turns_before=0 if kept is None else kept.keeper.turns_before,
+        )
+        if kept is not None:
+            kept.keeper.router = router
+        stages = Stages(
+            encoder=model.encoder,
+            gate=gate,
+            router=router,
+            metrics=metrics,
+            connector=model.connector,
+            memory=model.memory if kept is None else kept.keeper,
+            session=model.session,
+            question_cuts_event=settings.session.question_cuts_event,
+        )
+        notes = model.notes if kept is None else (*model.notes, *kept.notes)
+        yield Staged(stages, notes, known, can_answer=True, kept=kept)
+
+
+def _kept(
+    state: Path | None,
+    memory: Memory,
+    gate: Gate,
+    settings: Settings,
+    bundle: Bundle,
+    stack: ExitStack,
+) -> Kept | None:
+    if state is None:
+        return None
+    from ..runtime.memory.keyframes import KeyFrameMemory
+    from .state_keeping import Remembering, kept_state
+
+    assert isinstance(memory, KeyFrameMemory), "check_state refuses what keeps no key frames"
+    parts = Remembering(memory, gate, settings, bundle.sha256)
+    return stack.enter_context(kept_state(state, parts))
+
+
+def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], Any]] | None = None) -> Metrics:
+    return Metrics(
+        fps_target=settings.source.fps,
+        stats_every_s=settings.records.stats_every_s,
+        gauges=gauges,
+    )

@@ -1,0 +1,117 @@
+"""The state of a gate as JSON values, and back: checked field by field against its dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import StateInvalid
+from .gate import EveryGate, EveryState, Gate, NeverGate
+from .gate_change import ChangeGate, ChangeState
+from .state_snapshot import ANOTHER, SavedPart
+
+STATES: dict[type, type] = {
+    ChangeGate: ChangeState,
+    EveryGate: EveryState,
+    NeverGate: type(None),
+}
+"""Kind of gate → what its `snapshot` gives."""
+
+
+def saved_gate(gate: Gate, name: str) -> SavedPart:
+    """The state of a gate, to be saved.
+
+    Args:
+        gate: of a kind in STATES.
+        name: as the user's setting has it, `every:5`.
+    """
+    return SavedPart({"gate": name, "state": _json(gate.snapshot())}, {})
+
+
+def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
+    """Put a saved state back, if it is one of this gate.
+
+    Args:
+        gate: as it was made.
+        name: as the user's setting has it now.
+        saved: of `saved_gate`.
+
+    Returns:
+        False: it is of another gate, and this one stays as it is.
+
+    Raises:
+        StateInvalid: a field is missing or holds something else than it should.
+    """
+    if saved.values.get("gate") != name:
+        return False
+    gate.restore(_value(STATES[type(gate)], saved.values.get("state"), "state"))
+    return True
+
+
+def _json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {key: _json(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [_json(part) for part in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    return float(value)  # also the scalars of numpy, exactly
+
+
+def _value(kind: Any, found: Any, place: str) -> Any:
+    """The value of a type that a JSON value stands for."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass(kind, found, place)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (types.UnionType, Union):
+        inner = next(part for part in parts if part is not type(None))
+        return None if found is None else _value(inner, found, place)
+    if origin is Literal:
+        return _checked(found, found in parts, f"one of {', '.join(parts)}", place)
+    if origin is tuple:
+        return _tuple(parts, found, place)
+    if origin is not None and issubclass(origin, Mapping):
+        _checked(found, isinstance(found, Mapping), "an object", place)
+        return {key: _value(parts[1], part, f"{place}.{key}") for key, part in found.items()}
+    if kind is float:
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        return float(_checked(found, is_number and math.isfinite(found), "a number", place))
+    return _checked(found, type(found) is kind, f"a value of type {kind.__name__}", place)
+
+
+def _dataclass(kind: type, found: Any, place: str) -> Any:
+    names = [field.name for field in dataclasses.fields(kind)]
+    is_one = isinstance(found, Mapping) and found.keys() == set(names)
+    _checked(found, is_one, f"an object of {', '.join(names)}", place)
+    hints = get_type_hints(kind)
+    try:
+        return kind(**{n: _value(hints[n], found[n], f"{place}.{n}") for n in names})
+    except ValueError as error:  # each field is right, and together they make no sense
+        raise StateInvalid(f"the saved gate: {place}: {error}", hint=ANOTHER) from error
+
+
+def _tuple(parts: tuple[Any, ...], found: Any, place: str) -> tuple[Any, ...]:
+    _checked(found, isinstance(found, list | tuple), "a list", place)
+    if parts[-1] is Ellipsis:
+        return tuple(_value(parts[0], one, f"{place}[{n}]") for n, one in enumerate(found))
+    _checked(found, len(found) == len(parts), f"a list of {len(parts)}", place)
+    return tuple(
+        _value(kind, one, f"{place}[{n}]")
+        for n, (kind, one) in enumerate(zip(parts, found, strict=True))
+    )
+
+
+def _checked(found: Any, is_right: bool, expected: str, place: str) -> Any:
+    if not is_right:
+        shown = repr(found)[:60]
+        raise StateInvalid(
+            f"the saved gate: {place}: got {shown}, expected {expected}", hint=ANOTHER
+        )
+    return found

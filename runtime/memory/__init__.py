@@ -1,0 +1,1 @@
+"""What is kept of the stream: key frames and dialogue inside one byte budget."""

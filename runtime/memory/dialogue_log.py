@@ -1,0 +1,194 @@
+"""The dialogue as a file of JSON lines, of bounded size, that outlives a crash.
+
+`dialogue.jsonl` is only appended to. When it is full it becomes `dialogue.1.jsonl`, in the place of
+the one before, and a new one begins: between half and all of `max_bytes` of the newest turns stay.
+A crash in the middle of a line costs that line alone; it is cut off when the file is next opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputUnwritable
+from ..line_file import LineFile, output_error
+from ..recent import DialogueTurn
+
+NEWEST, BEFORE = "dialogue.jsonl", "dialogue.1.jsonl"
+_NEWLINE_SEARCH_BYTES = 4096
+
+
+class DialogueLog:
+    """The dialogue in a folder; one process at a time writes it.
+
+    State: the open file and its size.
+
+    Args:
+        folder: made where it is not there; its parent must exist.
+        max_bytes: of both files together, at most.
+
+    Attributes:
+        n_damaged: lines that `load` could not read and left out.
+
+    Raises:
+        OutputUnwritable: the folder or the file cannot be opened for writing.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = 1_000_000) -> None:
+        if max_bytes < 2:
+            raise ValueError(f"got max_bytes={max_bytes}")
+        self._newest, self._before = folder / NEWEST, folder / BEFORE
+        self._max_file_bytes = max_bytes // 2
+        self.n_damaged = 0
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise output_error(os.fspath(folder), error) from error
+        self._open()
+
+    def __enter__(self) -> DialogueLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, turn: DialogueTurn) -> bool:
+        """Write one turn to the end. After a kill it is there; after a power cut, if `sync` was.
+
+        Returns:
+            Whether it was written: a line that alone is larger than a file may be is not.
+
+        Raises:
+            OutputFull: the disk is full; the turns before this one are whole.
+            OutputUnwritable: the file cannot be written any more.
+        """
+        line = _line(turn)
+        n_bytes = len(line.encode("utf-8", "replace"))
+        if n_bytes > self._max_file_bytes:
+            return False
+        if self._n_bytes + n_bytes > self._max_file_bytes:
+            self._rotate()
+        self._file.write(line)
+        self._n_bytes += n_bytes
+        return True
+
+    def load(self) -> tuple[DialogueTurn, ...]:
+        """The turns of both files, in the order in which they were written.
+
+        A line that is not one of ours is left out and counted in `n_damaged`.
+
+        Raises:
+            OutputUnwritable: a file is there and cannot be read.
+        """
+        self.n_damaged = 0
+        lines = [line for path in (self._before, self._newest) for line in self._lines(path)]
+        turns = [_turn(line) for line in lines]
+        self.n_damaged = turns.count(None)
+        return tuple(turn for turn in turns if turn is not None)
+
+    def sync(self) -> None:
+        """Have the disk keep what was written; for when a snapshot is taken."""
+        try:
+            file = os.open(self._newest, os.O_RDONLY)
+            try:
+                if stat.S_ISREG(os.fstat(file).st_mode):
+                    os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise output_error(os.fspath(self._newest), error) from error
+
+    def close(self) -> None:
+        """Give the file back; calling it twice is harmless."""
+        self._file.close()
+
+    def _open(self) -> None:
+        """Open the newest file behind its last whole line."""
+        how = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOCTTY
+        try:
+            file = os.open(self._newest, how, 0o644)
+        except OSError as error:
+            raise _refused(self._newest, error) from error
+        try:
+            self._n_bytes = _without_half_a_line(file)
+        except OSError as error:
+            os.close(file)
+            raise _refused(self._newest, error) from error
+        self._file = LineFile(file, os.fspath(self._newest))
+
+    def _rotate(self) -> None:
+        self._file.close()
+        try:
+            os.replace(self._newest, self._before)
+        except OSError as error:
+            raise _refused(self._newest, error) from error
+        finally:
+            self._open()
+
+    def _lines(self, path: Path) -> list[bytes]:
+        """The whole lines in the last bytes of a file, as many as it may have; none of no file."""
+        try:
+            with open(path, "rb") as content:
+                if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                    return []
+                size = content.seek(0, os.SEEK_END)
+                start = max(0, size - self._max_file_bytes)
+                # One byte more tells whether a line begins here.
+                content.seek(max(0, start - 1))
+                pieces = content.read(self._max_file_bytes + 1).split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused(path, error) from error
+        return pieces[1 if start else 0 : -1]
+
+
+def _without_half_a_line(file: int) -> int:
+    """Cut off what follows the last end of a line; the size that is left, bytes."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return 0
+    size = end = os.fstat(file).st_size
+    whole = 0
+    while end and not whole:
+        start = max(0, end - _NEWLINE_SEARCH_BYTES)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        whole, end = (start + found + 1 if found >= 0 else 0), start
+    if whole < size:
+        os.ftruncate(file, whole)
+    return whole
+
+
+def _line(turn: DialogueTurn) -> str:
+    value = {"time_s": turn.time_s, "question": turn.question, "answer": turn.answer}
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _turn(line: bytes) -> DialogueTurn | None:
+    """The turn that a line says; None where it is not one of ours."""
+    try:
+        value: Any = json.loads(line)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or brackets without end
+        return None
+    if not isinstance(value, dict):
+        return None
+    time_s, question, answer = (value.get(key) for key in ("time_s", "question", "answer"))
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    if isinstance(time_s, bool) or not isinstance(time_s, int | float):
+        return None
+    try:
+        time_s = float(time_s)
+    except OverflowError:
+        return None
+    return DialogueTurn(time_s, question, answer) if math.isfinite(time_s) else None
+
+
+def _refused(path: Path, error: OSError) -> OutputUnwritable:
+    return OutputUnwritable(
+        f"cannot keep the dialogue in {path}: {error.strerror}",
+        hint="name a folder that you may write to",
+    )
