@@ -45,7 +45,7 @@ def fractal(rng: np.random.Generator, beta: float, first: int = 0) -> F32:
 
 def muted(rng: np.random.Generator, low: float = 0.12, high: float = 0.9) -> F32:
     """(3,) float32 RGB of little saturation."""
-    hue, saturation = rng.random(), 0.42 * rng.random() ** 1.3
+    hue, saturation = rng.random(), 0.34 * rng.random() ** 1.3
     return np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(low, high)), np.float32)
 
 

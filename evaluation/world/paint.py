@@ -18,7 +18,7 @@ _GRID = np.arange(SIDE_PX, dtype=np.float32) + 0.5
 SMEAR_SAMPLES = 5
 
 
-def sampled(picture: NDArray[np.generic], down: F32, across: F32) -> F32:
+def sampled(picture: NDArray[np.uint8] | F32, down: F32, across: F32) -> F32:
     """Bilinear samples at a grid of rows and columns.
 
     Args:
@@ -33,7 +33,7 @@ def sampled(picture: NDArray[np.generic], down: F32, across: F32) -> F32:
     x0, x1, fx = _neighbours(across, picture.shape[1])
     low, high = int(x0[0]), int(x1[-1]) + 1
     strip = picture[:, low:high]
-    rows = strip.take(y0, 0).astype(np.float32)
+    rows: F32 = strip.take(y0, 0).astype(np.float32)
     rows += (strip.take(y1, 0) - rows) * fy[:, None, None]
     found = rows.take(x0 - low, 1)
     found += (rows.take(x1 - low, 1) - found) * fx[None, :, None]

@@ -151,7 +151,7 @@ def jpeg_round_trip(picture: UInt8, quality: int) -> UInt8:
     for c, plane in enumerate(chroma, 1):
         whole.reshape(*half, 3)[..., c] = plane[:, None, :, None]
     rgb = whole.reshape(-1, 3) @ FROM_YCC.T
-    return np.clip(rgb + 0.5, 0, 255).astype(np.uint8).reshape(height, width, 3)
+    return np.asarray(np.clip(rgb + 0.5, 0, 255), np.uint8).reshape(height, width, 3)
 
 
 def _quantised(plane: F32, table: F32) -> F32:

@@ -28,6 +28,8 @@ SHADES = {
     "white": (0, 180, 0.0, 0.06, 0.92, 1.0),
     "black": (0, 180, 0.0, 0.2, 0.0, 0.08),
 }
+RIMS = {"white": 0.25, "black": 0.5}
+"""Grey of the outline, without which they are lost in much or little light."""
 _AT = (np.arange(SPRITE_PX, dtype=np.float32) + 0.5) / SPRITE_PX * 2 - 1
 _X, _Y = np.broadcast_arrays(_AT[None, :], _AT[:, None])
 
@@ -63,10 +65,9 @@ def plain_sprite(number: int, colour: str, is_box: bool) -> NDArray[np.uint8]:
     rgb = shade_of(rng, colour) * light[..., None]
     if colour == "black":
         rgb += 0.03 * (light[..., None] - 0.6)
-    if rng.random() < 0.5:
-        rim = 0.45 if colour in ("white", "black") else 0.55
-        edge = (distance > -0.1)[..., None]
-        rgb = np.where(edge, rim if colour in ("white", "black") else rgb * rim, rgb)
+    if colour in RIMS or rng.random() < 0.5:
+        edge = (distance > -0.12)[..., None]
+        rgb = np.where(edge, RIMS.get(colour, 0.55 * rgb), rgb)
     return _premultiplied(rgb, distance)[None]
 
 
@@ -209,5 +210,5 @@ def sprite(thing: Thing, pose: int, first: int, looks: int) -> NDArray[np.uint8]
         poses = many_coloured_sprite(number)
     else:
         poses = plain_sprite(first + thing.number % max(looks // 8, 1), thing.colour, thing.is_box)
-    picture = poses[pose % len(poses)]
+    picture: NDArray[np.uint8] = poses[pose % len(poses)]
     return picture[:, ::-1] if thing.is_mirrored else picture

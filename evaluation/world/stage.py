@@ -23,12 +23,8 @@ LIGHTS = {"dark": (0.2, 0.4), "normal": (0.75, 1.1), "bright": (1.6, 2.0)}
 DARK_BELOW = 0.55
 UNTIL_OUT = -1
 """Frames left of what goes on until it is out of the picture."""
-SAMPLES = ((0.0, 0.0), (0.6, 0.0), (-0.6, 0.0), (0.0, 0.6), (0.0, -0.6)) + (
-    (0.5, 0.5),
-    (-0.5, 0.5),
-    (0.5, -0.5),
-    (-0.5, -0.5),
-)
+SAMPLES = tuple((x, y) for x in (-0.55, 0.0, 0.55) for y in (-0.55, 0.0, 0.55))
+"""Points of a thing that are asked whether they show, shares of its half sides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from .event_types import ATTRIBUTES, COLOURS
-from .phrasings import CLAUSES, SEEN, UNSEEN
-from .questions import NUMBERS, PLACES, UNKNOWN
+from .phrasings import CLAUSES, SEEN
+from .phrasings_unseen import UNSEEN
 from .sentences import BLACK_SENTENCE, PLAIN, event_sentence, scene_sentence
+from .topics import NUMBERS, PLACES, UNKNOWN
 
 _WORD = re.compile(r"[A-Za-z]+|[.,:?]")
 
