@@ -18,6 +18,9 @@ from .stage import WORLD_PX
 
 F32 = NDArray[np.float32]
 OCTAVES = (3, 6, 12, 24, 48, 96, 168)
+CELL_PX = 28
+LEAST_TEXTURE = 0.024
+"""Standard deviation of luma, [0, 1], that all but a tenth of the cells have at least."""
 BANK = 7_919
 """Mixed into the seed of every picture of this bank."""
 
@@ -169,7 +172,25 @@ def background(number: int) -> NDArray[np.uint8]:
     """
     rng = np.random.default_rng([BANK, number])
     picture = PAINTERS[int(rng.integers(len(PAINTERS)))](rng)
-    picture += np.float32(0.02) * fractal(rng, 0.1, 4)[..., None]
+    picture += np.float32(0.015) * fractal(rng, 0.1, 4)[..., None]
     level = float(np.median(picture))
-    picture = (picture - level) * rng.uniform(0.85, 1.15) + rng.uniform(0.36, 0.58)
-    return np.asarray(np.clip(picture, 0.06, 0.92) * 255, np.uint8)
+    picture = (picture - level) * rng.uniform(0.85, 1.1) + rng.uniform(0.37, 0.52)
+    picture = _with_texture(rng, np.clip(picture, 0.1, 0.8))
+    return np.asarray(np.clip(picture, 0.04, 0.86) * 255, np.uint8)
+
+
+def plainness(luma: F32) -> float:
+    """Standard deviation of luma in the plainer cells of a picture, [0, 1]."""
+    k = WORLD_PX // CELL_PX
+    cells = luma.reshape(k, CELL_PX, k, CELL_PX)
+    return float(np.quantile(cells.std(axis=(1, 3)), 0.1))
+
+
+def _with_texture(rng: np.random.Generator, picture: F32) -> F32:
+    """Adds texture until nearly every cell has some."""
+    form = fractal(rng, rng.uniform(0.2, 0.6), 3)[..., None]
+    for _ in range(8):
+        if plainness(picture.mean(axis=-1)) >= LEAST_TEXTURE:
+            break
+        picture = picture + np.float32(0.012) * form
+    return picture

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .rules import SIDE_PX
-from .stage import LIGHTS, MARGIN_PX, WORLD_PX, Stage, Step
+from .stage import DARK_BELOW, LIGHTS, MARGIN_PX, WORLD_PX, Stage, Step
 
 PAN_DECIDED_PX = 0.05 * SIDE_PX
 ZOOM_DECIDED = 1.1
 ZOOM_RANGE = (0.66, 2.1)
-DARKER_AT_MOST, BRIGHTER_AT_LEAST = 0.55, 1.6
+PREFER_OUT = 0.8
+"""Of zooms that could go either way: out finds less room."""
+DARKER_AT_MOST, BRIGHTER_AT_LEAST = 0.55, 1.5
 """Ratios of light: one step by less is no change of light that is told."""
+FADES_IN = ((1.0,), (0.6, 1.0), (0.45, 0.75, 1.0))
 WAYS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 
 Course = Callable[[Stage], "list[Step]"]
@@ -38,9 +41,13 @@ def fade(stage: Stage) -> list[Step]:
 def black(stage: Stage) -> list[Step]:
     """The rest of a black stretch, and the fade in."""
     rng = stage.rng
-    n = rng.choice((1, 2, 3))
-    first = Step(fade=1 / n, event=("fade_in", None), new_scene=rng.random() < 0.6)
-    rest = [Step(fade=k / n) for k in range(2, n + 1)]
+    is_new = rng.random() < 0.6
+    fades = rng.choice(FADES_IN)
+    if not is_new and stage.light < DARK_BELOW:
+        fades = FADES_IN[0]  # the first step of a slow one would show nothing
+    light = _light(stage, rng.choice(("normal", "bright"))) if len(fades) > 1 and is_new else None
+    first = Step(fade=fades[0], event=("fade_in", None), new_scene=is_new, light=light)
+    rest = [Step(fade=share) for share in fades[1:]]
     return [*(Step() for _ in range(rng.randint(1, 4))), first, *rest]
 
 
@@ -129,7 +136,7 @@ def zoom(stage: Stage) -> list[Step]:
         ways.append("out")
     if not ways:
         return []
-    way = rng.choice(ways)
+    way = ways[-1] if rng.random() < PREFER_OUT else ways[0]
     step = factor if way == "in" else 1 / factor
     decided = next(k for k in range(n) if factor ** (k + 1) >= ZOOM_DECIDED)
     return [
@@ -159,7 +166,7 @@ def jolt(stage: Stage) -> list[Step]:
 def blur(stage: Stage) -> list[Step]:
     """The picture loses its focus for some frames."""
     rng = stage.rng
-    radius, n = rng.uniform(2.5, 5.0), rng.randint(3, 7)
+    radius, n = rng.uniform(3.0, 5.5), rng.randint(3, 7)
     middle = [Step(blur=radius) for _ in range(n)]
     if rng.random() < 0.5:
         return [Step(event=("blur", None), blur=radius), *middle]

@@ -24,6 +24,7 @@ ACTIONS = (
     "start_leave",
     "start_meet",
 )
+WEIGHTS = (0.9, 0.93, 0.94, 0.97, 0.99, 1.2, 1.08, 0.72, 0.2, 0.25, 2.1, 0.44, 0.52, 2.86)
 """What can be begun. A movement begins and ends: `enter_leave` is two events, `fade` too."""
 
 
@@ -52,8 +53,8 @@ class WorldRules:
     """
 
     fps: float = 4.0
-    pause_frames: float = 3.0
-    action_weights: tuple[float, ...] = (1.0,) * len(ACTIONS)
+    pause_frames: float = 7.6
+    action_weights: tuple[float, ...] = WEIGHTS
     hard_negatives: float = 0.4
     colourless: float = 0.3
     width_share: tuple[float, float] = (0.05, 0.6)

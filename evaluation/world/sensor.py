@@ -13,6 +13,8 @@ from .rules import SIDE_PX, WorldRules
 
 UInt8 = NDArray[np.uint8]
 BLOCK = 8
+SHOULDER, ROLL_OFF = 170.0, 110.0
+"""Grey levels from which highlights roll off, and how fast."""
 # The tables of the JPEG standard, annex K, at quality 50.
 LUMA = np.array(
     [
@@ -108,6 +110,11 @@ def taken(picture: F32, sensor: Sensor, rng: np.random.Generator, gain: float) -
     if sensor.noise:
         y, x = rng.integers(0, SIDE_PX, 2)
         picture += grain()[y : y + SIDE_PX, x : x + SIDE_PX] * np.float32(sensor.noise)
+    if gain > 1.2:
+        # Highlights roll off: a camera keeps some of what is too bright.
+        over = np.maximum(picture - SHOULDER, 0)
+        picture -= over
+        picture += (255 - SHOULDER) * (1 - np.exp(over * np.float32(-1 / ROLL_OFF)))
     np.clip(picture, 0, 255, out=picture)
     stored = picture.astype(np.uint8)
     return jpeg_round_trip(stored, sensor.jpeg) if sensor.jpeg else stored

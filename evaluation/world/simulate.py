@@ -19,13 +19,17 @@ from .rules import ACTIONS, SIDE_PX, WorldRules
 from .sentences import BLACK_SENTENCE, event_sentence, scene_sentence
 from .stage import DARK_BELOW, SHOWN_SHARE, Stage, Step, Thing, new_scene
 
-HARD_NEGATIVES = ("sway", "jolt", "shadow", "drift", "fidget", "whip", "hesitate")
+HARD_NEGATIVES = ("sway", "jolt", "shadow", "drift", "fidget", "whip", "hesitate", "giant")
 """Nothing of these is told: a hand that sways, a knock, a shadow, exposure that drifts, somebody
-who fidgets, a pan so fast that it smears (only its cut would be false), a mover that hesitates."""
+who fidgets, a pan so fast that it smears (only its cut would be false), a mover that hesitates,
+movers so large that they hide half the picture."""
 FULL_FADE = 0.99
 CAMERA = ("pan", "zoom", "shake", "fade")
 OVERLAP = 0.15
 """Share of camera movements that may begin while something moves."""
+CUT_OFF = 0.3
+"""Share of cuts that may cut a movement off."""
+IN_MOTION = 0.2
 TRIES = 8
 
 
@@ -112,15 +116,23 @@ def states(seed: int, rules: WorldRules) -> Iterator[FrameState]:
     if rng.random() < rules.opening_black:
         stage.fade = 0.0
         stage.plan.extend(black(stage))
-    elif stage.bodies and rng.random() < 0.2:
-        start(stage, "stop")
-        for body in stage.bodies:
-            body.is_new = False  # it moved already before the clip began
+    else:
+        _in_motion(stage)
     frame = 0
     while True:
         events = _next(stage, frame, told) if frame else []
         yield _state(stage, frame, events)
         frame += 1
+
+
+def _in_motion(stage: Stage) -> None:
+    """Now and then something moves already when a scene is first seen: it did not start then."""
+    if stage.rng.random() >= IN_MOTION:
+        return
+    stage.scene_age = 2
+    start(stage, stage.rng.choice(("stop", "leave")))
+    for body in stage.bodies:
+        body.is_new = False
 
 
 def _next(stage: Stage, frame: int, told: Counter[str]) -> list[WorldEvent]:
@@ -130,6 +142,8 @@ def _next(stage: Stage, frame: int, told: Counter[str]) -> list[WorldEvent]:
     stage.scene_age += 1
     if step.new_scene:
         new_scene(stage)
+        if step.fade is None:
+            _in_motion(stage)
     stage.x += step.right / stage.zoom
     stage.y += step.down / stage.zoom
     stage.zoom *= step.zoom
@@ -194,6 +208,8 @@ def _begun(stage: Stage, action: str) -> bool:
             all_move = all(body.is_settled or body.is_moving for body in stage.bodies)
             if action == "fade" or not all_move or stage.rng.random() > OVERLAP:
                 return False
+        if action == "cut" and stage.anything_moves() and stage.rng.random() > CUT_OFF:
+            return False
         course = COURSES[action](stage)
         stage.plan.extend(course)
         return bool(course)
@@ -224,8 +240,6 @@ def _state(stage: Stage, frame: int, events: list[WorldEvent]) -> FrameState:
         if 0.0 in stage.depth(body):
             continue
         moves = (body.is_moving and not body.pauses) or body.fidgets
-        if body.is_moving and body.left == 0 and stage.now.moves:
-            moves = True
         box = stage.box(body)
         if body.fidgets:
             box = (box[0] + 2.0 * (-1) ** (body.pose // 2), box[1], *box[2:])

@@ -22,8 +22,8 @@ SHADES = {
     "red": (0, 7, 0.8, 1.0, 0.5, 0.9),
     "orange": (25, 5, 0.85, 1.0, 0.75, 0.95),
     "yellow": (54, 5, 0.75, 1.0, 0.8, 1.0),
-    "green": (120, 25, 0.6, 1.0, 0.35, 0.8),
-    "blue": (218, 16, 0.65, 1.0, 0.4, 0.9),
+    "green": (116, 18, 0.6, 1.0, 0.35, 0.8),
+    "blue": (225, 11, 0.7, 1.0, 0.4, 0.9),
     "purple": (283, 12, 0.55, 0.9, 0.4, 0.8),
     "white": (0, 180, 0.0, 0.06, 0.92, 1.0),
     "black": (0, 180, 0.0, 0.2, 0.0, 0.08),
@@ -161,7 +161,9 @@ def _patchwork(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     poses = []
     for k in range(POSES):
         wave = np.sin(lobes * angle + first + 2 * np.pi * k / POSES)
-        poses.append(_premultiplied(rgb, np.hypot(_X, _Y) - 0.97 + depth * (1 + wave)))
+        distance = np.hypot(_X, _Y) - 0.97 + depth * (1 + wave)
+        edge = np.clip(1 + distance * 7, 0, 1)[..., None]
+        poses.append(_premultiplied(rgb * (1 - 0.6 * edge), distance))
     return poses
 
 
@@ -189,7 +191,8 @@ def _stacked(
     picture = np.zeros((SPRITE_PX, SPRITE_PX, 4), np.uint8)
     for distance, rgb in parts:
         whole = np.broadcast_to(rgb, (SPRITE_PX, SPRITE_PX, 3))
-        picture = _over(picture, _premultiplied(whole, distance))
+        edge = np.clip(1 + distance * 6, 0, 1)[..., None] ** 2
+        picture = _over(picture, _premultiplied(whole * (1 - 0.45 * edge), distance))
     return picture
 
 

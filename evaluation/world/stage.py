@@ -18,7 +18,7 @@ SHOWN_SHARE = 0.5
 """Share of a thing that must show before it counts as visible."""
 SMALL_UP_TO, LARGE_FROM = 0.21, 0.3
 """Widths, shares of the picture's; nothing lies between that is called small or large."""
-LIGHTS = {"dark": (0.2, 0.4), "normal": (0.75, 1.1), "bright": (1.6, 2.0)}
+LIGHTS = {"dark": (0.26, 0.42), "normal": (0.75, 1.1), "bright": (1.55, 1.9)}
 """Gains of the three lights."""
 DARK_BELOW = 0.55
 UNTIL_OUT = -1
@@ -211,8 +211,10 @@ def new_thing(stage: Stage, plain: bool | None = None) -> Thing:
     is_plain = rng.random() >= rules.colourless if plain is None else plain
     colour = rng.choice(free) if is_plain else None
     least, most = rules.width_share
-    if colour is None:
-        share, size = least + (most - least) * (0.2 + 0.8 * rng.random()), None
+    if stage.hard == "giant" and plain is None:
+        colour, share, size = None, most * rng.uniform(0.75, 1.0), None
+    elif colour is None:
+        share, size = most * (0.2 + 0.8 * rng.random()), None
     elif rng.random() < 0.5 or most < LARGE_FROM:
         share, size = least + (min(SMALL_UP_TO, most) - least) * rng.random() ** 0.6, "small"
     else:
@@ -225,7 +227,7 @@ def new_thing(stage: Stage, plain: bool | None = None) -> Thing:
         colour=colour,
         is_box=is_box,
         half_width=half,
-        half_height=min(half * tall, 0.32 * SIDE_PX / stage.zoom),
+        half_height=min(half * tall, (0.32 if colour else 0.5) * SIDE_PX / stage.zoom),
         is_mirrored=rng.random() < 0.5,
         size=size,
     )

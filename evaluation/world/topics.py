@@ -37,6 +37,7 @@ class Past:
         states: of the whole clip.
         events: up to that frame.
         rng: chooses what is asked for.
+        wants_yes: of a question of yes or no, or of none or some.
     """
 
     frame: int
@@ -44,6 +45,7 @@ class Past:
     states: Sequence[FrameState]
     events: tuple[WorldEvent, ...]
     rng: Random
+    wants_yes: bool
 
     def of(self, *kinds: str) -> list[WorldEvent]:
         """Events of these types."""
@@ -54,6 +56,12 @@ class Past:
 
     def is_long_ago(self, frame: int) -> bool:
         return frame < self.frame - LONG_FRAMES
+
+
+def past_of(states: Sequence[FrameState], frame: int, rng: Random, wants_yes: bool = True) -> Past:
+    """What was to be seen up to a frame of a clip."""
+    events = tuple(event for state in states[: frame + 1] for event in state.events)
+    return Past(frame, states[frame], states, events, rng, wants_yes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +107,11 @@ def _moving(past: Past) -> Asked | None:
     if state.is_new_scene or state.camera_moves or not _is_clear(past):
         return None
     moves = [item.is_moving for item in state.items if item.shown > SLIGHTLY_SHOWN]
-    wanted = past.rng.random() < 0.5
-    return Asked("Yes." if any(moves) else "No.") if any(moves) == wanted else None
+    return Asked("Yes." if any(moves) else "No.") if any(moves) == past.wants_yes else None
 
 
 def _lit(past: Past) -> Asked | None:
-    if past.state.is_dark != (past.rng.random() < 0.5) or past.state.fade < 1.0:
+    if past.state.is_dark != past.wants_yes or past.state.fade < 1.0:
         return None
     return Asked("Yes." if past.state.is_dark else "No.")
 
@@ -141,7 +148,7 @@ def _present(past: Past) -> Asked | None:
     if not _is_clear(past):
         return None
     seen = {str(item.thing.colour) for item in visible(past.state)}
-    if past.rng.random() < 0.5:
+    if past.wants_yes:
         return Asked("Yes.", {"colour": past.rng.choice(sorted(seen))}) if seen else None
     return Asked("No.", {"colour": past.rng.choice(sorted(set(COLOURS) - seen))})
 
@@ -190,7 +197,9 @@ def _never(*kinds: str) -> Topic:
 def _number(kind: str) -> Topic:
     def topic(past: Past) -> Asked | None:
         found = past.of(kind)
-        if len(found) >= len(NUMBERS) or (found and not past.is_long_ago(found[0].frame)):
+        if bool(found) != past.wants_yes or len(found) >= len(NUMBERS):
+            return None
+        if found and not past.is_long_ago(found[0].frame):
             return None
         return Asked(NUMBERS[len(found)]) if past.is_long_ago(0) else None
 
@@ -198,7 +207,7 @@ def _number(kind: str) -> Topic:
 
 
 def _ever(past: Past) -> Asked | None:
-    is_yes = past.rng.random() < 0.5
+    is_yes = past.wants_yes
     kind = past.rng.choice(tuple(CLAUSES))
     found = past.of(kind)
     if bool(found) != is_yes or not past.is_long_ago(found[-1].frame if found else 0):
@@ -216,8 +225,10 @@ def _seen_colour(past: Past) -> Asked | None:
     ]
     if not past.is_long_ago(frames[-1] if frames else 0):
         return None
+    if bool(frames) != past.wants_yes:
+        return None
     if not frames:
-        return Asked("No.", {"colour": colour}) if past.rng.random() < 0.35 else None
+        return Asked("No.", {"colour": colour})
     told = any(colour in text for state in past.states[: frames[-1]] for text in state.narration)
     return Asked("Yes.", {"colour": colour}) if told else None
 
