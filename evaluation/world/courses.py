@@ -1,8 +1,8 @@
 """What the camera, the light and the cut can do, each as a list of steps, one for a frame.
 
 A step carries the event at the first frame at which it can be decided: a pan when the picture went
-one way twice and by a twentieth of its side, a shake after two reversals, a slow change of light
-when it rests, a fade when the picture is black.
+one way twice and by a twentieth of its side, a shake after two reversals, a slow darkening when it
+rests, a fade when the picture is black.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ ZOOM_RANGE = (0.66, 2.1)
 PREFER_OUT = 0.8
 """Of zooms that could go either way: out finds less room."""
 DARKER_AT_MOST, BRIGHTER_AT_LEAST = 0.55, 1.5
-"""Ratios of light: one step by less is no change of light that is told."""
+"""Ratios of light: a smaller change is none that is told."""
+BRIGHT_SEEN = 1.32
+"""From this ratio on, 0.4 stops, a rise of light is more than exposure drift."""
 FADES_IN = ((1.0,), (0.6, 1.0), (0.45, 0.75, 1.0))
 WAYS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 
@@ -76,15 +78,26 @@ def _light(stage: Stage, level: str) -> float:
 
 
 def _lit(stage: Stage, kind: str, lights: list[float]) -> list[Step]:
+    """At once, nearly at once, or slowly. A slow dark could still become a fade until it rests."""
     if not lights:
         return []
     to = stage.rng.choice(lights)
-    n = stage.rng.choice((1, 1, 1, 2, 3))
-    if n == 1:
+    how = stage.rng.choices(("once", "nearly", "slowly"), (0.6, 0.25, 0.15))[0]
+    if how == "once":
         return [Step(light=to, event=(kind, None))]
-    ratio = (to / stage.light) ** (1 / n)
-    steps = [Step(light=stage.light * ratio**k) for k in range(1, n)]
-    return [*steps, Step(light=to), Step(event=(kind, None))]
+    ratio = to / stage.light
+    if how == "nearly":
+        # The first step alone is more than a fade begins with.
+        first = max(DARKER_AT_MOST, ratio) if kind == "dark" else ratio**0.8
+        return [Step(light=stage.light * first, event=(kind, None)), Step(light=to)]
+    n = stage.rng.choice((2, 3))
+    lights = [stage.light * ratio ** (k / n) for k in range(1, n + 1)]
+    if kind == "dark":
+        return [*(Step(light=light) for light in lights), Step(event=(kind, None))]
+    seen = next(k for k in range(n) if lights[k] / stage.light >= BRIGHT_SEEN)
+    return [
+        Step(light=at, event=(kind, None) if k == seen else None) for k, at in enumerate(lights)
+    ]
 
 
 def pan(stage: Stage) -> list[Step]:
