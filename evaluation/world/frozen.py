@@ -70,7 +70,8 @@ def rules_from_json(values: dict[str, Any]) -> WorldRules:
     names = {field.name for field in fields(WorldRules)}
     if set(values) != names:
         raise ValueError(f"got rules {sorted(values)}, expected exactly {sorted(names)}")
-    return WorldRules(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    plain: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in values.items()}
+    return WorldRules(**plain)
 
 
 def frozen_clips(

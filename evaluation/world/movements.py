@@ -187,7 +187,7 @@ def moved(stage: Stage, holds: bool) -> list[Told]:
     told: list[Told] = []
     for body in list(stage.bodies):
         if body.fidgets:
-            body.pose += 1
+            _fidgeted(stage, body)
         elif body.is_moving:
             told += _advanced(stage, body, holds)
         else:
@@ -197,6 +197,15 @@ def moved(stage: Stage, holds: bool) -> list[Told]:
                 if not holds and stage.shown(body) >= SHOWN_SHARE:
                     told.append(("stop", body, None))
     return told
+
+
+def _fidgeted(stage: Stage, body: Body) -> None:
+    """Another pose now and then, and a little to and fro."""
+    body.pauses = stage.rng.random() < 0.4
+    if not body.pauses:
+        body.pose += stage.rng.randint(1, 5)
+        body.x += stage.rng.uniform(-2.5, 2.5) / stage.zoom
+        body.y += stage.rng.uniform(-1.0, 1.0) / stage.zoom
 
 
 def _advanced(stage: Stage, body: Body, holds: bool) -> list[Told]:

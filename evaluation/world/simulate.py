@@ -239,10 +239,8 @@ def _state(stage: Stage, frame: int, events: list[WorldEvent]) -> FrameState:
     for body in stage.bodies:
         if 0.0 in stage.depth(body):
             continue
-        moves = (body.is_moving and not body.pauses) or body.fidgets
+        moves = (body.is_moving or body.fidgets) and not body.pauses
         box = stage.box(body)
-        if body.fidgets:
-            box = (box[0] + 2.0 * (-1) ** (body.pose // 2), box[1], *box[2:])
         items.append(Item(body.thing, *box, body.pose, moves and not is_new, stage.shown(body)))
     visible = sorted(
         (item for item in items if item.thing.colour and item.shown >= SHOWN_SHARE),

@@ -13,7 +13,8 @@ from .event_types import COLOURS
 from .stage import WORLD_PX, Thing
 
 SPRITE_PX = 64
-POSES = 4
+POSES = 8
+"""The first half swings through a step; the others are limbs anywhere."""
 BANK = 104_729
 """Mixed into the seed of every thing of this bank."""
 # Hue and how far it may be off, degrees; least and most saturation and value. Orange stays red
@@ -24,7 +25,7 @@ SHADES = {
     "yellow": (54, 5, 0.75, 1.0, 0.8, 1.0),
     "green": (116, 18, 0.6, 1.0, 0.35, 0.8),
     "blue": (225, 11, 0.7, 1.0, 0.4, 0.9),
-    "purple": (283, 12, 0.55, 0.9, 0.4, 0.8),
+    "purple": (278, 10, 0.6, 0.9, 0.35, 0.7),
     "white": (0, 180, 0.0, 0.06, 0.92, 1.0),
     "black": (0, 180, 0.0, 0.2, 0.0, 0.08),
 }
@@ -108,6 +109,13 @@ def _limb(x0: float, y0: float, x1: float, y1: float, radius: float) -> NDArray[
     return np.asarray(np.hypot(_X - x0 - along * dx, _Y - y0 - along * dy) - radius)
 
 
+def _swing(rng: np.random.Generator, pose: int) -> float:
+    """Where limbs are in a pose, [-1, 1]."""
+    if pose >= POSES // 2:
+        return float(rng.uniform(-1, 1))
+    return float(np.sin(4 * np.pi * pose / POSES))
+
+
 def _figure(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     """Somebody: head, trunk, arms and legs that swing."""
     skin = np.array([0.9, 0.7, 0.55], np.float32) * np.float32(rng.uniform(0.35, 1.05))
@@ -115,15 +123,16 @@ def _figure(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     wide = rng.uniform(0.3, 0.5)
     poses = []
     for k in range(POSES):
-        swing = float(np.sin(2 * np.pi * k / POSES)) * 0.3
+        swing = _swing(rng, k) * 0.35
+        lift, far = rng.uniform(-0.9, 0.4, 2) if k >= POSES // 2 else (0.3 + swing, 0.3 - swing)
         bob = 0.04 * (k % 2)
         parts = [
             (_limb(-0.15, 0.3, -0.2 - swing, 0.92, 0.17), legs * 0.85),
             (_limb(0.15, 0.3, 0.2 + swing, 0.92, 0.17), legs),
-            (_limb(-wide, -0.25, -0.65, 0.3 + swing, 0.13), shirt * 0.8),
+            (_limb(-wide, -0.25, -0.65, lift, 0.13), shirt * 0.8),
             (_limb(0.0, -0.2 + bob, 0.0, 0.3, wide), shirt),
-            (_limb(wide, -0.25, 0.65, 0.3 - swing, 0.13), shirt * 0.9),
-            (_limb(0.65, 0.3 - swing, 0.68, 0.36 - swing, 0.12), skin),
+            (_limb(wide, -0.25, 0.65, far, 0.13), shirt * 0.9),
+            (_limb(0.65, far, 0.68, far + 0.06, 0.12), skin),
             (np.hypot(_X, (_Y + 0.72 - bob) * 0.9) - 0.26, hair),
             (np.hypot(_X - 0.04, (_Y + 0.66 - bob) * 0.9) - 0.2, skin),
         ]
@@ -138,7 +147,7 @@ def _hand(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     sleeve = _cloth(rng)
     poses = []
     for k in range(POSES):
-        spread = 0.25 + 0.18 * float(np.sin(2 * np.pi * k / POSES))
+        spread = 0.25 + 0.18 * _swing(rng, k)
         parts = [
             (_limb(-1.0, 0.1, -0.2, 0.0, 0.3), sleeve),
             (_limb(-0.3, 0, 0.15, 0, 0.32), shaded),
@@ -160,7 +169,7 @@ def _patchwork(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     rgb = np.where((lines[1] < _Y)[..., None], rgb, cloth[2])
     poses = []
     for k in range(POSES):
-        wave = np.sin(lobes * angle + first + 2 * np.pi * k / POSES)
+        wave = np.sin(lobes * angle + first + 4 * np.pi * k / POSES)
         distance = np.hypot(_X, _Y) - 0.97 + depth * (1 + wave)
         edge = np.clip(1 + distance * 7, 0, 1)[..., None]
         poses.append(_premultiplied(rgb * (1 - 0.6 * edge), distance))
@@ -172,7 +181,7 @@ def _animal(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     coat, other = _cloth(rng), _any_colour(rng)
     poses = []
     for k in range(POSES):
-        swing = float(np.sin(2 * np.pi * k / POSES)) * 0.18
+        swing = _swing(rng, k) * 0.18
         parts = [
             (_limb(x, 0.2, x + sign * swing, 0.88, 0.1), coat * 0.8)
             for x, sign in ((-0.55, 1), (-0.3, -1), (0.25, 1), (0.5, -1))
@@ -201,7 +210,7 @@ FIGURES = (_figure, _figure, _hand, _patchwork, _patchwork, _animal)
 
 @lru_cache(maxsize=1024)
 def many_coloured_sprite(number: int) -> NDArray[np.uint8]:
-    """(4, 64, 64, 4) uint8: the poses of a thing without a single colour."""
+    """(8, 64, 64, 4) uint8: the poses of a thing without a single colour."""
     rng = np.random.default_rng([BANK, number])
     return np.stack(FIGURES[int(rng.integers(len(FIGURES)))](rng))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from .event_types import COLOURS
@@ -244,22 +244,28 @@ def new_scene(stage: Stage) -> None:
     level = rng.choices(("dark", "normal", "bright"), (0.16, 0.72, 0.12))[0]
     stage.light = rng.uniform(*LIGHTS[level])
     stage.bodies = []
+    if stage.hard == "fidget" or rng.random() < 0.08:
+        place_still(stage, plain=False, fidgets=stage.hard == "fidget")
     for _ in range(rng.choices((0, 1, 2, 3), (0.12, 0.33, 0.33, 0.22))[0]):
         place_still(stage)
-    if stage.hard == "fidget" or (stage.bodies and rng.random() < 0.1):
-        place_still(stage, plain=False, fidgets=stage.hard == "fidget")
 
 
 def place_still(stage: Stage, plain: bool = True, fidgets: bool = False) -> None:
     """Puts a thing where it shows whole and touches nothing; nothing where there is no room."""
     thing = new_thing(stage, plain)
+    if fidgets:  # somebody near the camera, of whom the picture cuts off a part
+        half = SIDE_PX / 2 / stage.zoom
+        wide, tall = (stage.rng.uniform(0.6, 1.0) for _ in range(2))
+        thing = replace(
+            thing, half_width=stage.rules.width_share[1] * wide * half, half_height=half * tall
+        )
     for _ in range(10):
-        reach = SIDE_PX * 0.38 / stage.zoom
+        reach = SIDE_PX * (0.55 if fidgets else 0.38) / stage.zoom
         x = stage.x + stage.rng.uniform(-reach, reach)
         y = stage.y + stage.rng.uniform(-reach, reach)
         body = Body(thing, x, y, fidgets=fidgets)
         if all(stage.apart(body, other) > 1.25 for other in stage.bodies):
             stage.bodies.append(body)
-            if stage.shown(body) == 1.0:
+            if stage.shown(body) >= (SHOWN_SHARE if fidgets else 1.0):
                 return
             stage.bodies.pop()
