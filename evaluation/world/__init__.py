@@ -2,6 +2,7 @@
 
 from .clip import Clip, render_clip
 from .event_types import ATTRIBUTES, EVENT_TYPES, WorldEvent
+from .frozen import FrozenSet, frozen_clips, frozen_set
 from .labels import ClipLabels
 from .questions import WorldQuestion
 from .rules import TRAINING_SEEDS_END, WorldRules
@@ -15,11 +16,14 @@ __all__ = [
     "WORDS",
     "Clip",
     "ClipLabels",
+    "FrozenSet",
     "ReadSentence",
     "WorldEvent",
     "WorldQuestion",
     "WorldRules",
     "event_sentence",
+    "frozen_clips",
+    "frozen_set",
     "read_sentence",
     "render_clip",
     "scene_sentence",

@@ -18,7 +18,7 @@ from .clip import Clip, render_clip
 from .rules import WorldRules
 
 SPEC_FILE = Path(__file__).with_name("frozen_set.json")
-SPEC_SHA256 = "0"
+SPEC_SHA256 = "6d65f5255454214434cb2688b6ce25af38eca640cc975c4b373abf09a4c77844"
 FORMAT = 1
 
 

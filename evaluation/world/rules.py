@@ -24,7 +24,7 @@ ACTIONS = (
     "start_leave",
     "start_meet",
 )
-WEIGHTS = (0.92, 0.94, 0.94, 0.97, 1.08, 1.24, 1.0, 0.71, 0.16, 0.22, 2.0, 0.42, 0.53, 2.9)
+WEIGHTS = (0.92, 0.94, 0.94, 0.97, 1.08, 1.24, 1.0, 0.79, 0.16, 0.22, 2.0, 0.42, 0.53, 2.9)
 """What can be begun. A movement begins and ends: `enter_leave` is two events, `fade` too."""
 
 
@@ -53,7 +53,7 @@ class WorldRules:
     """
 
     fps: float = 4.0
-    pause_frames: float = 7.1
+    pause_frames: float = 7.3
     action_weights: tuple[float, ...] = WEIGHTS
     hard_negatives: float = 0.4
     colourless: float = 0.3
