@@ -18,7 +18,7 @@ from .clip import Clip, render_clip
 from .rules import WorldRules
 
 SPEC_FILE = Path(__file__).with_name("frozen_set.json")
-SPEC_SHA256 = "f2ded61c6a741b3b6aad93aec6f053e3ec9d80437d595e91753620ec1d77f45a"
+SPEC_SHA256 = "1292aa38e85d2e363f524171b1f48f4d962beeadbd304b498c44158a70db295a"
 FORMAT = 1
 
 

@@ -38,7 +38,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "last_pan": (
         "Tell me the direction of the last pan.",
         "The last pan was in which direction?",
-        "When the camera did pan last, which way was it?",
+        "Which way was it that the camera did pan last?",
     ),
     "last_zoom": (
         "Tell me the direction of the last zoom.",
@@ -63,7 +63,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "first_pan": (
         "Tell me the direction of the first pan.",
         "The first pan was in which direction?",
-        "When the camera did pan first, which way was it?",
+        "Which way was it that the camera did pan first?",
     ),
     "first_colour": (
         "Tell me which colour the first object that entered had.",

@@ -130,7 +130,7 @@ def _in_motion(stage: Stage) -> None:
     if stage.rng.random() >= IN_MOTION:
         return
     stage.scene_age = 2
-    start(stage, stage.rng.choice(("stop", "leave")))
+    start(stage, stage.rng.choice(("stop", "leave", "meet")))
     for body in stage.bodies:
         body.is_new = False
 
