@@ -18,7 +18,7 @@ from .clip import Clip, render_clip
 from .rules import WorldRules
 
 SPEC_FILE = Path(__file__).with_name("frozen_set.json")
-SPEC_SHA256 = "1292aa38e85d2e363f524171b1f48f4d962beeadbd304b498c44158a70db295a"
+SPEC_SHA256 = "ab973eea3391f921e0d632307c5729c4fafe9b711b2c229a25fad46233632cbf"
 FORMAT = 1
 
 

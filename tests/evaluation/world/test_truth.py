@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from edgestream.evaluation.world.simulate import (
 
 SEEDS = st.integers(0, 2**31 - 1)
 RULES = WorldRules()
+NO_QUESTIONS = WorldRules(questions=0)
 
 
 def clip_of(seed: int, frames: int = 40) -> list[FrameState]:
@@ -122,30 +123,43 @@ def test_a_shake_goes_to_and_fro(seed: int) -> None:
 
 
 def first_of(seed: int) -> str | None:
-    events = render_clip(seed, 30, pixels=False).events
+    events = render_clip(seed, 10, NO_QUESTIONS, pixels=False).events
     return events[0].kind if events else None
 
 
 def test_every_event_can_come_first() -> None:
-    firsts = {first_of(seed) for seed in range(400)}
-    assert set(EVENT_TYPES) <= firsts
+    """No type waits for another: zooms out come without zooms in, light without dark."""
+    missing = set(EVENT_TYPES)
+    for seed in range(3000):
+        missing -= {first_of(seed)}
+        if not missing:
+            return
+    raise AssertionError(f"never first: {missing}")
 
 
 @pytest.mark.slow
 def test_every_event_can_follow_every_other() -> None:
     seen = set()
     for seed in range(2500):
-        events = render_clip(seed, 60, pixels=False).events
+        events = render_clip(seed, 60, NO_QUESTIONS, pixels=False).events
         seen |= {(a.kind, b.kind) for a, b in pairwise(events)}
-    # After black comes light, and nothing else can be seen.
-    possible = {(a, b) for a in EVENT_TYPES for b in EVENT_TYPES if a != "fade_out"}
-    assert possible - seen <= set()
+    # Only black ends in a fade in; a picture goes black when all is at rest; a camera mostly turns
+    # when all is at rest, and what rests does not stop.
+    possible = set(product(EVENT_TYPES, EVENT_TYPES))
+    possible -= set(product(("fade_out",), EVENT_TYPES)) | set(product(EVENT_TYPES, ("fade_in",)))
+    possible -= set(product(("enter", "start", "meet"), ("fade_out",)))
+    possible -= set(product(("fade_in", "pan", "zoom", "shake"), ("leave", "stop", "meet")))
+    assert not possible - seen
     assert {b for a, b in seen if a == "fade_out"} == {"fade_in"}
 
 
 def test_types_are_about_equally_frequent() -> None:
     counts = np.sum(
-        [render_clip(seed, 40, pixels=False).labels.events.sum(0) for seed in range(300)], axis=0
+        [
+            render_clip(seed, 40, NO_QUESTIONS, pixels=False).labels.events.sum(0)
+            for seed in range(300)
+        ],
+        axis=0,
     )
     shares = counts / counts.sum()
     assert shares.min() > 0.05 and shares.max() < 0.1
