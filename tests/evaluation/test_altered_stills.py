@@ -65,6 +65,24 @@ def test_light_and_rest_are_in_the_pixels(painted: list[Footage]) -> None:
             assert (level[-1] < 0.7 * level[0]) == (kind == "dimmed")
 
 
+def test_what_moves_goes_the_way_it_says_and_as_far() -> None:
+    """Over a picture whose red says how far right and whose green how far down one looks."""
+    ramp = np.zeros((256, 256, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(256)[None], np.arange(256)[:, None]
+    footage = [Footage(name, (0.0, 1.0), (ramp, ramp)) for name in ("one", "two")]
+    signs = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}
+    for kind, clip in altered_stills(footage, count=8, seed=1):
+        first, last = (clip.frames[k][1].mean(axis=(0, 1)) for k in (0, -1))
+        if kind == "moved":
+            channel, sign = signs[clip.truth[0].attributes["direction"]]
+            assert sign * (last - first)[channel] > 0.33 * 255
+            assert abs((last - first)[1 - channel]) < 2
+        elif kind in ("zoomed_in", "zoomed_out"):
+            spans = [np.ptp(clip.frames[k][1][..., 0].mean(axis=0)) for k in (0, -1)]
+            ratio = spans[0] / spans[1]
+            assert 1.2 < (ratio if kind == "zoomed_in" else 1 / ratio) < 1.8
+
+
 def test_one_clip_is_not_enough(painted: list[Footage]) -> None:
     with pytest.raises(ValueError, match="two or more"):
         next(altered_stills(painted[:1], count=1))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgestream.evaluation.world import EVENT_TYPES, WorldRules, render_clip
+from edgestream.evaluation.world import EVENT_TYPES, WorldRules, read_sentence, render_clip
 from edgestream.evaluation.world.simulate import (
     FrameState,
     Item,
@@ -82,10 +82,12 @@ def test_what_comes_and_goes_is_told_where_it_shows(seed: int) -> None:
             now, before = mover(state, event.colour), mover(clip[t - 1], event.colour)
             if event.kind == "enter":
                 assert now and now.is_moving
-                assert min(inside_px(now, bar_px)) >= 2.5, "it shows"
-                if before:
-                    side = 0 if event.side in ("left", "right") else 1
-                    assert inside_px(before, bar_px)[side] < 6.0 + 2.5, "and did not before"
+                across, down = now.right - now.left, now.bottom - now.top
+                need = min(6.0, 0.6 * min(across, down))
+                axis = 0 if event.side in ("left", "right") else 1
+                assert inside_px(now, bar_px)[axis] > need - 1e-6, "it shows"
+                if before and hard_negative_of(seed, RULES) != "sway":
+                    assert inside_px(before, bar_px)[axis] < need, "and did not before"
             elif event.kind == "leave":
                 assert before and not now, "it was there and is gone"
             elif event.kind == "start":
@@ -164,3 +166,13 @@ def test_types_are_about_equally_frequent() -> None:
     shares = counts / counts.sum()
     assert shares.min() > 0.05 and shares.max() < 0.1
     assert 11 < 100 * counts.sum() / (300 * 40) < 15
+
+
+@given(SEEDS)
+def test_a_scene_is_told_from_left_to_right(seed: int) -> None:
+    for state in clip_of(seed):
+        read = read_sentence(state.narration[-1]) if state.narration else None
+        if read and read.kind == "scene":
+            where = {i.thing.colour: i.left + i.right for i in state.items}
+            middles = [where[colour] for colour in read.colours]
+            assert middles == sorted(middles)
