@@ -33,12 +33,12 @@ class DialogueMemory:
     `add` belongs to one thread; any thread may take a view at any time. State: the turns.
 
     Args:
-        max_turns: kept at most.
+        max_turns: kept at most; 0 keeps nothing.
         max_bytes: of their words in UTF-8, at most.
     """
 
     def __init__(self, *, max_turns: int = 256, max_bytes: int = 64_000) -> None:
-        if max_turns < 1 or max_bytes < 1:
+        if max_turns < 0 or max_bytes < 1:
             raise ValueError(f"got max_turns={max_turns} and max_bytes={max_bytes}")
         self._max_turns, self._max_bytes = max_turns, max_bytes
         self.reset()
@@ -57,6 +57,22 @@ class DialogueMemory:
         """Continue from turns, for example from a view or from `DialogueLog.load`."""
         self.reset()
         for turn in turns:
+            self.add(turn)
+
+    def take_up(self, turns: Iterable[DialogueTurn]) -> None:
+        """Add turns of a log that are not kept, the newest first, until one has no room.
+
+        So what was let go of for want of room stays away, and a restored memory is as if nothing
+        had been between.
+        """
+        kept = set(self._turns)
+        for turn in sorted(turns, key=lambda turn: turn.time_s, reverse=True):
+            if turn in kept or turn.n_bytes > self._max_bytes:
+                continue
+            is_older = not self._turns or turn.time_s < self._turns[0].time_s
+            fits = len(self._turns) < self._max_turns
+            if is_older and not (fits and self._n_bytes + turn.n_bytes <= self._max_bytes):
+                return
             self.add(turn)
 
     def view(self) -> tuple[DialogueTurn, ...]:
