@@ -65,11 +65,14 @@ class DialogueMemory:
         So what was let go of for want of room stays away, and a restored memory is as if nothing
         had been between.
         """
-        kept = set(self._turns)
-        for turn in sorted(turns, key=lambda turn: turn.time_s, reverse=True):
-            if turn in kept or turn.n_bytes > self._max_bytes:
+        kept = Counter(self._turns)
+        for turn in reversed(sorted(turns, key=lambda turn: turn.time_s)):
+            if turn.n_bytes > self._max_bytes:
                 continue
-            is_older = not self._turns or turn.time_s < self._turns[0].time_s
+            if kept[turn]:  # the same may have been asked and answered twice
+                kept[turn] -= 1
+                continue
+            is_older = not self._turns or turn.time_s <= self._turns[0].time_s
             fits = len(self._turns) < self._max_turns
             if is_older and not (fits and self._n_bytes + turn.n_bytes <= self._max_bytes):
                 return

@@ -50,9 +50,10 @@ class KeyFrameMemory:
         self, rules: KeyFrameRules, budget_bytes: int, *, dialogue_bytes: int = 64_000
     ) -> None:
         self._rules, self._budget = rules, Budget(budget_bytes)
-        self._recent_bytes = int(rules.recent_bytes_share * budget_bytes)
+        usable = self._budget.usable_bytes
+        self._recent_bytes = int(rules.recent_bytes_share * usable)
         frames = max(1, min(_MAX_FRAMES, self._recent_bytes // (4 * FRAME_OVERHEAD_BYTES)))
-        talk_bytes = min(dialogue_bytes, budget_bytes // 8)
+        talk_bytes = min(dialogue_bytes, usable // 8)
         turns = min(_MAX_TURNS, talk_bytes // (2 * TURN_OVERHEAD_BYTES))
         self._recent = RecentMemory(
             max_frames=frames,
