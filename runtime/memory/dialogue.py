@@ -65,12 +65,8 @@ class DialogueMemory:
         So what was let go of for want of room stays away, and a restored memory is as if nothing
         had been between.
         """
-        kept = Counter(self._turns)
         for turn in reversed(sorted(turns, key=lambda turn: turn.time_s)):
-            if turn.n_bytes > self._max_bytes:
-                continue
-            if kept[turn]:  # the same may have been asked and answered twice
-                kept[turn] -= 1
+            if turn in self._turns or turn.n_bytes > self._max_bytes:
                 continue
             is_older = not self._turns or turn.time_s <= self._turns[0].time_s
             fits = len(self._turns) < self._max_turns
@@ -85,11 +81,12 @@ class DialogueMemory:
     def add(self, turn: DialogueTurn) -> None:
         """Keep a turn, and let the oldest go that have no room then.
 
-        A turn that alone is larger than `max_bytes` is not kept, and nothing goes for it.
+        A turn that alone is larger than `max_bytes` is not kept, and nothing goes for it; one that
+        says the same of the same moment is not kept twice.
         """
         if not math.isfinite(turn.time_s):
             raise ValueError(f"got a turn at {turn.time_s} s, expected a finite time")
-        if turn.n_bytes > self._max_bytes:
+        if turn.n_bytes > self._max_bytes or turn in self._turns:
             return
         place = bisect_right(self._turns, turn.time_s, key=lambda kept: kept.time_s)
         turns = (*self._turns[:place], turn, *self._turns[place:])
