@@ -100,8 +100,8 @@ def _frame_input(fields: Fields) -> FrameInput:
         resize=fields.text("resize", one_of=RESIZES),
         channels=fields.whole("channels") if "channels" in fields else None,
         max_gap_s=fields.number("max_gap_s", above=0) if "max_gap_s" in fields else None,
-        mean=_per_colour(fields, "mean"),
-        std=_per_colour(fields, "std"),
+        mean=_per_channel(fields, "mean"),
+        std=_per_channel(fields, "std"),
         motion=fields.maybe("motion", _motion),
         extra=fields.rest(),
     )
@@ -289,10 +289,11 @@ def _pair(fields: Fields, key: str, expected: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _per_colour(fields: Fields, key: str) -> tuple[float, ...] | None:
+def _per_channel(fields: Fields, key: str) -> tuple[float, ...] | None:
     if key not in fields:
         return None
     numbers = fields.numbers(key)
-    if len(numbers) not in (0, COLOURS):
-        raise fields.refused(key, numbers, "one number per colour, or none")
+    channels = fields.whole("channels") if "channels" in fields else COLOURS
+    if len(numbers) not in (0, channels):
+        raise fields.refused(key, numbers, f"{channels} numbers, one per channel, or none")
     return numbers

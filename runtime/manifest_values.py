@@ -133,8 +133,9 @@ class FrameInput:
         resize: how a picture gets this size: letterbox, squash or crop.
         channels: of the input; None for three colours.
         max_gap_s: longest gap between frames, seconds; None for no limit.
-        mean: per colour, on the scale [0, 1]; empty or None where nothing is taken off.
-        std: per colour, on the scale [0, 1]; empty or None where nothing is divided.
+        mean: per channel, of colours on the scale [0, 1], of motion maps in their own units;
+            empty or None where nothing is taken off.
+        std: the same; empty or None where nothing is divided.
         motion: None for parts that read no motion.
     """
 

@@ -159,7 +159,7 @@ VARIANT = ("parts", 0, "variants", 0)
         (("input", "resize"), "stretch", "input.resize", "letterbox, squash, crop"),
         (("input", "fps"), 0, "input.fps", "a number above 0"),
         (("input", "fps"), 10**400, "input.fps", "a number above 0"),
-        (("input", "mean"), [0.5], "input.mean", "one number per colour"),
+        (("input", "mean"), [0.5], "input.mean", "9 numbers, one per channel"),
         (("input", "motion", "maps"), [1], "input.motion.maps", "a list of texts"),
         (("tokens_per_frame",), 2.5, "tokens_per_frame", "a whole number"),
         (("positions", "axes"), 2, "positions.axes", "1 or 3"),
