@@ -7,7 +7,7 @@ tokens of an earlier one and motion of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ SPEAK = "speak"
 """The first score: whether the frame is worth a word at all."""
 ATTRIBUTE = "attribute_"
 """Begins the name of an attribute's output in the graph."""
+READS = ("tokens", "summary", "motion")
+"""What a gate may read of a frame, in the order of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,11 @@ class GateShape:
         layers: of the recurrence.
         cells: along each side of a motion map.
         map_std: what each motion map is divided by, in its own unit.
+        reads: which of `READS`, in their order; `("summary",)` for a gate beside a model that was
+            made without one.
 
     Raises:
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, or it reads nothing.
     """
 
     dim: int = 128
@@ -50,6 +54,7 @@ class GateShape:
     layers: int = 2
     cells: int = 7
     map_std: tuple[float, ...] = MAP_STD
+    reads: tuple[str, ...] = READS
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("dim", "tokens", "events", "width",
@@ -57,6 +62,8 @@ class GateShape:
         for name, size in {**sizes, **self.attributes}.items():
             if size < 1:
                 raise ValueError(f"a gate's {name} is {size}, expected 1 or more")
+        if not self.reads or self.reads != tuple(name for name in READS if name in self.reads):
+            raise ValueError(f"a gate reads {self.reads}, expected some of {READS} in this order")
 
 
 class GateSequence(NamedTuple):
@@ -94,10 +101,13 @@ class CognitionGate(nn.Module):
         super().__init__()
         self.shape = shape
         width = shape.width
-        self.norm = nn.LayerNorm(shape.dim)
-        self.read = nn.Linear(shape.tokens * shape.dim, width)
-        self.read_summary = nn.Linear(shape.dim, width, bias=False)
-        self.read_motion = nn.Linear(len(shape.map_std) * shape.cells**2, width)
+        sizes = {
+            "tokens": shape.tokens * shape.dim,
+            "summary": shape.dim,
+            "motion": len(shape.map_std) * shape.cells**2,
+        }
+        self.norm = nn.LayerNorm(shape.dim) if "tokens" in shape.reads else None
+        self.read = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in shape.reads})
         self.join = nn.Linear(width, width)
         self.blocks = nn.ModuleList(SelectiveStateSpace(width) for _ in range(shape.layers))
         self.last_norm = nn.LayerNorm(width)
@@ -114,25 +124,22 @@ class CognitionGate(nn.Module):
         conv, ssm = zip(*states, strict=True)
         return torch.stack(conv), torch.stack(ssm)
 
-    def forward(
-        self, tokens: Tensor, summary: Tensor, motion: Tensor, dt_s: Tensor, conv: Tensor,
-        ssm: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One frame.
 
         Args:
-            tokens: (batch, tokens, dim) float32; of an earlier frame where this one is still.
-            summary: (batch, dim) float32.
-            motion: (batch, maps, cells, cells) float32, `Motion.maps` in their own units.
-            dt_s: (batch, 1) float32, seconds since the frame before.
-            conv, ssm: the state.
+            inputs: in the order of `input_names`. tokens (batch, tokens, dim), of an earlier frame
+                where this one is still; summary (batch, dim); motion (batch, maps, cells, cells),
+                `Motion.maps` in their own units; dt_s (batch, 1), seconds since the frame before;
+                conv and ssm, the state. All float32.
 
         Returns:
             In the order of `output_names`: scores (batch, 1 + events) in [0, 1]; of each attribute
             (batch, values) probabilities, whose rest to 1 is "none of them"; state_summary (batch,
             width); the new conv and ssm.
         """
-        x = self._read(tokens, summary, motion)
+        *seen, dt_s, conv, ssm = inputs
+        x = self._read(seen)
         convs, ssms = [], []
         for index, block in enumerate(self._blocks()):
             x, new_conv, new_ssm = block.step(x, dt_s, conv[index], ssm[index])
@@ -159,7 +166,8 @@ class CognitionGate(nn.Module):
             state: conv and ssm before the first frame; None at the start of the streams.
         """
         conv, ssm = self.first_state(len(tokens)) if state is None else state
-        x = self._read(tokens, summary, motion)
+        given = {"tokens": tokens, "summary": summary, "motion": motion}
+        x = self._read([given[name] for name in self.shape.reads])
         convs, ssms = [], []
         for index, block in enumerate(self._blocks()):
             x, new_conv, new_ssm = block.scan(x, dt_s, conv[index], ssm[index])
@@ -169,6 +177,10 @@ class CognitionGate(nn.Module):
         told = {name: head(x) for name, head in self.heads.items()}
         return GateSequence(self.head(x), told, x, torch.stack(convs), torch.stack(ssms))
 
+    def input_names(self) -> list[str]:
+        """Names of what `forward` takes, in its order."""
+        return [*self.shape.reads, "dt_s", "conv", "ssm"]
+
     def output_names(self) -> list[str]:
         """Names of what `forward` gives, in its order."""
         told = [ATTRIBUTE + name for name in self.heads]
@@ -177,9 +189,15 @@ class CognitionGate(nn.Module):
     def _blocks(self) -> list[SelectiveStateSpace]:
         return [block for block in self.blocks if isinstance(block, SelectiveStateSpace)]
 
-    def _read(self, tokens: Tensor, summary: Tensor, motion: Tensor) -> Tensor:
+    def _read(self, seen: Sequence[Tensor]) -> Tensor:
         """(…, width): what is new in a frame."""
-        seen = self.read(self.norm(tokens).flatten(-2)) + self.read_summary(summary)
-        moved = self.read_motion((motion / self.map_std).flatten(-3))
-        joined: Tensor = seen + self.join(silu(seen + moved))
+        rows = []
+        for name, given in zip(self.shape.reads, seen, strict=True):
+            if self.norm is not None and name == "tokens":
+                given = self.norm(given).flatten(-2)
+            elif name == "motion":
+                given = (given / self.map_std).flatten(-3)
+            rows.append(self.read[name](given))
+        x = torch.stack(rows).sum(0)
+        joined: Tensor = x + self.join(silu(x))
         return joined

@@ -36,5 +36,6 @@ class ReferenceConnector(nn.Module):
 
     def forward(self, tokens: Tensor, state_summary: Tensor) -> Tensor:
         rows = self.read(self.norm(tokens)) + self.place
-        first = rows[..., :1, :] + self.read_state(state_summary)[..., None, :]
+        # As a row of its own, so that the graph multiplies it as it does the tokens.
+        first = rows[..., :1, :] + self.read_state(state_summary[..., None, :])
         return torch.cat([first, rows[..., 1:, :]], dim=-2)

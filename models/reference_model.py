@@ -43,8 +43,7 @@ class ReferenceConfig:
     Attributes:
         events: event types, in the order of the scores behind `speak`.
         attributes: attribute → its values.
-        attributes_of: event type → the attributes that are told of it; a type that is not named has
-            all of them.
+        attributes_of: event type → the attributes that are told of it; empty: every event has all.
         vision: of `SiglipVisionConfig`.
         text: of `LlamaConfig`, without the size of the vocabulary.
         gate_width, gate_layers: of the gate.
