@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers import LlamaConfig, SiglipVisionConfig
 
 from ..runtime.errors import CheckpointInvalid
 from ..runtime.json_fields import Fields, json_from_value, plain
@@ -23,7 +24,7 @@ from .checkpoint import GATE_FACTS, GATE_WEIGHTS, read_config, read_json, read_t
 from .checkpoint import save_checkpoint as save_folder
 from .gate_files import GateMeaning, gate_as_json, meaning_from_json
 from .reference_layout import MAX_ANSWER_TOKENS
-from .reference_model import ReferenceConfig, ReferenceModel, build_reference
+from .reference_model import TEXT, VISION, ReferenceConfig, ReferenceModel, build_reference
 from .transformers_parts import config_as_json
 from .weights import fill_, stored_tensors, weight_files
 
@@ -88,15 +89,15 @@ def load_reference(folder: Path) -> tuple[ReferenceModel, Tokenizer, GateMeaning
         )
     gate = Fields(read_json(folder / GATE_FACTS), GATE_FACTS, CheckpointInvalid)
     meaning = meaning_from_json(gate)
-    text = dict(plain(config.mapping("text_config")))
-    vocabulary = text.pop("vocab_size")
+    tower = SiglipVisionConfig(**_described(config, "vision_config"))
+    narrator = LlamaConfig(**_described(config, "text_config"))
     sizes = gate.object("architecture", lambda below: (below.whole("width"), below.whole("layers")))
     described = ReferenceConfig(
         events=meaning.events,
         attributes=meaning.attributes,
         attributes_of=meaning.attributes_of,
-        vision=plain(config.mapping("vision_config")),
-        text=text,
+        vision={name: getattr(tower, name) for name in VISION},
+        text={name: getattr(narrator, name) for name in TEXT},
         gate_width=sizes[0],
         gate_layers=sizes[1],
         tokens_per_frame=config.whole("tokens_per_frame"),
@@ -108,11 +109,11 @@ def load_reference(folder: Path) -> tuple[ReferenceModel, Tokenizer, GateMeaning
             f"{folder} was trained on another input: {plain(config.mapping('input'))}, expected "
             f"{json_from_value(described.frame_input())}"
         )
-    model = build_reference(described, vocabulary, seed=0)
+    model = build_reference(described, narrator.vocab_size, seed=0)
     fill_(reference_modules(model), stored_tensors(weight_files(folder)))
     fill_({"": model.gate}, stored_tensors((folder / GATE_WEIGHTS,)))
     unused = config.whole("unused_token_ids", at_least=0)
-    return model, read_tokenizer(folder, vocabulary, unused), meaning
+    return model, read_tokenizer(folder, narrator.vocab_size, unused), meaning
 
 
 def reference_modules(model: ReferenceModel) -> dict[str, nn.Module]:
@@ -143,6 +144,11 @@ def embedding_rows(tokenizer: Tokenizer, config: ReferenceConfig) -> int:
     while rows in widths:
         rows += 1
     return rows
+
+
+def _described(config: Fields, key: str) -> dict[str, Any]:
+    """A sub-config as `transformers` takes it."""
+    return {name: one for name, one in plain(config.mapping(key)).items() if name != "model_type"}
 
 
 def _config(
