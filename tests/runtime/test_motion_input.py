@@ -8,7 +8,7 @@ import numpy as np
 
 from edgestream.runtime.manifest_values import FrameInput, MotionInput
 from edgestream.runtime.motion import MotionDetector
-from edgestream.runtime.motion_input import MAP_STD, MAPS, clip_maps, vision_input
+from edgestream.runtime.motion_input import MAP_STD, MAPS, clip_maps, clip_motion, vision_input
 from edgestream.runtime.preprocess import model_pixels
 from edgestream.runtime.scripted import render
 from edgestream.runtime.scripted_stories import SCRIPTS
@@ -28,6 +28,15 @@ def test_the_maps_of_a_clip_are_those_of_a_stream():
     pixels, detector = clip(), MotionDetector()
     for index, maps in enumerate(clip_maps(pixels)):
         assert np.array_equal(detector.step_small(pixels[index], index / 4).maps, maps)
+
+
+def test_still_frames_of_a_clip_are_those_of_a_stream():
+    pixels, detector = clip()[[0, 1, 1, 2, 2, 2]], MotionDetector()
+    maps, is_still = clip_motion(pixels, [index / 4 for index in range(6)])
+    for index in range(6):
+        motion = detector.step_small(pixels[index], index / 4)
+        assert is_still[index] == motion.is_still and np.array_equal(maps[index], motion.maps)
+    assert is_still.any() and not is_still.all()
 
 
 def test_a_batch_is_its_frames_bit_by_bit():
