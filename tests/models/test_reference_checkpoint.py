@@ -105,7 +105,10 @@ def test_the_state_joins_the_first_token_alone():
     tokens = torch.randn(2, 10, 64)
     with torch.no_grad():
         one, other = connector(tokens, torch.zeros(2, 32)), connector(tokens, torch.ones(2, 32))
+        rows = connector.read(connector.norm(tokens)) + connector.place
+        rows[:, 0] += connector.read_state(torch.ones(2, 32))
     assert torch.equal(one[:, 1:], other[:, 1:]) and not torch.equal(one[:, 0], other[:, 0])
+    assert torch.allclose(other, rows, atol=1e-6)
 
 
 def test_a_table_is_never_as_high_as_a_layer_is_wide():

@@ -44,6 +44,11 @@ def test_marks_inside_words_and_before_them_come_back(text):
     assert is_lossless(word_tokenizer(text.split()), text)
 
 
+def test_a_mark_that_was_given_alone_stands_behind_words_too():
+    tokenizer = word_tokenizer(["Two", "objects", ":", ".", "-"])
+    assert is_lossless(tokenizer, "Two objects: Two - objects.")
+
+
 def test_another_word_is_unknown_and_the_rest_stays():
     tokens = TOKENIZER.encode("The camera sneezes.").tokens
     assert tokens == ["▁The", "▁camera", UNKNOWN, "."]

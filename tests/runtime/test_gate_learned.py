@@ -128,7 +128,8 @@ def test_a_stream_opens_events_and_a_restarted_one_the_same(engine):
 
 def test_the_network_is_run_as_the_graph_says(engine):
     network, frames = GateNetwork(engine, FACTS, 4.0), frames_of(5)
-    state = np.zeros((1, WIDTH), np.float32)
+    state = np.ones((1, WIDTH), np.float32)  # so that the first dt_s counts too
+    network.restore({"ssm": state})
     for index, one in enumerate(frames):
         dt_s = None if index == 0 else 0.25 + index
         inputs = {
