@@ -294,7 +294,7 @@ def _per_channel(fields: Fields, key: str) -> tuple[float, ...] | None:
     if key not in fields:
         return None
     numbers = fields.numbers(key)
-    channels = fields.whole("channels") if "channels" in fields else COLOURS
+    channels = fields.whole("channels") if "channels" in fields else max(COLOURS, len(numbers))
     if len(numbers) not in (0, channels):
         raise fields.refused(key, numbers, f"{channels} numbers, one per channel, or none")
     return numbers
