@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from ..runtime.sources import Source
 from ..runtime.state_folder import StateFolder
 from ..runtime.state_snapshot import SavedPart, State
 from ..runtime.values import Features, Float32, GateDecision, Response
+from .questions import AskedQuestion
 from .settings_tables import Settings
 
 
@@ -191,6 +192,18 @@ class Kept:
             return source
         reason = f"{source.name} goes on from its saved state, at {self.goes_on_s:.2f} s"
         return ContinuedSource(source, self.goes_on_s, reason)
+
+    def too_early(self, known: Iterable[AskedQuestion]) -> list[Record]:
+        """A warning for each question about a time that an earlier run has watched."""
+        return [
+            warning(
+                "question-about-earlier-run",
+                f"the question for {question.time_s:g} s is about an earlier run: this one goes on "
+                f"from its saved state at {self.goes_on_s:.2f} s",
+            )
+            for question in known
+            if question.time_s is not None and question.time_s < (self.goes_on_s or 0.0)
+        ]
 
     @contextmanager
     def saved_at_the_end(self) -> Iterator[None]:
