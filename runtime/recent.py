@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from .errors import SettingsInvalid
 from .motion import TIME_ROUNDING_S
+from .tense import split_override
 from .values import Features, Float32, GateDecision, Response
 
 RecentFrame: TypeAlias = "tuple[float, Float32]"
@@ -32,6 +33,22 @@ class DialogueTurn:
     def n_bytes(self) -> int:
         """Size of its words in UTF-8, bytes."""
         return len(self.question.encode()) + len(self.answer.encode())
+
+
+def answered_turns(said: Iterable[Response]) -> list[DialogueTurn]:
+    """Questions of what was said that were answered to the end, with their answers.
+
+    The word that chose what a question was shown (`@recall`) is no part of what was asked.
+    """
+    return [
+        DialogueTurn(response.about_s[1], asked, response.text)
+        for response in said
+        if response.is_final
+        and response.cause == "question"
+        and (asked := split_override(response.question or "")[0])
+        and response.text.strip()
+        and not response.is_cut
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,16 +166,7 @@ class RecentMemory:
 
     def remember(self, said: Sequence[Response]) -> None:
         """Keep the questions that were answered, with their answers, and publish a new view."""
-        new = [
-            DialogueTurn(response.about_s[1], response.question, response.text)
-            for response in said
-            if response.is_final
-            and response.cause == "question"
-            and response.question is not None
-            and response.text.strip()
-            and not response.is_cut
-        ]
-        turns = sorted((*self._view.dialogue, *new), key=lambda turn: turn.time_s)
+        turns = sorted((*self._view.dialogue, *answered_turns(said)), key=lambda turn: turn.time_s)
         self._view = RecentView(self._view.frames, self._bounded_dialogue(tuple(turns)))
 
     def _bounded(self, frames: tuple[RecentFrame, ...]) -> tuple[RecentFrame, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from .clustering import LiveClusters
 from .key_frame import KeyFrame
 from .key_frame_rules import KeyFrameRules
@@ -101,12 +103,17 @@ class KeyFrameStore:
         else:
             self._long.replace(at, _said_at(self._long.frame(at), text))
 
-    def shrink(self) -> bool:
+    def shrink(self, protected_bytes: int) -> bool:
         """Let go of a little: what looks like its neighbour first, what is protected last.
+
+        Args:
+            protected_bytes: of the long store that protected frames may hold before all others.
 
         Returns:
             False where nothing but the newest frame is left.
         """
+        if self._long.protected_bytes > protected_bytes and self._long.merge_protected():
+            return True
         if self._long.merge(protected=False):
             return True
         if len(self._live):
@@ -146,7 +153,7 @@ class KeyFrameStore:
         long = unpacked_key_frames("long", state)
         self._clip = clip
         self._live.fill(clusters)
-        self._long.fill(long, state.arrays["long_alike"])
+        self._long.fill(long, np.asarray(state.arrays["long_alike"]))
 
 
 def _said_at(frame: KeyFrame, text: str) -> KeyFrame:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import EngineNotFinite, StreamOutOfOrder
-from ..recent import RecentMemory
+from ..recent import RecentMemory, RecentView, answered_turns
 from ..values import Features, Float32, GateDecision, Response, UInt8
 from .budget import Budget
+from .dialogue import DialogueMemory
 from .key_frame import OVERHEAD_BYTES, KeyFrame, MemoryView, Reason
 from .key_frame_rules import KeyFrameRules as KeyFrameRules
 from .key_frame_store import KeyFrameStore
@@ -20,7 +21,7 @@ FRAME_OVERHEAD_BYTES = 256
 """Of one recent frame beside its embeds: a pair, a number and an array's header."""
 TURN_OVERHEAD_BYTES = 256
 """Of one turn of dialogue beside its words: the object, a number and two strings' headers."""
-_MAX_FRAMES, _MAX_TURNS = 256, 16
+_MAX_FRAMES, _MAX_TURNS = 256, 1024
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -30,8 +31,9 @@ class KeyFrameMemory:
     A fresh frame waits in the clip buffer, joins a live cluster with its clip, and ends, or its
     cluster's most typical frame does, in the long store. `covers` over these three adds up to the
     frames that were stepped. Where the budget is full, in this order: neighbours of the long
-    store merge, live clusters and the clip buffer move there early, and only then protected key
-    frames (the first, those after a cut, those spoken at) merge too.
+    store merge, live clusters and the clip buffer move there early, and only then, or where they
+    have more than their share, protected key frames (the first, those after a cut, those spoken
+    at) merge too.
 
     `step` and `remember` belong to one thread; any thread may take a view at any time. A step
     costs the clustering of one frame on average, of clip_len at worst, whatever the stream's age.
@@ -49,16 +51,18 @@ class KeyFrameMemory:
         self, rules: KeyFrameRules, budget_bytes: int, *, dialogue_bytes: int = 64_000
     ) -> None:
         self._rules, self._budget = rules, Budget(budget_bytes)
-        self._recent_bytes = int(rules.recent_bytes_share * budget_bytes)
+        usable = self._budget.usable_bytes
+        self._recent_bytes = int(rules.recent_bytes_share * usable)
         frames = max(1, min(_MAX_FRAMES, self._recent_bytes // (4 * FRAME_OVERHEAD_BYTES)))
-        talk_bytes = min(dialogue_bytes, budget_bytes // 8)
+        talk_bytes = min(dialogue_bytes, usable // 8)
         turns = min(_MAX_TURNS, talk_bytes // (2 * TURN_OVERHEAD_BYTES))
         self._recent = RecentMemory(
             max_frames=frames,
             max_bytes=max(0, self._recent_bytes - frames * FRAME_OVERHEAD_BYTES),
-            max_turns=turns,
-            max_dialogue_bytes=talk_bytes - turns * TURN_OVERHEAD_BYTES,
+            max_turns=0,
         )
+        words = talk_bytes - turns * TURN_OVERHEAD_BYTES
+        self._dialogue = DialogueMemory(max_turns=turns, max_bytes=max(1, words))
         self._store = KeyFrameStore(rules)
         self.reset()
 
@@ -84,44 +88,38 @@ class KeyFrameMemory:
     def reset(self) -> None:
         """Forget everything."""
         self._recent.reset()
+        self._dialogue.reset()
         self._store.clear()
         self._frames, self._last_s, self._follows_cut = 0, 0.0, False
         self._fit()
 
     def view(self) -> MemoryView:
-        """What is kept now, but for the clip buffer, whose frames are among the recent ones."""
-        recent, long, live = self._published
-        if not live:
-            return MemoryView(recent, long, recent.dialogue)
-        key_frames = tuple(sorted((*long, *live), key=lambda frame: frame.time_s))
-        return MemoryView(recent, key_frames, recent.dialogue)
-
-    def clip(self) -> tuple[KeyFrame, ...]:
-        """The frames that wait to be clustered."""
-        return self._store.clip
+        """What is kept now; the frames that wait in the clip buffer are key frames already."""
+        recent, long, live, clip = self._published
+        if live:
+            long = tuple(sorted((*long, *live), key=lambda frame: frame.time_s))
+        return MemoryView(recent, (*long, *clip), recent.dialogue)
 
     def step(
         self,
         features: Features,
         embeds: Float32,
         decision: GateDecision,
-        *,
-        thumbnail: UInt8 | None = None,
     ) -> None:
         """Take one frame in and publish a new view.
 
         Args:
-            features: time_s, summary and is_fresh are read; the time does not go back.
+            features: time_s, summary and is_fresh are read, and with `rules.thumbnails` also
+                small, the picture; the time does not go back.
             embeds: (tokens, dim) float32; copied unless read-only.
             decision: a cut that opened protects this frame, or the next one that is fresh.
-            thumbnail: (height, width, 3) uint8 RGB; not looked at without `rules.thumbnails`.
 
         Raises:
             StreamOutOfOrder: the frame is older than the last one.
             EngineNotFinite: embeds or summary hold NaN or infinity.
             SettingsInvalid: the budget has no room for one such frame.
         """
-        thumbnail = thumbnail if self._rules.thumbnails else None
+        thumbnail = features.small if self._rules.thumbnails else None
         self._check(features, embeds, thumbnail)
         self._frames, self._last_s = self._frames + 1, features.time_s
         self._follows_cut |= any(event.event == "cut" for event in decision.opened)
@@ -135,16 +133,20 @@ class KeyFrameMemory:
 
     def remember(self, said: Sequence[Response]) -> None:
         """Write what was said at the key frame nearest to what it was about; protect that one."""
-        self._recent.remember(said)
+        for turn in answered_turns(said):
+            self._dialogue.add(turn)
         for response in said:
             text = response.text.strip()
-            if response.is_final and text and not response.is_cut:
+            # What was said of the past is no description of the frame at which it was asked.
+            is_of_it = response.is_final and response.context != "recall" and not response.is_cut
+            if is_of_it and text:
                 self._store.say(response.about_s[1], text)
         self._fit()
 
     def snapshot(self) -> MemoryState:
         """The state, to be put back by `restore`; nothing in it changes later."""
-        recent, store = packed_recent(self._recent.view()), self._store.snapshot()
+        recent = packed_recent(RecentView(self._recent.view().frames, self._dialogue.view()))
+        store = self._store.snapshot()
         clock = {"frames": self._frames, "last_s": self._last_s, "follows_cut": self._follows_cut}
         fields = {**recent.fields, **store.fields, **clock}
         return MemoryState({**recent.arrays, **store.arrays}, fields)
@@ -154,6 +156,7 @@ class KeyFrameMemory:
         recent = unpacked_recent(state)
         self._store.restore(state)
         self._recent.restore(recent)
+        self._dialogue.restore(recent.dialogue)
         self._frames, self._last_s = state.fields["frames"], state.fields["last_s"]
         self._follows_cut = state.fields["follows_cut"]
         self._fit()
@@ -203,16 +206,18 @@ class KeyFrameMemory:
 
     def _fit(self) -> None:
         """Let go of what is too much, and publish."""
-        recent = self._recent.view()
-        talk = sum(turn.n_bytes + TURN_OVERHEAD_BYTES for turn in recent.dialogue)
+        recent, turns = self._recent.view(), self._dialogue.view()
+        talk = self._dialogue.n_bytes + TURN_OVERHEAD_BYTES * len(turns)
         self._budget.hold(
             "recent", self._recent.n_bytes + FRAME_OVERHEAD_BYTES * len(recent.frames)
         )
         self._budget.hold("dialogue", talk)
         self._hold_key_frames()
-        while self._budget.room < 0 and self._store.shrink():
+        protected = int(self._rules.protected_bytes_share * self._budget.usable_bytes)
+        while self._budget.room < 0 and self._store.shrink(protected):
             self._hold_key_frames()
-        self._published = recent, self._store.long, self._store.live
+        recent = RecentView(recent.frames, turns)
+        self._published = recent, self._store.long, self._store.live, self._store.clip
 
     def _hold_key_frames(self) -> None:
         for name, n_bytes in self._store.n_bytes().items():

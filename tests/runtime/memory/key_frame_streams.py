@@ -49,10 +49,13 @@ def embeds_of(topic: int, number: int = 0) -> np.ndarray:
     )
 
 
-def features_at(time_s: float, *, is_fresh: bool = True, dim: int = DIM) -> Features:
+def features_at(
+    time_s: float, *, is_fresh: bool = True, dim: int = DIM, small: np.ndarray | None = None
+) -> Features:
     summary = np.zeros(dim, np.float32)
     summary[:1] = 1.0
-    return Features(time_s, np.zeros((0, 0), np.float32), summary, MOTION, False, is_fresh)
+    tokens = np.zeros((0, 0), np.float32)
+    return Features(time_s, tokens, summary, MOTION, False, is_fresh, small=small)
 
 
 def decision_at(time_s: float, *, is_cut: bool = False) -> GateDecision:
@@ -78,12 +81,11 @@ def play(memory: KeyFrameMemory, stream: list[Step], *, start: int = 0, end: int
         if not start <= number < (len(stream) if end is None else end):
             continue
         time_s = times_s[number]
-        picture = np.full((4, 6, 3), number, np.uint8)
+        picture = np.full((4, 6, 3), number % 256, np.uint8)
         memory.step(
-            features_at(time_s, is_fresh=step.is_fresh),
+            features_at(time_s, is_fresh=step.is_fresh, small=picture),
             embeds,
             decision_at(time_s, is_cut=step.is_cut),
-            thumbnail=picture,
         )
         yield number
         if step.said:
@@ -105,7 +107,7 @@ def kept(memory: KeyFrameMemory):
             f.reason,
             f.covers,
         )
-        for f in (*view.key_frames, *memory.clip())
+        for f in view.key_frames
     ]
     recent = [(time_s, embeds.tobytes()) for time_s, embeds in view.recent.frames]
     return frames, recent, view.dialogue, memory.holders(), memory.frames

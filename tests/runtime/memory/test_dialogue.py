@@ -86,7 +86,7 @@ def test_times_and_bounds_that_make_no_sense_are_refused():
     for time_s in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="finite"):
             DialogueMemory().add(DialogueTurn(time_s, "q", "a"))
-    for bounds in ({"max_turns": 0}, {"max_bytes": 0}):
+    for bounds in ({"max_turns": -1}, {"max_bytes": 0}):
         with pytest.raises(ValueError, match="got max_turns"):
             DialogueMemory(**bounds)
 
