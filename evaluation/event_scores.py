@@ -122,25 +122,25 @@ def decisions_of(frames: Iterable[tuple[float, UInt8]], gate: Gate) -> list[Gate
     return decisions
 
 
-def matched(
-    opened: Sequence[Event], truth: Sequence[TrueEvent], tolerance_s: float
-) -> list[tuple[Event, TrueEvent]]:
-    """Pairs of the same type at most `tolerance_s` apart, nearest first, each used once."""
+def nearest_pairs(
+    found: Sequence[float], true: Sequence[float], tolerance: float
+) -> list[tuple[int, int]]:
+    """(index of found, index of true) at most `tolerance` apart, nearest first, each used once."""
     pairs = sorted(
-        (abs(event.opened_s - true.from_s), i, j)
-        for i, event in enumerate(opened)
-        for j, true in enumerate(truth)
-        if event.event == true.event and abs(event.opened_s - true.from_s) <= tolerance_s
+        (abs(at - want), i, j)
+        for i, at in enumerate(found)
+        for j, want in enumerate(true)
+        if abs(at - want) <= tolerance
     )
-    used_events: set[int] = set()
-    used_truth: set[int] = set()
-    found: list[tuple[Event, TrueEvent]] = []
+    used_found: set[int] = set()
+    used_true: set[int] = set()
+    chosen: list[tuple[int, int]] = []
     for _, i, j in pairs:
-        if i not in used_events and j not in used_truth:
-            used_events.add(i)
-            used_truth.add(j)
-            found.append((opened[i], truth[j]))
-    return found
+        if i not in used_found and j not in used_true:
+            used_found.add(i)
+            used_true.add(j)
+            chosen.append((i, j))
+    return chosen
 
 
 def score_events(
@@ -165,7 +165,8 @@ def score_events(
     for name in scored:
         mine = [event for event in opened if event.event == name]
         true = [event for event in truth if event.event == name]
-        pairs = matched(mine, true, tolerance_s)
+        near = nearest_pairs([e.opened_s for e in mine], [e.from_s for e in true], tolerance_s)
+        pairs = [(mine[i], true[j]) for i, j in near]
         asked = [
             (event.attributes.get("direction"), want.attributes["direction"])
             for event, want in pairs

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgestream.evaluation.event_scores import Scores, TypeScore, matched, score_events
+from edgestream.evaluation.event_scores import Scores, TypeScore, nearest_pairs, score_events
 from edgestream.runtime.scripted import TrueEvent
 from edgestream.runtime.values import Event
 
@@ -57,12 +57,16 @@ TIMES = st.lists(st.floats(0, 5), max_size=8)
 def test_matching_is_one_to_one_and_within_the_tolerance(
     opened_s: list[float], true_s: list[float], tolerance_s: float
 ) -> None:
-    opened = [Event(f"e{i}", "cut", t) for i, t in enumerate(opened_s)]
-    truth = [TrueEvent("cut", t, t, {"n": str(i)}) for i, t in enumerate(true_s)]
-    pairs = matched(opened, truth, tolerance_s)
-    assert len({event.event_id for event, _ in pairs}) == len(pairs)
-    assert len({want.attributes["n"] for _, want in pairs}) == len(pairs)
-    assert all(abs(event.opened_s - want.from_s) <= tolerance_s for event, want in pairs)
+    pairs = nearest_pairs(opened_s, true_s, tolerance_s)
+    assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
+    assert all(abs(opened_s[i] - true_s[j]) <= tolerance_s for i, j in pairs)
+    # Nobody is left with a partner who is free too.
+    free = (
+        set(range(n)) - {pair[k] for pair in pairs}
+        for k, n in enumerate(map(len, (opened_s, true_s)))
+    )
+    ours, theirs = free
+    assert all(abs(opened_s[i] - true_s[j]) > tolerance_s for i in ours for j in theirs)
 
 
 def test_scores_add_up() -> None:
