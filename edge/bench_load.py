@@ -14,7 +14,7 @@ from typing import Any
 from ..runtime.assembly import Attached
 from ..runtime.mailbox import keep_all, keep_newest_frame
 from ..runtime.running import Running
-from ..runtime.values import Frame, GateDecision
+from ..runtime.values import Frame
 from .bench_parts import QUESTIONS, question_turn
 from .bench_scene import Scene
 
@@ -149,5 +149,5 @@ def watched(
 
 def _look(model: Attached, frame: Frame) -> None:
     features = model.encoder.encode(frame)
-    decision = GateDecision(features.time_s)
+    decision = model.quiet(features)
     model.memory.step(features, model.connector.step(features, decision), decision)

@@ -13,7 +13,7 @@ from ..runtime.encoder import PixelEncoder
 from ..runtime.eviction import EvictionPolicy, Span, keep_slots, kept_spans
 from ..runtime.gate_change import ChangeGate
 from ..runtime.motion import MotionDetector
-from ..runtime.values import Event, Float32, GateDecision, Question, Turn
+from ..runtime.values import Event, Float32, Question, Turn
 from .bench_figures import Samples
 from .bench_scene import Scene
 
@@ -68,10 +68,17 @@ class Parts:
             return samples.ms(lambda: self.model.encoder.encode(frame))
 
         samples.measure("stage0_ms", look, times=counts.cheap)
-        samples.measure("gate_ms", decide, times=counts.cheap)
         samples.measure("encoder_ms", encode, times=counts.engine)
         fresh = self.model.encoder.encode(scene.next())
-        quiet = GateDecision(fresh.time_s)
+        if self.model.gate is not None:  # it is what runs where nobody chose another one
+            samples.measure(
+                "gate_ms",
+                lambda: samples.ms(lambda: self.model.quiet(fresh)),
+                times=counts.cheap,
+            )
+        else:
+            samples.measure("gate_ms", decide, times=counts.cheap)
+        quiet = self.model.quiet(fresh)
         connect = self.model.connector.step
         samples.measure(
             "connector_ms", lambda: samples.ms(lambda: connect(fresh, quiet)), times=counts.cheap
@@ -143,7 +150,7 @@ class Parts:
         """One frame on its way into memory."""
         model = self.model
         features = model.encoder.encode(self.scene.next())
-        decision = GateDecision(features.time_s)
+        decision = model.quiet(features)
         model.memory.step(features, model.connector.step(features, decision), decision)
 
     def _first_token(self, turn: Turn) -> None:

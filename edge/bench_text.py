@@ -23,7 +23,7 @@ SPEEDS = {
 }
 LATENCIES = {
     "stage0_ms": "stage 0 (all that a still frame costs)",
-    "gate_ms": "gate `change`",
+    "gate_ms": "gate: the model's own, or `change`",
     "encoder_ms": "encoder, scaling and stage 0 included",
     "connector_ms": "connector",
     "append_frame_ms": "append a frame at a half-full cache",

@@ -100,7 +100,9 @@ def _model_rows(manifest: Manifest) -> Iterator[Row]:
     frame = manifest.input
     height, width = frame.size_px
     tokens = _counted(manifest.tokens_per_frame, "token")
-    yield "frame", f"{width} x {height} px, {frame.resize}, {frame.fps:g} fps, becomes {tokens}"
+    reads = "" if frame.motion is None else f", with {len(frame.motion.maps)} motion maps"
+    size = f"{width} x {height} px{reads}"
+    yield "frame", f"{size}, {frame.resize}, {frame.fps:g} fps, becomes {tokens}"
     if manifest.embeddings is not None:
         vocabulary, dim = manifest.embeddings.shape
         yield "words", f"{vocabulary} tokens of {dim} numbers, {manifest.embeddings.dtype}"

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 from ..runtime.errors import SettingsInvalid
 from ..runtime.gate import Gate, gate_from_name
 from ..runtime.gate_change import ChangeRules
+from ..runtime.gate_network import SPEAK, has_learned_gate
+from ..runtime.phases import PhaseRules
 
 if TYPE_CHECKING:
+    from ..runtime.gate_network import GateNetwork
+    from ..runtime.learned_phases import LearnedRules
+    from ..runtime.manifest import GateFacts, Manifest
     from .settings_tables import Settings
     from .settings_watching import GateSettings
 
@@ -20,25 +25,83 @@ def check_gate(settings: Settings, *, has_language_model: bool) -> None:
     """Refuse a gate that needs what this run has not.
 
     Raises:
-        SettingsInvalid: the gate is `token`, and nothing reads every frame.
+        SettingsInvalid: the gate is `learned` or `token`, and there is no model; or `token`, and
+            nothing reads every frame.
     """
-    if settings.gate.kind != "token":
-        return
-    if not has_language_model:
+    kind = settings.gate.kind
+    needs = {"token": "lets the language model decide", "learned": "is part of a model"}
+    if kind in needs and not has_language_model:
         raise SettingsInvalid(
-            "gate.kind is token, which lets the language model decide; got no model",
+            f"gate.kind is {kind}, which {needs[kind]}; got no model",
             hint="name one with --bundle, or take --gate change",
         )
-    if settings.context.kind != "continuous":
+    if kind == "token" and settings.context.kind != "continuous":
         raise SettingsInvalid(
             f"gate.kind is token, which needs context.kind continuous; got {settings.context.kind}",
             hint="add --set context.kind=continuous",
         )
 
 
-def watching_gate(gate: GateSettings) -> Gate:
-    """The gate that sees every frame; nothing opens in it where the session decides (`token`)."""
-    return gate_from_name("never" if gate.kind == "token" else gate.kind, change_rules(gate))
+def with_gate_of(settings: Settings, manifest: Manifest | None) -> Settings:
+    """The settings with `auto` resolved: `learned` where the bundle has such a gate, or `change`.
+
+    Args:
+        settings: of the run.
+        manifest: of its bundle; None without one.
+
+    Raises:
+        SettingsInvalid: the gate is `learned`, and the bundle has none.
+    """
+    has_learned = manifest is not None and has_learned_gate(manifest)
+    kind = settings.gate.kind
+    if kind == "learned" and not has_learned:
+        name = "none" if manifest is None else manifest.name
+        raise SettingsInvalid(
+            f"gate.kind is learned, but the bundle {name} has no gate of its own",
+            hint="take --gate change, or leave it to auto",
+        )
+    if kind != "auto":
+        return settings
+    chosen = settings.gate.model_copy(update={"kind": "learned" if has_learned else "change"})
+    return settings.model_copy(update={"gate": chosen})
+
+
+def watching_gate(
+    gate: GateSettings, network: GateNetwork | None = None, facts: GateFacts | None = None
+) -> Gate:
+    """The gate that sees every frame; nothing opens in it where the session decides (`token`).
+
+    Args:
+        gate: what the user chose, `auto` resolved.
+        network, facts: of the bundle's own gate; None where it has none. Where another one
+            decides, the network runs beside it, because the connector may read what it remembers.
+    """
+    if gate.kind == "learned" and network is not None and facts is not None:
+        from ..runtime.gate_learned import LearnedGate
+
+        return LearnedGate(network, learned_rules_of(gate, network, facts))
+    kind = "never" if gate.kind == "token" else gate.kind
+    decides = gate_from_name(kind, change_rules(gate))
+    if network is None:
+        return decides
+    from ..runtime.gate_learned import GateBeside
+
+    return GateBeside(network, decides)
+
+
+def learned_rules_of(gate: GateSettings, network: GateNetwork, facts: GateFacts) -> LearnedRules:
+    """What the manifest says of the gate, with what the user chose put over it.
+
+    Raises:
+        SettingsInvalid: a setting names an event type that the gate does not know.
+    """
+    from ..runtime.learned_phases import learned_rules
+
+    rules = learned_rules(facts, has_speak=SPEAK in network.names)
+    wish = {} if rules.speak is None else {SPEAK: rules.speak}
+    phases = _chosen(gate, {**wish, **rules.events})
+    speak = phases.pop(SPEAK, None)
+    return replace(rules, events=phases, speak=speak)
 
 
 def change_rules(gate: GateSettings) -> ChangeRules:
@@ -48,12 +111,16 @@ def change_rules(gate: GateSettings) -> ChangeRules:
         SettingsInvalid: a setting names an event type that the gate does not know.
     """
     rules = ChangeRules()
-    phases = dict(rules.phases)
+    return replace(rules, phases=_chosen(gate, rules.phases))
+
+
+def _chosen(gate: GateSettings, own: Mapping[str, PhaseRules]) -> dict[str, PhaseRules]:
+    phases = dict(own)
     for event, score in _known("open_above", gate.open_above, phases):
         phases[event] = replace(phases[event], open_above=score, close_below=None)
     for event, seconds in _known("hold_s", gate.hold_s, phases):
         phases[event] = replace(phases[event], hold_s=seconds)
-    return replace(rules, phases=phases)
+    return phases
 
 
 def _known(

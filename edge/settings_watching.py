@@ -54,19 +54,22 @@ class GateSettings(Table):
     """When to speak."""
 
     kind: str = setting(
-        "change",
+        "auto",
         "",
-        "What opens an event: change (the picture changes; needs no model), every:N (N seconds "
-        "of stream time have passed), token (the language model decides at every frame; needs "
-        "context.kind = continuous) or never. change, because it works on a bare device.",
-        pattern=r"^(change|never|token|every:(0*[1-9][0-9]*(\.[0-9]+)?|0*\.0*[1-9][0-9]*))$",
-        examples=["change", "every:10", "token", "never"],
+        "What opens an event: change (the picture changes; needs no model), learned (the gate that "
+        "a model brings along decides what is worth a word), every:N (N seconds of stream time "
+        "have passed), token (the language model decides at every frame; needs context.kind = "
+        "continuous) or never. auto is learned where the model has such a gate, and change "
+        "elsewhere, which works on a bare device.",
+        pattern=r"^(auto|change|learned|never|token|every:(0*[1-9][0-9]*(\.[0-9]+)?|0*\.0*[1-9][0-9]*))$",
+        examples=["auto", "change", "learned", "every:10", "token", "never"],
     )
     open_above: dict[str, Annotated[float, Field(gt=0, le=1)]] = setting(
         {},
         "",
         "Score from which an event of a type opens, per type: {cut = 0.4} opens more cuts. What is "
-        "not named keeps the gate's own threshold, which was set on real clips.",
+        "not named keeps the gate's own threshold: that of change was set on real clips, that of "
+        "learned comes with the model, where speak is the wish to say anything at all.",
     )
     hold_s: dict[str, Annotated[float, Field(ge=0, le=3600)]] = setting(
         {},

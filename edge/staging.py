@@ -15,7 +15,7 @@ from ..runtime.metrics import Metrics
 from ..runtime.records import Record
 from ..runtime.router import TurnRouter
 from ..runtime.stages import Memory, Stages
-from .gate_rules import watching_gate
+from .gate_rules import watching_gate, with_gate_of
 from .progress import work_shown
 from .questions import AskedQuestion
 
@@ -61,8 +61,9 @@ def staged_run(
     Raises:
         EdgeStreamError: the bundle, the settings or the state are at fault.
     """
-    gate = watching_gate(settings.gate)
     if bundle is None:
+        settings = with_gate_of(settings, None)
+        gate = watching_gate(settings.gate)
         router = TurnRouter(describes_events=False)
         yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
         return
@@ -73,8 +74,10 @@ def staged_run(
     with ExitStack() as stack:
         with work_shown(f"opening {bundle.name}"):
             opened = open_bundle(bundle)
+            settings = with_gate_of(settings, opened.manifest)
             rules = engine_rules(settings), speaking_rules(settings)
             model = stack.enter_context(attached(opened, *rules))
+        gate = watching_gate(settings.gate, model.gate, opened.manifest.gate)
         known = read()  # before the counters' clock starts: waiting for a pipe is no watching
         kept = _kept(state, model.memory, gate, settings, opened, stack)
         metrics = _metrics(settings, model.gauges())

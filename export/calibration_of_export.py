@@ -33,11 +33,12 @@ def calibration_for(checkpoint: Checkpoint, folder: Path | None) -> CalibrationS
         QualityError: the set is damaged, too small, constant or noise.
     """
     size = checkpoint.frame_input.size_px
+    questions = checkpoint.questions or QUESTIONS
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="edgestream-calibration-") as place:
-            return default_calibration(Path(place) / "set", size, QUESTIONS)
+            return default_calibration(Path(place) / "set", size, questions)
     given = read_calibration_set(folder)
     frames = given.frames
     if frames.shape[1:3] != size:
         frames = np.stack([fitted_picture(frame, checkpoint.frame_input) for frame in frames])
-    return replace(given, frames=frames, prompts=given.prompts or QUESTIONS)
+    return replace(given, frames=frames, prompts=given.prompts or questions)

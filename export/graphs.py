@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from onnx import ModelProto
-from torch import Tensor, nn
 
-from ..models.event_gate import EventGate
 from ..models.family import Checkpoint
 from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
@@ -20,6 +17,7 @@ from .decoder_onnx import write_decoder
 from .evict_graph import evict_graph
 from .int8_vision import int8_from_float
 from .onnx_from_torch import onnx_from_torch
+from .part_inputs import TracedPart, traced_parts
 
 Tell = Callable[[str], None]
 
@@ -118,74 +116,27 @@ def write_graphs(
         EngineError: a part cannot be turned into ONNX, or a quantizer left something out.
         BundleError: the decoder's builder would misread the checkpoint.
     """
-    size = checkpoint.frame_input.size_px
-    channels = checkpoint.frame_input.channels or 3
-    pixels = torch.zeros(1, channels, *size)
-    with torch.inference_mode():
-        tokens, summary = checkpoint.vision(pixels)
-    tell("vision")
-    graphs = [
-        _float_or_int8(
-            "vision",
-            checkpoint.vision,
-            [pixels],
-            ["pixels"],
-            ["tokens", "summary"],
-            schemes.vision,
-            folder,
-        )
-    ]
-    if checkpoint.gate is not None:
-        tell("gate")
-        graphs.append(_gate(checkpoint.gate, summary, folder))
-    tell("connector")
-    graphs.append(
-        _float_or_int8(
-            "connector",
-            checkpoint.connector,
-            [tokens],
-            ["tokens"],
-            ["embeds"],
-            schemes.vision,
-            folder,
-        )
-    )
+    graphs = []
+    for role, part in traced_parts(checkpoint).items():
+        tell(role)
+        # The gate costs a tenth of vision and carries its errors along: it stays as it is.
+        scheme = scheme_named("fp32") if role == "gate" else schemes.vision
+        graphs.append(_float_or_int8(role, part, scheme, folder))
     tell("decoder")
     return (*graphs, *_decoder(checkpoint, schemes.decoder, tokenizer_file, folder))
 
 
-def _float_or_int8(
-    role: str,
-    module: nn.Module,
-    inputs: list[Tensor],
-    input_names: list[str],
-    output_names: list[str],
-    scheme: Scheme,
-    folder: Path,
-) -> Graph:
+def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) -> Graph:
     path = folder / f"{role}.onnx"
+    names, examples = list(part.inputs), list(part.inputs.values())
     if scheme.weights == "float32":
-        onnx_from_torch(module, inputs, input_names, output_names, path)
+        onnx_from_torch(part.module, examples, names, part.outputs, path)
         return Graph(role, "cpu-fp32", path, scheme)
     work = folder / f"{role}.float.onnx"
-    float_model = onnx_from_torch(module, inputs, input_names, output_names, work)
+    float_model = onnx_from_torch(part.module, examples, names, part.outputs, work)
     int8_from_float(work, path)
     work.unlink()
     return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
-
-
-def _gate(gate: nn.Module, summary: Tensor, folder: Path) -> Graph:
-    """The event gate in float32: it costs a thousandth of vision, so there is nothing to save."""
-    assert isinstance(gate, EventGate)
-    path = folder / "gate.onnx"
-    onnx_from_torch(
-        gate,
-        [summary, torch.zeros(1, 1), *gate.first_state()],
-        ["summary", "dt_s", "conv", "ssm"],
-        ["scores", "state_summary", "new_conv", "new_ssm"],
-        path,
-    )
-    return Graph("gate", "cpu-fp32", path, scheme_named("fp32"))
 
 
 def _decoder(

@@ -10,7 +10,9 @@ import torch
 
 from ..calibration.dataset import CalibrationSet
 from ..models.family import Checkpoint
-from ..runtime.preprocess import model_pixels
+from ..runtime.motion import MotionDetector
+from ..runtime.motion_input import vision_input
+from ..runtime.preprocess import small_picture
 from ..runtime.prompt import prompt_embeds
 from ..runtime.prompt_layout import ids_of
 from ..runtime.values import Float32
@@ -28,8 +30,11 @@ class ProofData:
 
     Attributes:
         pixels: of each frame, (1, channels, height, width) float32.
+        maps: of each frame, (1, 6, 7, 7) float32: what moved since the frame before it in the set.
         tokens: of each frame, (1, tokens, dim) float32, from vision in PyTorch.
         summaries: of each frame, (1, dim) float32.
+        states: of each frame, (1, width) float32: the gate's state_summary along the frames, from
+            PyTorch; none without a gate.
         embeds: of each frame, (1, tokens, hidden) float32, from the connector in PyTorch.
         prefixes: (positions, hidden) float32 each: prompts cut off at PREFIX_LENGTHS.
         prompts: (positions, hidden) float32 each: whole prompts, for answers.
@@ -37,8 +42,10 @@ class ProofData:
     """
 
     pixels: tuple[Float32, ...]
+    maps: tuple[Float32, ...]
     tokens: tuple[Float32, ...]
     summaries: tuple[Float32, ...]
+    states: tuple[Float32, ...]
     embeds: tuple[Float32, ...]
     prefixes: tuple[Float32, ...]
     prompts: tuple[Float32, ...]
@@ -55,11 +62,16 @@ def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData
     Cost: vision over FRAMES frames in PyTorch: 14 s for SigLIP-B/224 on one core.
     """
     chosen = np.linspace(0, len(calibration.frames) - 1, FRAMES).astype(int)
+    moved = _maps(calibration)
+    maps = tuple(moved[index][None] for index in chosen)
     pixels = tuple(
-        model_pixels(calibration.frames[index], checkpoint.frame_input) for index in chosen
+        vision_input(calibration.frames[index], moved[index], checkpoint.frame_input)
+        for index in chosen
     )
     seen = [_seen(checkpoint, one) for one in pixels]
-    embeds = tuple(one[2] for one in seen)
+    tokens, summaries = tuple(one[0] for one in seen), tuple(one[1] for one in seen)
+    states = _states(checkpoint, tokens, summaries, maps)
+    embeds = _embeds(checkpoint, tokens, states)
     prompts = tuple(
         _prompt(checkpoint, embeds, number, calibration.prompts) for number in range(PREFIXES)
     )
@@ -70,8 +82,10 @@ def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData
     texts = (ids_of(checkpoint.tokenizer, text) for text in calibration.prompts)
     return ProofData(
         pixels,
-        tuple(one[0] for one in seen),
-        tuple(one[1] for one in seen),
+        maps,
+        tokens,
+        summaries,
+        states,
         embeds,
         prefixes,
         prompts[:ANSWERS],
@@ -79,11 +93,51 @@ def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData
     )
 
 
-def _seen(checkpoint: Checkpoint, pixels: Float32) -> tuple[Float32, Float32, Float32]:
+def _maps(calibration: CalibrationSet) -> list[Float32]:
+    """(6, 7, 7) of each frame; where time goes back another clip begins."""
+    detector, maps, last_s = MotionDetector(), [], -1.0
+    for frame, time_s in zip(calibration.frames, calibration.times_s.tolist(), strict=True):
+        if time_s <= last_s:
+            detector.reset()
+        maps.append(detector.step_small(small_picture(frame), time_s).maps.copy())
+        last_s = time_s
+    return maps
+
+
+def _seen(checkpoint: Checkpoint, pixels: Float32) -> tuple[Float32, Float32]:
     with torch.inference_mode():
         tokens, summary = checkpoint.vision(torch.from_numpy(pixels))
-        embeds = checkpoint.connector(tokens)
-    return tokens.numpy(), summary.numpy(), embeds.numpy()
+    return tokens.numpy(), summary.numpy()
+
+
+def _states(
+    checkpoint: Checkpoint,
+    tokens: Sequence[Float32],
+    summaries: Sequence[Float32],
+    maps: Sequence[Float32],
+) -> tuple[Float32, ...]:
+    """What the gate remembers at each frame, had they followed each other at the model's rate."""
+    gate = checkpoint.gate
+    if gate is None:
+        return ()
+    tokens_, summaries_, maps_ = (
+        torch.from_numpy(np.stack(part, axis=1)) for part in (tokens, summaries, maps)
+    )
+    dt_s = torch.full((1, len(tokens)), 1.0 / checkpoint.frame_input.fps)
+    with torch.inference_mode():
+        told = gate.sequence(tokens_, summaries_, maps_, dt_s).state_summary[0].numpy()
+    return tuple(one[None] for one in told)
+
+
+def _embeds(
+    checkpoint: Checkpoint, tokens: Sequence[Float32], states: Sequence[Float32]
+) -> tuple[Float32, ...]:
+    read = (tokens, states) if checkpoint.connector_reads_state else (tokens,)
+    with torch.inference_mode():
+        return tuple(
+            checkpoint.connector(*map(torch.from_numpy, given)).numpy()
+            for given in zip(*read, strict=True)
+        )
 
 
 def _prompt(

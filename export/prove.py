@@ -19,7 +19,7 @@ from ..calibration.parity import (
     stored_weight_check,
     token_checks,
 )
-from ..models.event_gate import EventGate
+from ..models.cognition_gate import CognitionGate
 from ..models.family import Checkpoint
 from ..quant.numerics import dequantize_int8_per_channel, quantize_int8_per_channel
 from ..runtime.engine import Engine
@@ -69,7 +69,8 @@ def prove(
     """
     proof = Proof()
     backend = OrtBackend("cpu", threads)
-    inputs = {"vision": data.pixels, "connector": data.tokens}
+    read = [data.tokens, data.states] if checkpoint.connector_reads_state else [data.tokens]
+    inputs = {"vision": [(one,) for one in data.pixels], "connector": list(zip(*read, strict=True))}
     exact = {"vision": data.tokens, "connector": data.embeds}
     modules = {"vision": checkpoint.vision, "connector": checkpoint.connector}
     for graph in graphs:
@@ -79,8 +80,8 @@ def prove(
                 role = graph.role
                 _tokens(proof, graph, engine, modules[role], inputs[role], exact[role])
             elif graph.role == "gate":
-                assert isinstance(checkpoint.gate, EventGate)
-                _gate(proof, graph, engine, checkpoint.gate, data.summaries)
+                assert checkpoint.gate is not None
+                _gate(proof, graph, engine, checkpoint.gate, data, checkpoint.frame_input.fps)
             elif graph.role == "evict":
                 _evict(proof, graph, engine)
             else:
@@ -95,7 +96,7 @@ def _tokens(
     graph: Graph,
     engine: Engine,
     module: nn.Module,
-    inputs: Sequence[Float32],
+    inputs: Sequence[tuple[Float32, ...]],
     exact: Sequence[Float32],
 ) -> None:
     """Vision or connector: every weight in the file, then what comes out.
@@ -107,17 +108,18 @@ def _tokens(
         reference = copy.deepcopy(module)
         proof.checks += _int8_weights(graph, module, reference)
         with torch.inference_mode():
-            expected = [_first(reference(torch.from_numpy(one))) for one in inputs]
-    name, first = engine.inputs[0].name, engine.outputs[0].name
-    found = [engine.run({name: one}) for one in inputs]
+            expected = [_first(reference(*map(torch.from_numpy, one))) for one in inputs]
+    names, first = [spec.name for spec in engine.inputs], engine.outputs[0].name
+    given = [dict(zip(names, one, strict=True)) for one in inputs]
+    found = [engine.run(one) for one in given]
     left, right = np.concatenate(expected), np.concatenate([one[first] for one in found])
     if graph.scheme.weights == "float32":
         proof.checks.append(float_check(graph.role, first, left, right))
     else:
         proof.checks += token_checks(graph.role, left, right)
     proof.golden += [
-        _call(graph, f"frame {number}", {name: one}, outputs, CLOSE)
-        for number, (one, outputs) in enumerate(zip(inputs, found, strict=True))
+        _call(graph, f"frame {number}", one, outputs, CLOSE)
+        for number, (one, outputs) in enumerate(zip(given, found, strict=True))
         if number < GOLDEN_FRAMES
     ]
 
@@ -151,27 +153,36 @@ def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list
 
 
 def _gate(
-    proof: Proof, graph: Graph, engine: Engine, gate: EventGate, summaries: Sequence[Float32]
+    proof: Proof, graph: Graph, engine: Engine, gate: CognitionGate, data: ProofData, fps: float
 ) -> None:
     """The gate over a stream of GATE_STEPS frames: its state goes out and comes in again."""
-    state = gate.first_state()
-    carried = {"conv": state[0].numpy(), "ssm": state[1].numpy()}
-    dt_s = np.full((1, 1), 0.25, np.float32)
-    left, right = [], []
+    state = dict(zip(("conv", "ssm"), gate.first_state(), strict=True))
+    carried = {name: part.numpy() for name, part in state.items()}
+    dt_s = np.full((1, 1), 1.0 / fps, np.float32)
+    told = [name for name in gate.output_names() if not name.startswith("new_")]
+    left: dict[str, list[Float32]] = {name: [] for name in told}
+    right: dict[str, list[Float32]] = {name: [] for name in told}
     for step in range(GATE_STEPS):
-        inputs = {"summary": summaries[step % len(summaries)], "dt_s": dt_s, **carried}
+        index = step % len(data.tokens)
+        seen = {"tokens": data.tokens[index], "summary": data.summaries[index],
+                "motion": data.maps[index], "dt_s": dt_s}  # fmt: skip
+        inputs = {name: {**seen, **carried}[name] for name in gate.input_names()}
         outputs = engine.run(inputs)
+        wanted = {**{name: torch.from_numpy(one) for name, one in seen.items()}, **state}
         with torch.inference_mode():
-            scores, _, *state = gate(
-                torch.from_numpy(inputs["summary"]), torch.from_numpy(dt_s), *state
-            )
-        left.append(scores.numpy())
-        right.append(outputs["scores"])
+            given = gate(*(wanted[name] for name in gate.input_names()))
+        exact = dict(zip(gate.output_names(), given, strict=True))
+        for name in told:
+            left[name].append(exact[name].numpy())
+            right[name].append(outputs[name])
         if step in (0, GATE_STEPS - 1):
             proof.golden.append(_call(graph, f"step {step}", inputs, outputs, EXACT))
-        carried = {"conv": outputs["new_conv"], "ssm": outputs["new_ssm"]}
-    what = f"scores after {GATE_STEPS} steps"
-    proof.checks.append(float_check("gate", what, np.concatenate(left), np.concatenate(right)))
+        state = {name: exact[f"new_{name}"] for name in state}
+        carried = {name: outputs[f"new_{name}"] for name in carried}
+    for name in told:
+        what = f"{name} after {GATE_STEPS} steps"
+        pair = np.concatenate(left[name]), np.concatenate(right[name])
+        proof.checks.append(float_check("gate", what, *pair))
 
 
 def _evict(proof: Proof, graph: Graph, engine: Engine) -> None:

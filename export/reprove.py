@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from ..calibration.parity import ParityReport
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
@@ -21,6 +19,7 @@ from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .graphs import Graph
 from .onnx_from_torch import onnx_from_torch
+from .part_inputs import traced_parts
 from .proof_data import proof_data
 from .prove import prove
 
@@ -89,16 +88,10 @@ def _graph(
     scheme = _scheme(variant)
     float_model = None
     if role in ("vision", "connector") and scheme.weights != "float32":
-        pixels = torch.zeros(
-            1, checkpoint.frame_input.channels or 3, *checkpoint.frame_input.size_px
-        )
-        module, inputs, outputs = checkpoint.vision, pixels, ["tokens", "summary"]
-        if role == "connector":
-            with torch.inference_mode():
-                module, inputs = checkpoint.connector, checkpoint.vision(pixels)[0]
-            outputs = ["embeds"]
-        names = [spec.name for spec in variant.inputs]
-        float_model = onnx_from_torch(module, [inputs], names, outputs, work / f"{role}.onnx")
+        part = traced_parts(checkpoint)[role]
+        names, examples = list(part.inputs), list(part.inputs.values())
+        work_file = work / f"{role}.onnx"
+        float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
     return Graph(role, variant.id, bundle.path(variant.file), scheme, float_model)
 
 

@@ -23,9 +23,10 @@ from ..runtime.errors import (
     VocabularyMismatch,
 )
 from ..runtime.json_fields import Fields
-from .weights import INDEX, weight_files, write_weights
+from .weights import INDEX, stored_form, weight_files, write_weights
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
 FORMAT = 1
@@ -151,6 +152,7 @@ def save_checkpoint(
     *,
     gate: tuple[nn.Module, Mapping[str, Any]] | None = None,
     max_shard_bytes: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a checkpoint folder; the same values give the same bytes.
 
@@ -161,17 +163,17 @@ def save_checkpoint(
         tokenizer: of the language model.
         gate: the gate and its gate.json, without `format`.
         max_shard_bytes: cut the weights into files of at most so many bytes.
+        dtype: in which the weights are kept; as they are where None.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG, {"format": FORMAT, **config})
     _write_json(folder / TOKENIZER, json.loads(tokenizer.to_str()))
-    write_weights(folder, modules, max_shard_bytes)
+    write_weights(folder, modules, max_shard_bytes, dtype)
     if gate is not None:
         module, facts = gate
-        save_file({name: part.detach() for name, part in module.named_parameters()},
-                  folder / GATE_WEIGHTS)  # fmt: skip
+        save_file(stored_form({"": module}, dtype), folder / GATE_WEIGHTS)
         _write_json(folder / GATE_FACTS, {"format": FORMAT, **facts})
 
 

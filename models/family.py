@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
+from .cognition_gate import CognitionGate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,9 +29,9 @@ class Checkpoint:
         vision: pixels (1, channels, height, width) float32, normalised →
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
         connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
+        connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
         decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
-        gate: summary (1, dim), dt_s (1, 1) seconds and its state → scores (1, events) in [0, 1],
-            state_summary (1, width) and the new state; None where the checkpoint has none.
+        gate: see `CognitionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
         layout: of the prompt, with the ids of this tokenizer.
@@ -38,12 +39,13 @@ class Checkpoint:
         frame_input: what `vision` expects of a frame.
         tokens_per_frame: rows of `tokens`.
         source: where it came from; sha256 is of the checkpoint (models/checkpoint.py).
+        questions: what its proof asks where no calibration set says it; empty for the default.
     """
 
     vision: nn.Module
     connector: nn.Module
     decoder: PreTrainedModel
-    gate: nn.Module | None
+    gate: CognitionGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer
     layout: PromptLayout
@@ -51,6 +53,8 @@ class Checkpoint:
     frame_input: FrameInput
     tokens_per_frame: int
     source: Source
+    connector_reads_state: bool = False
+    questions: tuple[str, ...] = ()
 
     @property
     def embeddings(self) -> Tensor:

@@ -41,14 +41,22 @@ class FrameEncoder(nn.Module):
         self.register_buffer("pooling", pooling_matrix((grid, grid), cells), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, summary, _ = self.see(pixels)
+        return tokens, summary
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tokens and summary as `forward` gives them, and patches (1, rows · columns, dim).
+
+        Any number of frames may stand in the place of the 1.
+        """
         seen = self.tower(pixel_values=pixels)
         whole, patches = seen.pooler_output[:, None], seen.last_hidden_state
         summary = normalize(seen.pooler_output, dim=-1)
         if self.has_cls:
             whole, patches = patches[:, :1], patches[:, 1:]
         if not len(self.pooling):
-            return whole, summary
-        return torch.cat([whole, self.pooling @ patches], dim=1), summary
+            return whole, summary, patches
+        return torch.cat([whole, self.pooling @ patches], dim=1), summary, patches
 
 
 def pooling_matrix(grid: tuple[int, int], cells: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,55 @@ from ..runtime.errors import CheckpointInvalid, CheckpointMissing
 from ..runtime.json_fields import Fields
 from ..runtime.manifest_values import GateFacts, TensorSpec
 from .checkpoint import GATE_FACTS, GATE_WEIGHTS, read_json
-from .event_gate import EventGate, GateShape
+from .cognition_gate import SPEAK, CognitionGate, GateShape
 from .weights import fill_, stored_tensors
 
-_SIZES = ("width", "layers", "state", "taps")
+
+@dataclass(frozen=True, slots=True)
+class GateMeaning:
+    """What a gate's scores mean, as gate.json keeps it.
+
+    Attributes:
+        events: event types, in the order of the scores behind `speak`.
+        thresholds: open_above per event type and of `speak`, in [0, 1].
+        attributes: attribute → its values, in the order of the graph's outputs.
+        attributes_of: event type → the attributes that are told of it; empty: every event has all.
+        close_ratio: close_below as a share of open_above; None for the default.
+        calibrated_on: what the thresholds were calibrated on; None where they were not.
+    """
+
+    events: tuple[str, ...]
+    thresholds: Mapping[str, float]
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    close_ratio: float | None = None
+    calibrated_on: Mapping[str, Any] | None = None
+
+    def check(self) -> None:
+        """Raises CheckpointInvalid where it names an event or an attribute that it does not have"""
+        known = {*self.events, SPEAK}
+        if not self.events or not set(self.thresholds) <= known:
+            raise CheckpointInvalid(
+                f"{GATE_FACTS} has thresholds for {sorted(self.thresholds)}, expected them for "
+                f"its events {list(self.events)}"
+            )
+        told = {name for names in self.attributes_of.values() for name in names}
+        if not set(self.attributes_of) <= known or not told <= set(self.attributes):
+            raise CheckpointInvalid(
+                f"{GATE_FACTS} has attributes_of {dict(self.attributes_of)}, expected its events "
+                f"{list(self.events)}, each with some of {sorted(self.attributes)}"
+            )
 
 
-def load_gate(folder: Path, dim: int) -> tuple[EventGate, GateFacts] | None:
+def load_gate(
+    folder: Path, dim: int, tokens_per_frame: int
+) -> tuple[CognitionGate, GateFacts] | None:
     """The gate and what it was trained to tell; None where the checkpoint has none.
 
     Args:
         folder: of the checkpoint.
-        dim: of the summary that the gate reads.
+        dim: of a token and of the summary.
+        tokens_per_frame: that it reads, where it reads tokens.
 
     Raises:
         CheckpointMissing: one of its two files is not there.
@@ -31,36 +69,93 @@ def load_gate(folder: Path, dim: int) -> tuple[EventGate, GateFacts] | None:
     if not weights.is_file() and not facts.is_file():
         return None
     fields = Fields(read_json(facts), GATE_FACTS, CheckpointInvalid)
-    events = fields.texts("events")
-    sizes = fields.object("architecture", lambda below: {key: below.whole(key) for key in _SIZES})
-    thresholds = fields.mapping("thresholds")
-    if not events or not set(thresholds) <= {*events, "speak"}:
-        raise CheckpointInvalid(
-            f"{GATE_FACTS} has thresholds for {sorted(thresholds)}, expected them for its events "
-            f"{list(events)}"
-        )
-    gate = EventGate(GateShape(dim, len(events), **sizes))
+    meaning = meaning_from_json(fields)
+    gate = CognitionGate(fields.object("architecture", _shape_of(meaning, dim, tokens_per_frame)))
     if not weights.is_file():
         raise CheckpointMissing(
             f"there is no file {weights}, but {GATE_FACTS} describes a gate",
             hint="copy it too, or remove gate.json to go without a gate",
         )
     fill_({"": gate}, stored_tensors((weights,)))
+    return gate.eval().requires_grad_(False), gate_facts(gate, meaning)
+
+
+def gate_facts(gate: CognitionGate, meaning: GateMeaning) -> GateFacts:
+    """What the manifest says of the gate."""
     names = zip(("conv", "ssm"), gate.first_state(), strict=True)
-    return gate.eval().requires_grad_(False), GateFacts(
+    return GateFacts(
         kind="learned",
-        events=events,
-        thresholds=thresholds,
+        events=meaning.events,
+        thresholds=meaning.thresholds,
+        close_ratio=meaning.close_ratio,
+        attributes=meaning.attributes or None,
+        attributes_of=meaning.attributes_of or None,
         state=tuple(TensorSpec(name, "float32", tuple(part.shape)) for name, part in names),
     )
 
 
-def gate_as_json(shape: GateShape, events: tuple[str, ...], thresholds: Any) -> dict[str, Any]:
-    """gate.json of a gate that was not calibrated, without its `format`."""
-    sizes = dataclasses.asdict(shape)
-    return {
-        "events": list(events),
-        "thresholds": dict(thresholds),
-        "calibrated_on": None,
-        "architecture": {key: sizes[key] for key in _SIZES},
+def gate_as_json(shape: GateShape, meaning: GateMeaning) -> dict[str, Any]:
+    """gate.json, without its `format`."""
+    told: dict[str, Any] = {
+        "events": list(meaning.events),
+        "thresholds": dict(meaning.thresholds),
+        "attributes": {name: list(values) for name, values in meaning.attributes.items()},
+        "attributes_of": {name: list(told) for name, told in meaning.attributes_of.items()},
+        "calibrated_on": None if meaning.calibrated_on is None else dict(meaning.calibrated_on),
+        "architecture": {
+            "reads": list(shape.reads),
+            "width": shape.width,
+            "layers": shape.layers,
+            "cells": shape.cells,
+            "map_std": list(shape.map_std),
+        },
     }
+    if meaning.close_ratio is not None:
+        told["close_ratio"] = meaning.close_ratio
+    return told
+
+
+def meaning_from_json(fields: Fields) -> GateMeaning:
+    """What gate.json says of the scores.
+
+    Raises:
+        CheckpointInvalid: a field is missing or wrong.
+    """
+    has_ratio = "close_ratio" in fields
+    meaning = GateMeaning(
+        events=fields.texts("events"),
+        thresholds=fields.mapping("thresholds"),
+        attributes=_texts_by_name(fields, "attributes"),
+        attributes_of=_texts_by_name(fields, "attributes_of"),
+        close_ratio=fields.number("close_ratio", at_least=0, at_most=1) if has_ratio else None,
+        calibrated_on=fields.mapping("calibrated_on") if "calibrated_on" in fields else None,
+    )
+    meaning.check()
+    return meaning
+
+
+def _texts_by_name(fields: Fields, key: str) -> dict[str, tuple[str, ...]]:
+    if key not in fields:
+        return {}
+    below = fields.object(key, lambda found: found)
+    return {name: below.texts(name) for name in fields.mapping(key)}
+
+
+def _shape_of(meaning: GateMeaning, dim: int, tokens: int) -> Any:
+    def shape(below: Fields) -> GateShape:
+        try:
+            return GateShape(
+                dim=dim,
+                tokens=tokens,
+                events=len(meaning.events),
+                attributes={name: len(values) for name, values in meaning.attributes.items()},
+                width=below.whole("width"),
+                layers=below.whole("layers"),
+                cells=below.whole("cells"),
+                map_std=below.numbers("map_std"),
+                reads=below.texts("reads"),
+            )
+        except ValueError as error:
+            raise CheckpointInvalid(f"{GATE_FACTS}: {error}") from error
+
+    return shape

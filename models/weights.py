@@ -102,14 +102,13 @@ def fill_(modules: Mapping[str, nn.Module], stored: Mapping[str, Stored]) -> Non
 
 
 def write_weights(
-    folder: Path, modules: Mapping[str, nn.Module], max_shard_bytes: int | None = None
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    max_shard_bytes: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write the weights that `fill_` reads, in shards of at most so many bytes where asked for."""
-    tensors = {
-        prefix + name: parameter.detach().contiguous()
-        for prefix, module in modules.items()
-        for name, parameter in module.named_parameters(remove_duplicate=True)
-    }
+    tensors = stored_form(modules, dtype)
     shards: list[dict[str, Tensor]] = [{}]
     for name, tensor in tensors.items():
         taken = sum(part.nbytes for part in shards[-1].values())
@@ -126,6 +125,17 @@ def write_weights(
         weight_map.update(dict.fromkeys(shard, file))
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")
+
+
+def stored_form(
+    modules: Mapping[str, nn.Module], dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Name → tensor of all weights, on the CPU, of this type; as they are where None."""
+    return {
+        prefix + name: parameter.detach().to("cpu", dtype or parameter.dtype).contiguous()
+        for prefix, module in modules.items()
+        for name, parameter in module.named_parameters(remove_duplicate=True)
+    }
 
 
 @contextmanager

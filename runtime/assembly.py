@@ -14,17 +14,20 @@ from .decoder_rungs import DecoderRungs
 from .engine import backend_for
 from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
-from .errors import BundleFileRefused, UntrainedModel
+from .errors import BundleFileRefused
+from .gate_network import GateNetwork, has_learned_gate
 from .manifest import Variant
 from .memory.key_frame import MemoryView
 from .memory.keyframes import KeyFrameMemory
 from .prompt_layout import PromptLayout, check_layout, ids_of
 from .recent import RecentMemory
-from .records import Record, warning
+from .records import Record
 from .session import LanguageSession
 from .speaking import SpeakingRules, context_of, token_gate_of
 from .stages import Memory, NoMemory
 from .token_rows import TokenRows
+from .trained import check_trained, notes_of
+from .values import Features, GateDecision
 from .vision import VisionEncoder
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ class Attached:
         layout, tokenizer: how the model reads and writes.
         variants: role → what runs it.
         refusals: variants above these on the ladder, and why they are not used.
+        gate: the network of the model's own gate; None where it has none.
     """
 
     encoder: VisionEncoder
@@ -88,6 +92,12 @@ class Attached:
     tokenizer: Tokenizer
     variants: Mapping[str, Variant]
     refusals: tuple[Refusal, ...]
+    gate: GateNetwork | None = None
+
+    def quiet(self, features: Features, dt_s: float | None = None) -> GateDecision:
+        """A decision that opens nothing, with what the connector reads of the gate."""
+        state = None if self.gate is None else self.gate.step(features, dt_s).state_summary
+        return GateDecision(features.time_s, state_summary=state)
 
     def gauges(self) -> dict[str, Callable[[], Any]]:
         """What it adds to a `stats` record."""
@@ -153,7 +163,7 @@ def attached(
     Cost: every engine is opened and runs its golden calls.
     """
     engines, speaking = engines or EngineRules(), speaking or SpeakingRules()
-    _check_trained(bundle, speaking)
+    check_trained(bundle, speaking)
     layout, tokenizer = _language(bundle)
     gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
     lane: Lanes = Lane(speak_share=engines.speak_share) if engines.is_shared else OpenLane()
@@ -167,6 +177,7 @@ def attached(
             heartbeat_s=engines.heartbeat_s,
         )
         connector = EngineConnector(opener.open("connector").engine)
+        network = _gate_network(opener)
         session = _session(opener, lane, speaking, layout, tokenizer, memory)
         session.gate = gate
         yield Attached(
@@ -176,12 +187,21 @@ def attached(
             session,
             lane,
             speaking.context == "continuous",
-            _notes(bundle, opener.refusals),
+            notes_of(bundle, opener.refusals),
             layout,
             tokenizer,
             opener.variants,
             tuple(opener.refusals),
+            network,
         )
+
+
+def _gate_network(opener: _Opener) -> GateNetwork | None:
+    """The network of the model's own gate; None where the bundle has none."""
+    manifest = opener.bundle.manifest
+    if not has_learned_gate(manifest) or manifest.gate is None:
+        return None
+    return GateNetwork(opener.open("gate").engine, manifest.gate, manifest.input.fps)
 
 
 def _session(
@@ -244,15 +264,6 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _check_trained(bundle: Bundle, speaking: SpeakingRules) -> None:
-    if bundle.manifest.weights_look_random and not speaking.allow_random_weights:
-        raise UntrainedModel(
-            f"{bundle.folder.name}: the weights look random, so its words are no answers; "
-            "expected a model that has learned something",
-            hint="export a trained checkpoint; `edgestream bench` measures this one's speed",
-        )
-
-
 def plain_text(tokenizer: Tokenizer) -> Callable[[str], str]:
     """A text of the user → the same with a space in every special token's text.
 
@@ -283,19 +294,3 @@ def _language(bundle: Bundle) -> tuple[PromptLayout, Tokenizer]:
         ) from error
     check_layout(layout, tokenizer)
     return layout, tokenizer
-
-
-def _notes(bundle: Bundle, refusals: Sequence[Refusal]) -> tuple[Record, ...]:
-    notes = [
-        warning("variant-refused", f"{one.variant} ({one.provider}) is not used: {one.why}")
-        for one in refusals
-    ]
-    if bundle.manifest.weights_look_random is None:
-        notes.append(
-            warning("weights-unknown", "this bundle does not say whether its model was trained")
-        )
-    elif bundle.manifest.weights_look_random:
-        notes.append(
-            warning("weights-look-random", "the weights look random: these words are no answers")
-        )
-    return tuple(notes)

@@ -81,6 +81,8 @@ def answer_tokens(
 ) -> Iterator[Token]:
     """An answer token by token, up to its stop token, its limit or a cancel.
 
+    A silent token in the first place is the model's veto: nothing is said.
+
     Every token but the last has been handed to `step` when the next one comes; the last never is.
     So what is still to be written is one token (`StreamText.answered`), however the answer ends.
 
@@ -88,7 +90,8 @@ def answer_tokens(
         first_logits: (vocabulary,) after the prompt.
         step: appends one token, gives the logits after it; they may be a view that the next call
             overwrites.
-        layout: its stop tokens end an answer; its limit holds where `decoding` names no lower one.
+        layout: its stop tokens end an answer, its silent tokens do in the first place; its limit
+            holds where `decoding` names no lower one.
         cancelled: polled before each token.
 
     Raises:
@@ -100,7 +103,7 @@ def answer_tokens(
     while len(said) < limit and not cancelled():
         logits = step(said[-1]) if said else first_logits
         token = next_token(logits, said, decoding, random)
-        is_stop = token in layout.stop_ids
+        is_stop = token in layout.stop_ids or (not said and token in layout.silent_ids)
         yield Token(token, is_stop)
         if is_stop:
             return

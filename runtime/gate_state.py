@@ -11,6 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .errors import StateInvalid
 from .gate import EveryGate, EveryState, Gate, NeverGate
 from .gate_change import ChangeGate, ChangeState
+from .gate_learned import GateBeside, LearnedGate, LearnedGateState
+from .learned_phases import LearnedState
 from .state_snapshot import ANOTHER, SavedPart
 
 STATES: dict[type, type] = {
@@ -18,21 +20,28 @@ STATES: dict[type, type] = {
     EveryGate: EveryState,
     NeverGate: type(None),
 }
-"""Kind of gate → what its `snapshot` gives."""
+"""Kind of gate without a network → what its `snapshot` gives."""
 
 
 def saved_gate(gate: Gate, name: str) -> SavedPart:
     """The state of a gate, to be saved.
 
     Args:
-        gate: of a kind in STATES.
+        gate: of a kind in STATES, a `LearnedGate`, or one of STATES in a `GateBeside`.
         name: as the user's setting has it, `every:5`.
     """
+    if isinstance(gate, LearnedGate):
+        state = gate.snapshot()
+        return SavedPart({"gate": name, "state": _json(state.decided)}, dict(state.arrays))
+    if isinstance(gate, GateBeside):
+        return SavedPart(saved_gate(gate.gate, name).values, dict(gate.network.snapshot()))
     return SavedPart({"gate": name, "state": _json(gate.snapshot())}, {})
 
 
 def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
     """Put a saved state back, if it is one of this gate.
+
+    What a network remembers is put back whichever gate decides now.
 
     Args:
         gate: as it was made.
@@ -45,10 +54,21 @@ def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
     Raises:
         StateInvalid: a field is missing or holds something else than it should.
     """
-    if saved.values.get("gate") != name:
-        return False
-    gate.restore(_value(STATES[type(gate)], saved.values.get("state"), "state"))
-    return True
+    values = saved.values.get("state")
+    is_same = saved.values.get("gate") == name
+    if isinstance(gate, LearnedGate):
+        if is_same:
+            decided = _value(LearnedState, values, "state")
+            gate.restore(LearnedGateState(saved.arrays, decided))
+        elif saved.arrays:
+            gate.network.restore(saved.arrays)
+        return is_same
+    if isinstance(gate, GateBeside):
+        gate.network.restore(saved.arrays)
+        return restore_gate(gate.gate, name, saved)
+    if is_same:
+        gate.restore(_value(STATES[type(gate)], values, "state"))
+    return is_same
 
 
 def _json(value: Any) -> Any:

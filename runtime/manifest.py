@@ -58,7 +58,7 @@ def manifest_from_json(value: Any) -> Manifest:
         created=fields.matching("created", _CREATED, "a time such as 2026-11-20T10:00:00Z"),
         made_with=fields.mapping("made_with", _is_text, "an object of texts"),
         source=fields.object("source", _source),
-        input=fields.object("input", _frame_input),
+        input=fields.object("input", frame_input_from_json),
         tokens_per_frame=fields.whole("tokens_per_frame"),
         prompt=fields.mapping("prompt"),
         parts=fields.objects("parts", _part),
@@ -93,15 +93,16 @@ def _source(fields: Fields) -> Source:
     )
 
 
-def _frame_input(fields: Fields) -> FrameInput:
+def frame_input_from_json(fields: Fields) -> FrameInput:
+    """What `input` of a manifest says of frames; of a checkpoint too."""
     return FrameInput(
         size_px=_pair(fields, "size_px", "[height, width] in px"),
         fps=fields.number("fps", above=0),
         resize=fields.text("resize", one_of=RESIZES),
         channels=fields.whole("channels") if "channels" in fields else None,
         max_gap_s=fields.number("max_gap_s", above=0) if "max_gap_s" in fields else None,
-        mean=_per_colour(fields, "mean"),
-        std=_per_colour(fields, "std"),
+        mean=_per_channel(fields, "mean"),
+        std=_per_channel(fields, "std"),
         motion=fields.maybe("motion", _motion),
         extra=fields.rest(),
     )
@@ -121,9 +122,8 @@ def _positions(fields: Fields) -> Positions:
     axes = fields.whole("axes")
     if axes not in (1, 3):
         raise fields.refused("axes", axes, "1 or 3")
-    theta = fields.number("theta", above=0)
     sections = fields.wholes("sections") if _is_given(fields, "sections") else None
-    return Positions(axes, theta, sections, extra=fields.rest())
+    return Positions(axes, fields.number("theta", above=0), sections, extra=fields.rest())
 
 
 def _cache(fields: Fields) -> CacheShape:
@@ -143,17 +143,18 @@ def _gate(fields: Fields) -> GateFacts:
         events=fields.texts("events"),
         thresholds=fields.mapping("thresholds", _is_share, "an object of numbers in [0, 1]"),
         close_ratio=fields.number("close_ratio", at_least=0, at_most=1) if has_ratio else None,
-        attributes=_attributes(fields) if "attributes" in fields else None,
+        attributes=_texts_by_name(fields, "attributes"),
+        attributes_of=_texts_by_name(fields, "attributes_of"),
         state=fields.objects("state", _state) if "state" in fields else None,
         extra=fields.rest(),
     )
 
 
-def _attributes(fields: Fields) -> Mapping[str, tuple[str, ...]]:
+def _texts_by_name(fields: Fields, key: str) -> Mapping[str, tuple[str, ...]] | None:
     def has_texts(texts: Any) -> bool:
         return isinstance(texts, list | tuple) and bool(texts) and all(map(_is_text, texts))
 
-    return fields.mapping("attributes", has_texts, "an object of lists of texts")
+    return fields.mapping(key, has_texts, "an object of lists of texts") if key in fields else None
 
 
 def _is_text(value: Any) -> bool:
@@ -289,10 +290,11 @@ def _pair(fields: Fields, key: str, expected: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _per_colour(fields: Fields, key: str) -> tuple[float, ...] | None:
+def _per_channel(fields: Fields, key: str) -> tuple[float, ...] | None:
     if key not in fields:
         return None
     numbers = fields.numbers(key)
-    if len(numbers) not in (0, COLOURS):
-        raise fields.refused(key, numbers, "one number per colour, or none")
+    channels = fields.whole("channels") if "channels" in fields else max(COLOURS, len(numbers))
+    if len(numbers) not in (0, channels):
+        raise fields.refused(key, numbers, f"{channels} numbers, one per channel, or none")
     return numbers

@@ -133,8 +133,8 @@ class FrameInput:
         resize: how a picture gets this size: letterbox, squash or crop.
         channels: of the input; None for three colours.
         max_gap_s: longest gap between frames, seconds; None for no limit.
-        mean: per colour, on the scale [0, 1]; empty or None where nothing is taken off.
-        std: per colour, on the scale [0, 1]; empty or None where nothing is divided.
+        mean, std: per channel, of colours on the scale [0, 1], of motion maps in their own units;
+            empty or None where nothing is taken off or divided.
         motion: None for parts that read no motion.
     """
 
@@ -182,10 +182,11 @@ class GateFacts:
 
     Attributes:
         kind: for example `learned`.
-        events: event types, in the order of the scores.
+        events: event types, in the order of the scores; a first score more is `speak`.
         thresholds: open_above per event type, and `speak`; in [0, 1].
         close_ratio: close_below as a share of open_above; None for the default.
-        attributes: attribute → its values, in the order of the scores.
+        attributes: attribute → its values, in the order of the output `attribute_<name>`.
+        attributes_of: event type → the attributes told of it; None: every event has all.
         state: what is carried from frame to frame.
     """
 
@@ -194,19 +195,14 @@ class GateFacts:
     thresholds: Mapping[str, float]
     close_ratio: float | None = None
     attributes: Mapping[str, tuple[str, ...]] | None = None
+    attributes_of: Mapping[str, tuple[str, ...]] | None = None
     state: tuple[TensorSpec, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The table of token embeddings.
-
-    Attributes:
-        file: in the bundle; row-major.
-        dtype: float32 or float16.
-        shape: (vocabulary, dim).
-    """
+    """The table of token embeddings: row-major, float32 or float16, shape (vocabulary, dim)."""
 
     file: str
     dtype: str

@@ -76,16 +76,18 @@ def fitted_picture(pixels: UInt8, frame_input: FrameInput) -> UInt8:
 
 
 def model_pixels(fitted: UInt8, frame_input: FrameInput) -> Float32:
-    """What a vision graph reads of a fitted picture.
+    """The colours that a vision graph reads of a fitted picture.
 
     Args:
-        fitted: (height, width, 3) uint8 RGB, of `fitted_picture`.
-        frame_input: mean and std, on the scale [0, 1], are read.
+        fitted: (height, width, 3) or (frames, height, width, 3) uint8 RGB, of `fitted_picture`.
+        frame_input: mean and std of the colours, on the scale [0, 1], are read.
 
     Returns:
-        (1, 3, height, width) float32: (pixel / 255 - mean) / std.
+        (frames, 3, height, width) float32: (pixel / 255 - mean) / std; one frame where no number
+        of them was given.
     """
-    mean = np.asarray(frame_input.mean or (0.0, 0.0, 0.0), np.float32)
-    std = np.asarray(frame_input.std or (1.0, 1.0, 1.0), np.float32)
-    scaled = (fitted.astype(np.float32) / np.float32(255.0) - mean) / std
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
+    mean = np.asarray((frame_input.mean or (0.0, 0.0, 0.0))[:3], np.float32)
+    std = np.asarray((frame_input.std or (1.0, 1.0, 1.0))[:3], np.float32)
+    frames = fitted.reshape(-1, *fitted.shape[-3:])
+    scaled = (frames.astype(np.float32) / np.float32(255.0) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

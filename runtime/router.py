@@ -39,14 +39,14 @@ class TurnRouter:
         """One Turn per question, then one for all events that opened together.
 
         Args:
-            decision: of the gate, or QUIET.
+            decision: of the gate, or QUIET; where it does not speak, events make no Turn.
             questions: those that are due.
             now_s: stream time; a question timed after the end of the stream is about its end.
         """
         for question in questions:
             time_s = min(question.time_s, now_s)
             yield Turn(self._next_id(), "question", time_s, "answer", question=question)
-        if decision.opened and self._describes_events:
+        if decision.opened and decision.speaks and self._describes_events:
             yield Turn(
                 self._next_id(),
                 "event",

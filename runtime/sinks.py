@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,9 +44,21 @@ WORDS: dict[str, tuple[str | None, str | None]] = {
     "bright": ("it gets bright", None),
     "motion": ("something starts to move", "it has stopped"),
     "pan": ("the camera turns {direction}", "the camera is steady again"),
+    "fade_out": ("it fades to black", None),
+    "fade_in": ("a picture appears", None),
+    "zoom": ("the camera zooms {direction}", None),
+    "shake": ("the camera shakes", None),
+    "blur": ("it gets blurry", None),
+    "enter": ("something enters", None),
+    "leave": ("something leaves", None),
+    "start": ("something starts to move", None),
+    "stop": ("something stops", None),
+    "meet": ("two things meet", None),
     "every": ("time to look", None),
     "speak": (None, None),  # the model speaks of its own accord: its words are the news
 }
+DIRECTED = ("direction",)
+"""Attributes that words may name; they are left out where the gate is not sure of them."""
 # What a person calls that which was dropped, where it is not the name that the counters have.
 DROPPED = {"event turns": "descriptions", "observed frames": "frames for the model"}
 # Texts of people and models stand below and beside the column of times.
@@ -67,10 +79,20 @@ def event_text(body: dict[str, Any], is_opening: bool) -> str | None:
     event = body["event"]
     opening, closing = WORDS.get(event, (f"{event} begins", f"{event} ends"))
     if is_opening:
-        return opening and opening.format_map(body["attributes"])
+        return opening and _with_attributes(opening, body["attributes"])
+    if "speak" in body["scores"]:
+        return None  # a learned gate scores beginnings: where its score falls, nothing has ended
     from_s, to_s = body["about_s"]
     # An end is told a hold after it came, so it says itself when that was.
     return closing and f"{closing} at {clock_text(to_s)} (after {to_s - from_s:.1f} s)"
+
+
+def _with_attributes(words: str, attributes: Mapping[str, str]) -> str:
+    """The words with the attributes that they name in their places, and the others behind them."""
+    left = dict(attributes)
+    for name in DIRECTED:
+        words = words.replace(f" {{{name}}}", f" {left.pop(name)}" if name in left else "")
+    return f"{words} ({', '.join(left.values())})" if left else words
 
 
 def said_text(body: dict[str, Any]) -> str | None:

@@ -148,6 +148,7 @@ class GateDecision:
         opened: events that opened now.
         closed: events that closed now.
         state_summary: (dim,) float32 for the connector; None for a gate without a model.
+        speaks: what opened makes a Turn; False: it is told as records alone.
     """
 
     time_s: float
@@ -156,6 +157,7 @@ class GateDecision:
     opened: tuple[Event, ...] = ()
     closed: tuple[Event, ...] = ()
     state_summary: Float32 | None = None
+    speaks: bool = True
 
     def __post_init__(self) -> None:
         _time("GateDecision.time_s", self.time_s)

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .block_matching import CELLS, PX_PER_POINT, REACH_POINTS
 from .engine import Engine
 from .engines.lane import Lanes
 from .errors import EngineNotFinite, EngineUnusable
 from .manifest_values import FrameInput
 from .motion import TIME_ROUNDING_S, MotionDetector, MotionState
-from .preprocess import fitted_picture, model_pixels, small_picture
-from .values import Features, Float32, Frame, Motion
+from .motion_input import COLOURS, MAPS, vision_input
+from .preprocess import SMALL_PX, fitted_picture, small_picture
+from .values import Features, Float32, Frame, Motion, UInt8
+
+SMALL = (SMALL_PX, SMALL_PX)
+REACH_PX = REACH_POINTS * PX_PER_POINT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +65,7 @@ class VisionEncoder:
             too slowly for motion is seen after 2 s (a choice); 0 encodes every frame.
 
     Raises:
-        EngineUnusable: the graph takes or gives something else.
+        EngineUnusable: the graph takes or gives something else, or motion of another kind.
     """
 
     def __init__(
@@ -76,8 +81,11 @@ class VisionEncoder:
             )
         if not heartbeat_s >= 0:
             raise ValueError(f"heartbeat_s must be 0 or more, got {heartbeat_s}")
+        _check_motion(frame_input)
         self._engine = engine
         self._frame_input = frame_input
+        # The picture of stage 0 is squashed too: where the sizes are the same, so is the picture.
+        self._reads_small = frame_input.resize == "squash" and frame_input.size_px == SMALL
         self._lane = lane
         self._heartbeat_s = heartbeat_s
         self._motion = MotionDetector()
@@ -115,7 +123,7 @@ class VisionEncoder:
         kept = self._encoded
         is_fresh = kept is None or not self._serves(kept, frame.time_s, motion)
         if kept is None or is_fresh:
-            kept = self._encoded = self._run(frame, motion)
+            kept = self._encoded = self._run(frame, small, motion)
         return Features(
             time_s=frame.time_s,
             tokens=kept.tokens,
@@ -136,15 +144,33 @@ class VisionEncoder:
         compared_with_it = kept.is_still or motion.over_s <= age_s + TIME_ROUNDING_S
         return motion.is_still and compared_with_it and age_s < self._heartbeat_s - TIME_ROUNDING_S
 
-    def _run(self, frame: Frame, motion: Motion) -> Encoded:
+    def _run(self, frame: Frame, small: UInt8, motion: Motion) -> Encoded:
         self._encoded = None  # should the engine fail, the tokens of before stand for nothing now
-        pixels = model_pixels(fitted_picture(frame.pixels, self._frame_input), self._frame_input)
+        fitted = small if self._reads_small else fitted_picture(frame.pixels, self._frame_input)
+        pixels = vision_input(fitted, motion.maps, self._frame_input)
         pixels = pixels.astype(self._engine.inputs[0].dtype, copy=False)
         with self._lane.watch():
             outputs = self._engine.run({"pixels": pixels})
         tokens = finite_rows("vision", "tokens", outputs["tokens"])
         summary = unit_length(finite_rows("vision", "summary", outputs["summary"]))
         return Encoded(frame.time_s, tokens, summary, motion.is_still)
+
+
+def _check_motion(frame_input: FrameInput) -> None:
+    """Raises EngineUnusable where the model wants motion that is not measured here."""
+    motion = frame_input.motion
+    if motion is None:
+        return
+    wanted = (motion.kind, motion.cells, motion.reach_px, motion.maps)
+    measured = ("block", CELLS, REACH_PX, MAPS)
+    channels = COLOURS + len(motion.maps)
+    is_scaled = len(frame_input.mean or ()) == len(frame_input.std or ()) == channels
+    if wanted != measured or frame_input.channels != channels or not is_scaled:
+        raise EngineUnusable(
+            f"the model reads {frame_input.channels} channels with the motion {wanted}; expected "
+            f"{channels} with a mean and a std each, and the motion {measured}",
+            hint="update edgestream, or export the bundle again",
+        )
 
 
 def finite_rows(part: str, name: str, output: NDArray[Any]) -> Float32:

@@ -10,11 +10,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from edgestream.models.checkpoint import save_checkpoint
+from edgestream.models.cognition_gate import CognitionGate, GateShape
 from edgestream.models.connector import Connector
-from edgestream.models.event_gate import EventGate, GateShape
 from edgestream.models.families.live import live_modules
 from edgestream.models.frame_tokens import FrameEncoder
-from edgestream.models.gate_files import gate_as_json
+from edgestream.models.gate_files import GateMeaning, gate_as_json
 from edgestream.models.transformers_parts import DECODERS, TOWERS, config_as_json
 
 from .small_tokenizer import SYSTEM, TEXT, trained_tokenizer
@@ -69,12 +69,13 @@ def random_live_checkpoint(
         llm = new_model(DECODERS[decoder], **sizes, tie_word_embeddings=is_tied)
         seen = new_model(TOWERS[tower], **TOWER_SIZES[size])
         connector = Connector(seen.config.hidden_size, llm.config.hidden_size)
-        gate = EventGate(GateShape(seen.config.hidden_size, len(EVENTS), width=32))
+        dim = seen.config.hidden_size
+        gate = CognitionGate(GateShape(dim, 1, len(EVENTS), width=32, reads=("summary",)))
         for name, weight in llm.named_parameters():
             # Wider logits than an initialisation gives, so that the best token is no tie.
             if weight.ndim == 2 and "embed" not in name:
                 weight.data.mul_(2.0)
-    facts = gate_as_json(gate.shape, EVENTS, dict.fromkeys(EVENTS, 0.5))
+    facts = gate_as_json(gate.shape, GateMeaning(EVENTS, dict.fromkeys(EVENTS, 0.5)))
     save_checkpoint(
         folder,
         live_config(f"random-{size}", llm, seen, tokenizer, tokens_per_frame=tokens_per_frame),

@@ -67,8 +67,9 @@ def run(
         typer.Option(
             "--gate",
             metavar="KIND",
-            help="What opens an event: change, every:N (seconds), token (the model decides; needs "
-            "context.kind = continuous) or never.",
+            help="What opens an event: change, learned (the gate that the bundle brings along), "
+            "every:N (seconds), token (the model decides; needs context.kind = continuous) or "
+            "never; learned where the bundle has such a gate, else change, when nothing is said.",
         ),
     ] = None,
     state: Annotated[

@@ -10,8 +10,9 @@ from ...runtime.errors import FamilyUnknown
 from ..checkpoint import read_config
 from ..family import Checkpoint, Family
 from .live import Live
+from .reference import Reference
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({"live": Live()})
+FAMILIES: Mapping[str, Family] = MappingProxyType({"live": Live(), "reference": Reference()})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

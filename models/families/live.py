@@ -70,7 +70,7 @@ class Live:
         layout = live_layout(config.object("prompt", _prompt), tokenizer)
         positions = rotary_positions(decoder, "config.json.text_config")
         frame_input = _frame_input(config, tower)
-        gate = load_gate(folder, tower.config.hidden_size)
+        gate = load_gate(folder, tower.config.hidden_size, config.whole("tokens_per_frame"))
         stored = stored_tensors(weight_files(folder))
         check_index(folder, stored)
         fill_(live_modules(decoder, vision, connector), stored)

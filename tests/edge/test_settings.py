@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,15 +15,23 @@ from pydantic import ValidationError
 
 from edgestream.edge.cli import main
 from edgestream.edge.commands.settings import lines_of
-from edgestream.edge.gate_rules import change_rules, check_gate, watching_gate
+from edgestream.edge.gate_rules import (
+    change_rules,
+    check_gate,
+    learned_rules_of,
+    watching_gate,
+    with_gate_of,
+)
 from edgestream.edge.settings import load_settings, toml_text
 from edgestream.edge.settings_tables import Settings, properties, setting_rows
 from edgestream.runtime.errors import SettingsInvalid
 from edgestream.runtime.gate import NeverGate
-from edgestream.runtime.gate_change import CHANGE_EVENTS, ChangeRules
+from edgestream.runtime.gate_change import CHANGE_EVENTS, ChangeGate, ChangeRules
 from edgestream.runtime.inbox import Inbox
+from edgestream.runtime.manifest import GateFacts
 from edgestream.runtime.metrics import Metrics
 from edgestream.runtime.outlet import Outlet
+from edgestream.runtime.phases import PhaseRules
 
 KEYS = [row.key for row in setting_rows()]
 
@@ -122,7 +131,7 @@ def test_tables_of_event_types_are_replaced_whole_or_by_entry(tmp_path):
         ("source.fps=", 'source.fps is "", expected a number', ""),
         ("source.max_side_px=1280.5", "a whole number from 16 to 8192, in px", ""),
         ("source.realtime=yes", 'source.realtime is "yes", expected true or false', ""),
-        ("gate.kind=every:0", "one of the form change, every:10, token, never", ""),
+        ("gate.kind=every:0", "one of the form auto, change, learned, every:10, token, never", ""),
         ("engine.provider=tpu", 'engine.provider is "tpu", expected one of auto, cpu, cuda', ""),
         ("session.question_on_branch=true", "is true, expected one of layout, yes, no", ""),
         ("session.describe_prompt=5", "is 5, expected a text in quotes, of at most 1000", ""),
@@ -211,8 +220,15 @@ def test_any_text_is_taken_or_refused_and_nothing_else(key, value):
 
 @given(st.from_regex(properties()["gate.kind"]["pattern"].replace("$", r"\Z"), fullmatch=True))
 def test_every_kind_that_the_settings_take_is_a_gate(kind):
-    gate = watching_gate(Settings().gate.model_copy(update={"kind": kind}))
+    settings = Settings()
+    settings = settings.model_copy(update={"gate": settings.gate.model_copy(update={"kind": kind})})
+    if kind == "learned":
+        with pytest.raises(SettingsInvalid, match=r"gate\.kind is learned"):
+            with_gate_of(settings, None)
+        return
+    gate = watching_gate(with_gate_of(settings, None).gate)
     assert isinstance(gate, NeverGate) == (kind in ("never", "token"))
+    assert kind != "auto" or isinstance(gate, ChangeGate)
 
 
 @pytest.mark.parametrize(
@@ -223,16 +239,16 @@ def test_every_kind_that_the_settings_take_is_a_gate(kind):
         (["gate.kind=token"], True, "--set context.kind=continuous"),
         (["gate.kind=token", "context.kind=continuous"], False, "--bundle"),
         (["gate.kind=token", "context.kind=continuous"], True, None),
+        (["gate.kind=learned"], False, "--bundle"),
+        (["gate.kind=learned"], True, None),
     ],
 )
-def test_the_gate_token_needs_a_model_that_reads_every_frame(
-    tmp_path, sets, has_language_model, hint
-):
+def test_a_gate_that_needs_a_model_says_so(tmp_path, sets, has_language_model, hint):
     settings = load(tmp_path, sets=sets).settings
     if hint is None:
         check_gate(settings, has_language_model=has_language_model)
         return
-    with pytest.raises(SettingsInvalid, match=r"gate\.kind is token") as caught:
+    with pytest.raises(SettingsInvalid, match=r"gate\.kind is (token|learned)") as caught:
         check_gate(settings, has_language_model=has_language_model)
     assert hint in caught.value.hint
 
@@ -258,6 +274,18 @@ def test_chosen_rules_lie_over_the_gate_own():
         2.0,
     )
     assert all(rules[name] == own[name] for name in CHANGE_EVENTS if name != "cut")
+
+
+def test_chosen_rules_lie_over_those_of_a_model():
+    facts = GateFacts("learned", ("cut", "fall"), {"speak": 0.6, "fall": 0.3}, close_ratio=0.5)
+    network = SimpleNamespace(names=("speak", "cut", "fall"))
+    chosen = {"open_above": {"fall": 0.4, "speak": 0.9}, "hold_s": {"cut": 2.0}}
+    rules = learned_rules_of(Settings().gate.model_copy(update=chosen), network, facts)
+    assert rules.speak == PhaseRules(0.9)
+    assert rules.events == {"cut": PhaseRules(0.5, 0.25, hold_s=2.0), "fall": PhaseRules(0.4)}
+    wrong = Settings().gate.model_copy(update={"open_above": {"motion": 0.4}})
+    with pytest.raises(SettingsInvalid, match="expected one of speak, cut, fall"):
+        learned_rules_of(wrong, network, facts)
 
 
 def test_an_event_type_that_is_none_is_refused():

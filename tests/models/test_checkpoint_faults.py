@@ -163,12 +163,13 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], type[BundleError], str]] = {
     "a gate of other events": (
         write("gate.json", json.dumps({
             "events": ["cut", "dark", "more"], "thresholds": {},
-            "architecture": {"width": 32, "layers": 2, "state": 16, "taps": 4}})),
-        CheckpointInvalid, "the tensor head.weight in gate.safetensors has the shape [2, 32]"),
+            "architecture": {"reads": ["summary"], "width": 32, "layers": 2, "cells": 7,
+                             "map_std": []}})),
+        CheckpointInvalid, "the tensor head.weight in gate.safetensors has the shape [3, 32]"),
     "a gate with a foreign threshold": (
         write("gate.json", json.dumps({
             "events": ["cut"], "thresholds": {"fire": 0.5},
-            "architecture": {"width": 32, "layers": 2, "state": 16, "taps": 4}})),
+            "architecture": {}})),
         CheckpointInvalid, "thresholds for ['fire']"),
 }  # fmt: skip
 

@@ -10,9 +10,10 @@ from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import EngineNotFinite, EngineUnusable
 from edgestream.runtime.motion_value import Motion
 from edgestream.runtime.router import QUIET
-from edgestream.runtime.values import Features
+from edgestream.runtime.values import Features, GateDecision
 
 from .. import bundles
+from ..onnx_graphs import model, node
 
 MOTION = Motion(np.zeros((6, 7, 7), np.float32))
 
@@ -101,3 +102,41 @@ def test_another_graph_is_refused_at_once(tmp_path):
     (tmp_path / "vision.onnx").write_bytes(bundles.vision())
     with pytest.raises(EngineUnusable, match="takes pixels"):
         EngineConnector(OrtBackend().open(tmp_path / "vision.onnx"))
+
+
+# --- a connector that reads what the gate remembers ---
+
+
+@pytest.fixture
+def stateful(tmp_path):
+    """embeds = tokens · weight + state_summary, on every row."""
+    graph = model(
+        [
+            node("MatMul", ["tokens", "weight"], ["read"]),
+            node("Add", ["read", "state_summary"], ["embeds"]),
+        ],
+        [("tokens", "float32", [1, 4, 8]), ("state_summary", "float32", [1, 8])],
+        [("embeds", "float32", [1, 4, 8])],
+        {"weight": bundles.random_array(3, 8, 8)},
+    )
+    (tmp_path / "connector.onnx").write_bytes(graph)
+    return OrtBackend().open(tmp_path / "connector.onnx")
+
+
+def test_the_state_is_read_with_the_tokens_of_an_earlier_frame_too(stateful):
+    counting, tokens = Counting(stateful), bundles.random_array(1, 4, 8)
+    connector, state = EngineConnector(counting), bundles.random_array(2, 8)
+    told = GateDecision(0.0, state_summary=state)
+    first = connector.step(features_of(tokens, is_fresh=True), told)
+    still = features_of(tokens, is_fresh=False)
+    again = connector.step(still, GateDecision(0.5, state_summary=state.copy()))
+    assert again is first and counting.runs == 1
+    moved = connector.step(still, GateDecision(1.0, state_summary=state + 1))
+    assert np.allclose(moved, first + 1) and counting.runs == 2
+
+
+def test_a_decision_without_a_state_is_refused(stateful):
+    connector = EngineConnector(stateful)
+    assert connector.reads_state
+    with pytest.raises(EngineUnusable, match="state_summary"):
+        connector.step(features_of(bundles.random_array(1, 4, 8), is_fresh=True), QUIET)

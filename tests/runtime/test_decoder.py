@@ -231,3 +231,20 @@ def test_a_greedy_token_of_a_large_vocabulary_costs_well_under_a_millisecond():
             next_token(logits, said, decoding)
             costs_s.append(time.perf_counter() - began)
         assert np.median(costs_s) < 1e-3
+
+
+def test_a_silent_token_in_the_first_place_is_a_veto_and_later_a_word():
+    layout = replace(LAYOUT, silent_ids=(5,))
+    steps = []
+
+    def run(*tokens):
+        left = [np.eye(8, dtype=np.float32)[token] for token in tokens]
+
+        def step(token):
+            steps.append(token)
+            return left.pop(0)
+
+        return list(answer_tokens(left.pop(0), step, layout, Decoding(), lambda: False))
+
+    assert run(5, 3, 1) == [Token(5, is_stop=True)] and not steps
+    assert run(3, 5, 1) == [Token(3), Token(5), Token(1, is_stop=True)]

@@ -51,6 +51,7 @@ OPTIONAL = [
     ("input", "motion"),
     ("gate", "close_ratio"),
     ("gate", "attributes"),
+    ("gate", "attributes_of"),
     ("gate", "state"),
     ("parts", 0, "variants", 0, "kv_dtype"),
     ("parts", 0, "variants", 0, "scheme"),
@@ -91,7 +92,8 @@ def without(*paths):
 
 
 # Objects whose further keys mean something: a file, a threshold, a program, an attribute, a kind.
-MAPS = {("files",), ("gate", "thresholds"), ("made_with",), ("gate", "attributes")}
+MAPS = {("files",), ("gate", "thresholds"), ("made_with",), ("gate", "attributes"),
+        ("gate", "attributes_of")}  # fmt: skip
 EXTENDABLE = [path for path in objects_in(WHOLE) if path not in MAPS and path[:1] != ("prompt",)]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=3),
@@ -159,7 +161,7 @@ VARIANT = ("parts", 0, "variants", 0)
         (("input", "resize"), "stretch", "input.resize", "letterbox, squash, crop"),
         (("input", "fps"), 0, "input.fps", "a number above 0"),
         (("input", "fps"), 10**400, "input.fps", "a number above 0"),
-        (("input", "mean"), [0.5], "input.mean", "one number per colour"),
+        (("input", "mean"), [0.5], "input.mean", "9 numbers, one per channel"),
         (("input", "motion", "maps"), [1], "input.motion.maps", "a list of texts"),
         (("tokens_per_frame",), 2.5, "tokens_per_frame", "a whole number"),
         (("positions", "axes"), 2, "positions.axes", "1 or 3"),

@@ -22,6 +22,7 @@ from edgestream.runtime.sinks import (
     JsonLinesSink,
     clock_text,
     dropped_text,
+    event_text,
 )
 from edgestream.runtime.values import Event, Response
 
@@ -249,3 +250,28 @@ def test_a_number_that_is_none_is_refused():
 
 def test_the_dictionary_of_sinks_is_complete():
     assert dict(SINKS) == {"console": ConsoleSink, "jsonl": JsonLinesSink}
+
+
+def opening(event, attributes, scores):
+    body = {"event": event, "attributes": attributes, "scores": scores, "about_s": [1.0, 1.25]}
+    return event_text(body, True), event_text(body, False)
+
+
+@pytest.mark.parametrize(
+    ("event", "attributes", "text"),
+    [
+        ("pan", {"direction": "left"}, "the camera turns left"),
+        ("pan", {}, "the camera turns"),
+        ("enter", {"colour": "red", "side": "left"}, "something enters (red, left)"),
+        ("zoom", {"direction": "in", "size": "large"}, "the camera zooms in (large)"),
+        ("fall", {"side": "left"}, "fall begins (left)"),
+    ],
+)
+def test_an_opening_says_the_attributes_that_it_has(event, attributes, text):
+    assert opening(event, attributes, {})[0] == text
+
+
+def test_where_a_learned_score_falls_nothing_has_ended():
+    steady = "the camera is steady again at 0:01.25 (after 0.2 s)"
+    assert opening("pan", {}, {"pan": 0.1})[1] == steady
+    assert opening("pan", {}, {"speak": 0.1, "pan": 0.1})[1] is None

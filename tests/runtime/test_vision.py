@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from edgestream.runtime.engines.lane import Lane
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import EngineFailed, EngineNotFinite, EngineUnusable
-from edgestream.runtime.manifest_values import FrameInput
+from edgestream.runtime.manifest_values import FrameInput, MotionInput
 from edgestream.runtime.motion import MotionDetector
+from edgestream.runtime.motion_input import MAP_STD, MAPS, clip_maps, vision_input
 from edgestream.runtime.preprocess import fitted_picture, model_pixels
 from edgestream.runtime.scripted_scenes import paint_scene
 from edgestream.runtime.values import Frame
@@ -198,3 +201,71 @@ def test_another_graph_is_refused_at_once(tmp_path):
 def test_a_heartbeat_before_the_frame_is_refused(vision, heartbeat_s):
     with pytest.raises(ValueError, match="heartbeat_s"):
         encoder_of(vision, heartbeat_s=heartbeat_s)
+
+
+# --- a model that reads motion ---
+
+NINE = FrameInput(
+    size_px=(112, 112),
+    fps=4,
+    resize="squash",
+    channels=9,
+    mean=(0.5,) * 3 + (0.0,) * 6,
+    std=(0.25,) * 3 + MAP_STD,
+    motion=MotionInput("block", 7, 16, MAPS),
+)
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory):
+    """Its tokens are the pixels themselves: what the device feeds can be looked at."""
+    path = tmp_path_factory.mktemp("vision") / "vision.onnx"
+    graph = model(
+        [
+            node("Reshape", ["pixels", "shape"], ["tokens"]),
+            node("ReduceMean", ["tokens"], ["summary"], axes=[2], keepdims=0),
+        ],
+        [("pixels", "float32", [1, 9, 112, 112])],
+        [("tokens", "float32", [1, 9, 112 * 112]), ("summary", "float32", [1, 9])],
+        {"shape": np.array([1, 9, 112 * 112])},
+    )
+    path.write_bytes(graph)
+    return OrtBackend().open(path)
+
+
+def test_the_device_feeds_what_training_read_bit_by_bit(nine):
+    """Clips of the training world have the size of the model's input; a camera has any."""
+    random = np.random.default_rng(0)
+    clip = np.stack([np.roll(SCENES[0][:112, :112], 3 * step, axis=1) for step in range(5)])
+    clip = np.pad(clip, ((0, 0), (0, 112 - clip.shape[1]), (0, 0), (0, 0)), mode="wrap")
+    clip[3:] = random.integers(0, 255, clip[3:].shape)
+    training = vision_input(clip, clip_maps(clip), NINE)
+    encoder = VisionEncoder(nine, NINE, Lane())
+    for index, pixels in enumerate(clip):
+        features = encoder.encode(Frame(index, index / 4, pixels))
+        assert features.tokens.tobytes() == training[index].tobytes()
+
+
+def test_a_still_frame_keeps_its_tokens_and_has_motion_of_its_own(nine):
+    encoder = VisionEncoder(nine, NINE, Lane())
+    moved = np.roll(SCENES[0], 8, axis=1)
+    seen = [encoder.encode(Frame(i, i / 4, p)) for i, p in enumerate([SCENES[0], moved, moved])]
+    assert [one.is_fresh for one in seen] == [True, True, False]
+    assert np.shares_memory(seen[2].tokens, seen[1].tokens)
+    assert np.abs(seen[1].motion.maps[0]).max() > 4 and not seen[2].motion.maps[0].any()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"motion": MotionInput("flow", 7, 16, MAPS)},
+        {"motion": MotionInput("block", 14, 16, MAPS)},
+        {"motion": MotionInput("block", 7, 16, MAPS[:4])},
+        {"channels": 7},
+        {"std": None},
+        {"mean": (0.5,) * 3},
+    ],
+)
+def test_motion_that_is_not_measured_here_is_refused(nine, changes):
+    with pytest.raises(EngineUnusable, match="motion"):
+        VisionEncoder(nine, replace(NINE, **changes), Lane())

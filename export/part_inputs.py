@@ -1,0 +1,51 @@
+"""What the graphs of vision, gate and connector are traced with: example arrays, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..models.family import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TracedPart:
+    """A module and its borders.
+
+    Attributes:
+        module: of the checkpoint.
+        inputs: name → example array, in the order in which the module takes them.
+        outputs: names, in the order in which it gives them.
+    """
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+
+
+def traced_parts(checkpoint: Checkpoint) -> dict[str, TracedPart]:
+    """Role → part, for those that a checkpoint has: vision, gate, connector.
+
+    Cost: vision once, over an empty picture.
+    """
+    frames = checkpoint.frame_input
+    pixels = torch.zeros(1, frames.channels or 3, *frames.size_px)
+    with torch.inference_mode():
+        tokens, summary = checkpoint.vision(pixels)
+    parts = {"vision": TracedPart(checkpoint.vision, {"pixels": pixels}, ["tokens", "summary"])}
+    read = {"tokens": tokens}
+    gate = checkpoint.gate
+    if gate is not None:
+        shape = gate.shape
+        motion = torch.zeros(1, len(shape.map_std), shape.cells, shape.cells)
+        conv, ssm = gate.first_state()
+        known = {"tokens": tokens, "summary": summary, "motion": motion,
+                 "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}  # fmt: skip
+        inputs = {name: known[name] for name in gate.input_names()}
+        parts["gate"] = TracedPart(gate, inputs, gate.output_names())
+        if checkpoint.connector_reads_state:
+            read["state_summary"] = torch.zeros(1, shape.width)
+    parts["connector"] = TracedPart(checkpoint.connector, read, ["embeds"])
+    return parts
