@@ -50,10 +50,11 @@ types: setup
 check: lint types check-fast
 
 check-fast: setup
-	$(BIN)/pytest -m "not slow" -q
+	$(BIN)/pytest -m "not slow" -q -n 2
 
-test: lint types
-	$(BIN)/pytest -q
+# The slow ones measure memory and time or fill all cores, so they run one by one.
+test: lint types check-fast
+	$(BIN)/pytest -m slow -q
 	$(MAKE) --no-print-directory test-devices
 
 # The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).
@@ -66,6 +67,8 @@ bench: setup
 	$(BIN)/python benchmarks/decode_peers.py
 	$(BIN)/python benchmarks/lane_wait.py
 	$(BIN)/python benchmarks/eviction_cost.py
+	$(BIN)/python benchmarks/planted_evidence.py
+	$(BIN)/python benchmarks/day_stream.py
 
 sample: setup
 	$(BIN)/python assets/make_sample.py

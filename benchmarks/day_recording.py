@@ -108,6 +108,8 @@ class Day:
         self._is_fresh = np.concatenate([np.diff(recording.of, prepend=-1) > 0, beats])
         self._is_cut[0] = True  # the clip begins anew
         self._recording, self._pass = recording, -1
+        # Of one size for all passes: memory is watched, so the stream itself must not grow.
+        self._embeds, self._summary = recording.embeds.copy(), recording.summary.copy()
         self.count = first
 
     @property
@@ -133,6 +135,7 @@ class Day:
                 self.turn_to(turn)
             time_s, which = number / FPS, self._of[at]
             embeds = self._embeds[which]
+            embeds.flags.writeable = False
             features = Features(
                 time_s,
                 embeds,
@@ -148,6 +151,12 @@ class Day:
     def turn_to(self, turn: int) -> None:
         """Arrays that hold the same numbers in other places, as another scene would."""
         self._pass = turn
-        self._embeds = np.roll(self._recording.embeds, 7 * turn + 1, axis=2)
-        self._summary = np.roll(self._recording.summary, 5 * turn + 1, axis=1)
-        self._embeds.flags.writeable = self._summary.flags.writeable = False
+        _turned(self._recording.embeds, 7 * turn + 1, self._embeds)
+        _turned(self._recording.summary, 5 * turn + 1, self._summary)
+
+
+def _turned(numbers: Float32, by: int, into: Float32) -> None:
+    """The same numbers, their last axis turned, written into another array."""
+    by %= numbers.shape[-1]
+    into[..., by:] = numbers[..., : numbers.shape[-1] - by]
+    into[..., :by] = numbers[..., numbers.shape[-1] - by :]

@@ -233,6 +233,11 @@ def kept_state(place: Path, parts: Remembering) -> Iterator[Kept]:
             kind = parts.settings.gate.kind
             notes.append(warning("gate-started-anew", f"the state is of another gate than {kind}"))
         log = stack.enter_context(DialogueLog(place))
+        if found is not None:
+            parts.memory.take_up(log.load())
+        if log.n_damaged:
+            told = f"{log.n_damaged} lines of the saved dialogue cannot be read and are left out"
+            notes.append(warning("dialogue-damaged", told))
         keeper = StateKeeper(folder, log, parts, found)
         stack.callback(keeper.close)
         frame_s = 1.0 / parts.settings.source.fps

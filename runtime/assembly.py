@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from .bundle import Bundle
 from .connector import EngineConnector
 from .decoder_rungs import DecoderRungs
-from .engine import backend_for
+from .engine import Engine, backend_for
 from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import BundleFileRefused
 from .gate_network import GateNetwork, has_learned_gate
+from .keeping import memory_of, view_of
 from .manifest import Variant
-from .memory.key_frame import MemoryView
 from .memory.keyframes import KeyFrameMemory
 from .prompt_layout import PromptLayout, check_layout, ids_of
+from .recall import RecallRules
 from .recent import RecentMemory
 from .records import Record
+from .routers import indexer_missing
 from .session import LanguageSession
 from .speaking import SpeakingRules, context_of, token_gate_of
 from .stages import Memory, NoMemory
@@ -33,8 +35,6 @@ from .vision import VisionEncoder
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-RECENT_BYTES = 64_000_000
-"""What memory keeps where neither the user nor the bundle says: minutes of frames."""
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -137,6 +137,18 @@ class _Opener:
         self.variants[role] = rung.variant
         return rung
 
+    def indexer(self, recall: RecallRules) -> Engine | None:
+        """The bundle's indexer, where the rules route by it.
+
+        Raises:
+            SettingsInvalid: the bundle has none.
+        """
+        if recall.router != "indexer" or recall.mode == "recent":
+            return None
+        if "indexer" not in [part.role for part in self.bundle.manifest.parts]:
+            raise indexer_missing()
+        return self.open("indexer").engine
+
     def refuse(self, refusal: Refusal) -> None:
         """Note why a variant is not used; what was noted first says most."""
         if refusal.variant not in [one.variant for one in self.refusals]:
@@ -167,7 +179,7 @@ def attached(
     layout, tokenizer = _language(bundle)
     gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
     lane: Lanes = Lane(speak_share=engines.speak_share) if engines.is_shared else OpenLane()
-    memory = _memory(bundle, speaking)
+    memory = memory_of(speaking.memory, bundle.manifest.memory)
     with ExitStack() as opened:
         opener = _Opener(bundle, engines, opened)
         encoder = VisionEncoder(
@@ -227,8 +239,9 @@ def _session(
         opener.bundle.manifest,
         layout,
         lambda text: ids_of(tokenizer, text),
-        _view_of(memory),
+        view_of(memory),
         plain_text(tokenizer),
+        opener.indexer(speaking.recall),
     )
     return LanguageSession(
         model,
@@ -239,23 +252,6 @@ def _session(
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
     )
-
-
-def _memory(bundle: Bundle, speaking: SpeakingRules) -> KeyFrameMemory | RecentMemory:
-    """What keeps the stream, within the budget that the user or the bundle names."""
-    rules, plan = speaking.memory, bundle.manifest.memory
-    if rules.key_frames is None:
-        return RecentMemory(max_bytes=rules.budget_bytes or RECENT_BYTES)
-    budget_bytes = rules.budget_bytes or (
-        RECENT_BYTES if plan is None else plan.budget_default_bytes
-    )
-    return KeyFrameMemory(rules.key_frames, budget_bytes, dialogue_bytes=rules.dialogue_bytes)
-
-
-def _view_of(memory: KeyFrameMemory | RecentMemory) -> Callable[[], MemoryView]:
-    if isinstance(memory, KeyFrameMemory):
-        return memory.view
-    return lambda: MemoryView(memory.view())
 
 
 def usable_cores() -> int:

@@ -20,7 +20,7 @@ from .language_model import LanguageModel
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import PromptSegment, planned_prompt, shared_positions
-from .recall import Recall, Recalled
+from .recall import Recall, Recalled, used_of
 from .recent import DialogueTurn, RecentView
 from .values import Float32, Observed, Response, Turn
 
@@ -99,11 +99,10 @@ class RecentContext:
         if logits is None:
             return None
         self._held, self._mark = plan.segments, arena.mark()
-        shown = parts.frames[plan.dropped.frames :]
-        times_s = [time_s for time_s, _ in shown if time_s is not None]
-        times_s += [entry.time_s for entry in parts.memory[plan.dropped.memory :]]
+        times_s = [time_s for time_s, _ in plan.shown.frames if time_s is not None]
+        times_s += [entry.time_s for entry in plan.shown.memory]
         about_s = stretch_read(times_s, turn.time_s)
-        return Prompted(logits, about_s, recalled.context, recalled.used)
+        return Prompted(logits, about_s, recalled.context, used_of(plan.shown.memory))
 
     def answered(self, last: int) -> None:
         """The answer is forgotten; it is shown again as dialogue."""
@@ -139,17 +138,25 @@ class RecentContext:
 
     def _parts(self, turn: Turn, recalled: Recalled) -> PromptParts:
         rules, view = self.rules, self.view()
-        question = recalled.question or None
-        talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
-        in_order = sorted(talk.values(), key=lambda one: one.time_s)
-        before = [self._plain_turn(one) for one in in_order if one.time_s <= turn.time_s]
         return PromptParts(
-            question,
+            recalled.question or None,
             view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s),
-            before[len(before) - min(len(before), rules.dialogue_turns) :],
+            self._talk_before(turn, recalled, view),
             recalled.entries,
             time_s=turn.time_s,
         )
+
+    def _talk_before(
+        self, turn: Turn, recalled: Recalled, view: RecentView
+    ) -> tuple[DialogueTurn, ...]:
+        """The last turns; for a question about the past those that it is likely about."""
+        talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
+        in_order = sorted(talk.values(), key=lambda one: one.time_s)
+        before = tuple(self._plain_turn(one) for one in in_order if one.time_s <= turn.time_s)
+        most = self.rules.dialogue_turns
+        if self.recall is not None and recalled.context == "recall":
+            return self.recall.talk(recalled.question, before, most)
+        return before[len(before) - min(len(before), most) :]
 
     def _plain_turn(self, turn: DialogueTurn) -> DialogueTurn:
         return DialogueTurn(turn.time_s, self.plain(turn.question), self.plain(turn.answer))

@@ -8,6 +8,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from .errors import StateInvalid
 from .gate import EveryGate, EveryState, Gate, NeverGate
 from .gate_change import ChangeGate, ChangeState
@@ -55,16 +57,17 @@ def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
         StateInvalid: a field is missing or holds something else than it should.
     """
     values = saved.values.get("state")
+    arrays = {name: np.asarray(array) for name, array in saved.arrays.items()}
     is_same = saved.values.get("gate") == name
     if isinstance(gate, LearnedGate):
         if is_same:
             decided = _value(LearnedState, values, "state")
-            gate.restore(LearnedGateState(saved.arrays, decided))
-        elif saved.arrays:
-            gate.network.restore(saved.arrays)
+            gate.restore(LearnedGateState(arrays, decided))
+        elif arrays:
+            gate.network.restore(arrays)
         return is_same
     if isinstance(gate, GateBeside):
-        gate.network.restore(saved.arrays)
+        gate.network.restore(arrays)
         return restore_gate(gate.gate, name, saved)
     if is_same:
         gate.restore(_value(STATES[type(gate)], values, "state"))

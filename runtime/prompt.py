@@ -45,11 +45,15 @@ class MemoryEntry:
         time_s: of the frame, seconds.
         embeds: (tokens, hidden) float32.
         said: what was said about it.
+        frame_id: its name in the memory.
+        score: by which it was chosen; where room is short, the lowest goes first.
     """
 
     time_s: float
     embeds: Float32
     said: str = ""
+    frame_id: str = ""
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

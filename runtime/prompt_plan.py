@@ -15,7 +15,16 @@ from typing import Literal
 import numpy as np
 
 from .errors import PromptTooLong
-from .prompt import Encode, PromptParts, Rows, Run, Shown, prompt_pieces, runs
+from .prompt import (
+    Encode,
+    MemoryEntry,
+    PromptParts,
+    Rows,
+    Run,
+    Shown,
+    prompt_pieces,
+    runs,
+)
 from .prompt_layout import DIALOGUE_TURN, PromptLayout
 from .values import Float32
 
@@ -62,11 +71,13 @@ class PlannedPrompt:
     Attributes:
         segments: in their order.
         tokens: positions of all of them.
+        shown: what it is made of.
         dropped: what was left out.
     """
 
     segments: tuple[PromptSegment, ...]
     tokens: int
+    shown: PromptParts
     dropped: Dropped
 
 
@@ -75,8 +86,9 @@ def planned_prompt(
 ) -> PlannedPrompt:
     """The prompt with as much of its parts as the budget has room for.
 
-    The oldest dialogue goes first, then the oldest memory, then the oldest frames; the system text
-    and the question never. Parts for which the layout has no place count as dropped.
+    The oldest dialogue goes first, then the memory of the lowest score (of equal ones the oldest),
+    then the oldest frames; the system text and the question never. Parts for which the layout has
+    no place count as dropped.
 
     Args:
         layout: of the model.
@@ -100,11 +112,11 @@ def planned_prompt(
         tokens = sum(len(run.embeds) if isinstance(run, Shown) else len(run) for run in found)
         if tokens <= budget_tokens:
             segments = tuple(_segment(run) for run in found)
-            return PlannedPrompt(segments, tokens, _dropped(parts, left))
+            return PlannedPrompt(segments, tokens, left, _dropped(parts, left))
         if left.dialogue:
             left = replace(left, dialogue=left.dialogue[1:])
         elif left.memory:
-            left = replace(left, memory=left.memory[1:])
+            left = replace(left, memory=_without_the_least(left.memory))
         elif left.frames:
             left = replace(left, frames=left.frames[1:])
         else:
@@ -148,6 +160,12 @@ def _with_a_place(layout: PromptLayout, parts: PromptParts) -> PromptParts:
         memory=parts.memory if "memory_entry*" in layout.order else (),
         frames=parts.frames if "frame*" in layout.order else (),
     )
+
+
+def _without_the_least(memory: Sequence[MemoryEntry]) -> tuple[MemoryEntry, ...]:
+    """All but the entry of the lowest score, of equal ones the oldest."""
+    least = min(range(len(memory)), key=lambda at: memory[at].score)
+    return (*memory[:least], *memory[least + 1 :])
 
 
 def _dropped(parts: PromptParts, left: PromptParts) -> Dropped:

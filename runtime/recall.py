@@ -1,19 +1,23 @@
 """Recall: which remembered frames a question is shown, and with which scores.
 
 A question about now is shown the last frames alone; one about the past also what memory keeps of
-it, chosen by a router. The scores travel with the answer, so that a person can see why.
+it, chosen by a router, and the talk that it is likely about. The scores travel with the answer, so
+that a person can see why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from .engine import Engine
+from .memory.dialogue import scored as scored_turns
 from .memory.key_frame import MemoryView
 from .prompt import MemoryEntry
+from .recent import DialogueTurn
 from .routers import QuestionRows, scores
 from .selection import selected
 from .tense import split_override, tense_of
@@ -44,14 +48,18 @@ class Recalled:
     Attributes:
         question: without the word that overrides the rule.
         context: recent, where memory was not asked.
-        entries: remembered frames, oldest first.
-        used: (key frame id, score) of each, best first.
+        entries: remembered frames with their scores, oldest first.
     """
 
     question: str
     context: Literal["recent", "recall"]
     entries: tuple[MemoryEntry, ...] = ()
-    used: tuple[tuple[str, float], ...] = ()
+
+
+def used_of(entries: Sequence[MemoryEntry]) -> tuple[tuple[str, float], ...]:
+    """(key frame id, score) of each entry that a prompt shows, best first."""
+    best_first = sorted(entries, key=lambda entry: -entry.score)
+    return tuple((entry.frame_id, round(entry.score, 4)) for entry in best_first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,13 @@ class Recall:
         rules: when and how.
         view: what memory keeps now.
         rows: text → (tokens, dim) float32 of the embedding table.
+        indexer: the bundle's part of that name; None where it is not used.
     """
 
     rules: RecallRules
     view: Callable[[], MemoryView]
     rows: Callable[[str], Float32]
+    indexer: Engine | None = None
 
     def of(self, question: str, time_s: float) -> Recalled:
         """What is shown for a question about a moment.
@@ -82,12 +92,33 @@ class Recall:
         view = self.view().until(time_s)
         if not view.key_frames:
             return Recalled(text, "recall")
-        scored = scores(self.rules.router, QuestionRows(self.rows(text)), view)
+        asked = QuestionRows(self.rows(text), self.indexer)
+        scored = scores(self.rules.router, asked, view)
         chosen = selected(view, scored, self.rules.topk, self.rules.selection)
         entries = tuple(
-            MemoryEntry(frame.time_s, frame.embeds.astype(np.float32), frame.said)
-            for frame, _ in chosen
+            MemoryEntry(
+                frame.time_s, frame.embeds.astype(np.float32), frame.said, frame.frame_id, score
+            )
+            for frame, score in chosen
         )
-        best_first = sorted(chosen, key=lambda one: -one[1])
-        used = tuple((frame.frame_id, round(float(score), 4)) for frame, score in best_first)
-        return Recalled(text, "recall", entries, used)
+        return Recalled(text, "recall", entries)
+
+    def talk(
+        self, question: str, turns: tuple[DialogueTurn, ...], most: int
+    ) -> tuple[DialogueTurn, ...]:
+        """The turns of dialogue that are shown with a question about the past.
+
+        Args:
+            question: without the word that overrides the rule.
+            turns: that came before, in the order of time.
+            most: at most so many.
+
+        Returns:
+            The last one, which "it" and "then" may point to, and the others that the question is
+            most likely about, in the order of time.
+        """
+        if len(turns) <= most or most < 1:
+            return turns[:most]
+        found = scored_turns(turns[:-1], self.rows(question), self.rows)
+        best = sorted(range(len(turns) - 1), key=lambda at: (found[at], at))
+        return tuple(turns[at] for at in sorted([*best[len(best) - (most - 1) :], len(turns) - 1]))

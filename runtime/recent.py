@@ -34,6 +34,19 @@ class DialogueTurn:
         return len(self.question.encode()) + len(self.answer.encode())
 
 
+def answered_turns(said: Iterable[Response]) -> list[DialogueTurn]:
+    """Questions of what was said that were answered to the end, with their answers."""
+    return [
+        DialogueTurn(response.about_s[1], response.question, response.text)
+        for response in said
+        if response.is_final
+        and response.cause == "question"
+        and response.question is not None
+        and response.text.strip()
+        and not response.is_cut
+    ]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecentView:
     """What was kept at one moment; it never changes.
@@ -149,16 +162,7 @@ class RecentMemory:
 
     def remember(self, said: Sequence[Response]) -> None:
         """Keep the questions that were answered, with their answers, and publish a new view."""
-        new = [
-            DialogueTurn(response.about_s[1], response.question, response.text)
-            for response in said
-            if response.is_final
-            and response.cause == "question"
-            and response.question is not None
-            and response.text.strip()
-            and not response.is_cut
-        ]
-        turns = sorted((*self._view.dialogue, *new), key=lambda turn: turn.time_s)
+        turns = sorted((*self._view.dialogue, *answered_turns(said)), key=lambda turn: turn.time_s)
         self._view = RecentView(self._view.frames, self._bounded_dialogue(tuple(turns)))
 
     def _bounded(self, frames: tuple[RecentFrame, ...]) -> tuple[RecentFrame, ...]:

@@ -127,10 +127,7 @@ def indexer(question: QuestionRows, view: MemoryView) -> Float32:
     """What the bundle's trained indexer says."""
     keys = stacked_embeds(question, view)
     if question.indexer is None:
-        raise SettingsInvalid(
-            "got the router 'indexer' with a bundle that has no indexer part",
-            hint="set memory.router to cos_sim_fine, or use a bundle with a trained indexer",
-        )
+        raise indexer_missing()
     outputs = question.indexer.run({"question": question.rows, "embeds": keys})
     found = outputs.get("scores")
     if found is None or found.shape != (len(keys),):
@@ -139,6 +136,14 @@ def indexer(question: QuestionRows, view: MemoryView) -> Float32:
     if not np.isfinite(found).all():
         raise EngineNotFinite("the indexer gave a score that is not a finite number")
     return np.asarray(found, np.float32)
+
+
+def indexer_missing() -> SettingsInvalid:
+    """What is said where the router needs a part that the bundle has not."""
+    return SettingsInvalid(
+        "got the router 'indexer' with a bundle that has no indexer part",
+        hint="set memory.router to cos_sim_fine, or use a bundle with a trained indexer",
+    )
 
 
 ROUTERS: Mapping[str, Router] = {

@@ -10,6 +10,7 @@ from .context import Context
 from .context_continuous import ContinuousContext, ContinuousRules, reserved_slots
 from .context_recent import RecentContext, RecentRules
 from .decoder import Decoding
+from .engine import Engine
 from .errors import SettingsInvalid
 from .eviction import EvictionPolicy
 from .language_model import LanguageModel
@@ -108,6 +109,7 @@ def context_of(
     encode: Encode,
     view: Callable[[], MemoryView],
     plain: Callable[[str], str] = str,
+    indexer: Engine | None = None,
 ) -> Context:
     """The context that the rules name.
 
@@ -117,6 +119,7 @@ def context_of(
         layout, encode: how it reads.
         view: what memory keeps now.
         plain: a text of the user → one without tokens that steer the model.
+        indexer: of the bundle, where the router is that.
 
     Raises:
         SettingsInvalid: the cache has no room for the shortest question about one frame, or an
@@ -137,7 +140,7 @@ def context_of(
             limit,
             rules.describe_prompt,
         )
-        recall = Recall(rules.recall, view, lambda text: model.rows(encode(text)))
+        recall = Recall(rules.recall, view, lambda text: model.rows(encode(text)), indexer)
         return RecentContext(model, layout, encode, lambda: view().recent, recent, plain, recall)
     text = StreamText(layout, encode)
     capacity = model.arena.capacity

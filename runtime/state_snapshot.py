@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .array_file import read_arrays, write_arrays
+from .array_file import Saved, read_arrays, write_arrays
 from .bundle import sha256_of_file
 from .errors import EdgeStreamError, FormatTooNew, StateInvalid, StateMismatch
 from .json_fields import Fields, plain
@@ -42,7 +41,7 @@ class SavedPart:
     """
 
     values: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, Saved]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from ..errors import SettingsInvalid
 
+HOLES = 16
+"""One part in so many of a budget stays free, for the holes that the allocator leaves between what
+is kept. Measured over a day of key frames: 9 MB beyond 64 MB of objects that were all counted."""
+
 
 class Budget:
     """Who holds how much of one budget. It counts; whoever holds must let go.
 
     Args:
-        budget_bytes: all holders together, at most.
+        budget_bytes: of the process's memory, at most; all holders together get 15/16 of it.
 
     Raises:
         SettingsInvalid: the budget is below one byte.
@@ -25,6 +29,11 @@ class Budget:
         self._holders: dict[str, int] = {}
 
     @property
+    def usable_bytes(self) -> int:
+        """What all of them may hold together."""
+        return self.budget_bytes - self.budget_bytes // HOLES
+
+    @property
     def kept_bytes(self) -> int:
         """What all of them hold together."""
         return sum(self._holders.values())
@@ -32,7 +41,7 @@ class Budget:
     @property
     def room(self) -> int:
         """Bytes that are free; below 0, so many must go."""
-        return self.budget_bytes - self.kept_bytes
+        return self.usable_bytes - self.kept_bytes
 
     def holders(self) -> dict[str, int]:
         """Bytes by the name of the holder."""
@@ -48,9 +57,10 @@ class Budget:
         Raises:
             SettingsInvalid: the whole budget is smaller.
         """
-        if self.budget_bytes < n_bytes:
+        least = -(-n_bytes * HOLES // (HOLES - 1))
+        if self.budget_bytes < least:
             raise SettingsInvalid(
                 f"the memory got a budget of {self.budget_bytes} bytes, "
-                f"expected at least the {n_bytes} that {what} takes",
+                f"expected at least the {least} that {what} takes",
                 hint="give it more memory",
             )

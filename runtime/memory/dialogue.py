@@ -33,12 +33,12 @@ class DialogueMemory:
     `add` belongs to one thread; any thread may take a view at any time. State: the turns.
 
     Args:
-        max_turns: kept at most.
+        max_turns: kept at most; 0 keeps nothing.
         max_bytes: of their words in UTF-8, at most.
     """
 
     def __init__(self, *, max_turns: int = 256, max_bytes: int = 64_000) -> None:
-        if max_turns < 1 or max_bytes < 1:
+        if max_turns < 0 or max_bytes < 1:
             raise ValueError(f"got max_turns={max_turns} and max_bytes={max_bytes}")
         self._max_turns, self._max_bytes = max_turns, max_bytes
         self.reset()
@@ -59,6 +59,21 @@ class DialogueMemory:
         for turn in turns:
             self.add(turn)
 
+    def take_up(self, turns: Iterable[DialogueTurn]) -> None:
+        """Add turns of a log that are not kept, the newest first, until one has no room.
+
+        So what was let go of for want of room stays away, and a restored memory is as if nothing
+        had been between.
+        """
+        for turn in reversed(sorted(turns, key=lambda turn: turn.time_s)):
+            if turn in self._turns or turn.n_bytes > self._max_bytes:
+                continue
+            is_older = not self._turns or turn.time_s <= self._turns[0].time_s
+            fits = len(self._turns) < self._max_turns
+            if is_older and not (fits and self._n_bytes + turn.n_bytes <= self._max_bytes):
+                return
+            self.add(turn)
+
     def view(self) -> tuple[DialogueTurn, ...]:
         """What is kept now, in the order of time; it never changes."""
         return self._turns
@@ -66,11 +81,12 @@ class DialogueMemory:
     def add(self, turn: DialogueTurn) -> None:
         """Keep a turn, and let the oldest go that have no room then.
 
-        A turn that alone is larger than `max_bytes` is not kept, and nothing goes for it.
+        A turn that alone is larger than `max_bytes` is not kept, and nothing goes for it; one that
+        says the same of the same moment is not kept twice.
         """
         if not math.isfinite(turn.time_s):
             raise ValueError(f"got a turn at {turn.time_s} s, expected a finite time")
-        if turn.n_bytes > self._max_bytes:
+        if turn.n_bytes > self._max_bytes or turn in self._turns:
             return
         place = bisect_right(self._turns, turn.time_s, key=lambda kept: kept.time_s)
         turns = (*self._turns[:place], turn, *self._turns[place:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from .clustering import LiveClusters
 from .key_frame import KeyFrame
 from .key_frame_rules import KeyFrameRules
@@ -146,7 +148,7 @@ class KeyFrameStore:
         long = unpacked_key_frames("long", state)
         self._clip = clip
         self._live.fill(clusters)
-        self._long.fill(long, state.arrays["long_alike"])
+        self._long.fill(long, np.asarray(state.arrays["long_alike"]))
 
 
 def _said_at(frame: KeyFrame, text: str) -> KeyFrame:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..errors import EngineNotFinite, StreamOutOfOrder
-from ..recent import RecentMemory
+from ..recent import DialogueTurn, RecentMemory, RecentView, answered_turns
 from ..values import Features, Float32, GateDecision, Response, UInt8
 from .budget import Budget
+from .dialogue import DialogueMemory
 from .key_frame import OVERHEAD_BYTES, KeyFrame, MemoryView, Reason
 from .key_frame_rules import KeyFrameRules as KeyFrameRules
 from .key_frame_store import KeyFrameStore
@@ -20,7 +21,7 @@ FRAME_OVERHEAD_BYTES = 256
 """Of one recent frame beside its embeds: a pair, a number and an array's header."""
 TURN_OVERHEAD_BYTES = 256
 """Of one turn of dialogue beside its words: the object, a number and two strings' headers."""
-_MAX_FRAMES, _MAX_TURNS = 256, 16
+_MAX_FRAMES, _MAX_TURNS = 256, 1024
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -49,16 +50,18 @@ class KeyFrameMemory:
         self, rules: KeyFrameRules, budget_bytes: int, *, dialogue_bytes: int = 64_000
     ) -> None:
         self._rules, self._budget = rules, Budget(budget_bytes)
-        self._recent_bytes = int(rules.recent_bytes_share * budget_bytes)
+        usable = self._budget.usable_bytes
+        self._recent_bytes = int(rules.recent_bytes_share * usable)
         frames = max(1, min(_MAX_FRAMES, self._recent_bytes // (4 * FRAME_OVERHEAD_BYTES)))
-        talk_bytes = min(dialogue_bytes, budget_bytes // 8)
+        talk_bytes = min(dialogue_bytes, usable // 8)
         turns = min(_MAX_TURNS, talk_bytes // (2 * TURN_OVERHEAD_BYTES))
         self._recent = RecentMemory(
             max_frames=frames,
             max_bytes=max(0, self._recent_bytes - frames * FRAME_OVERHEAD_BYTES),
-            max_turns=turns,
-            max_dialogue_bytes=talk_bytes - turns * TURN_OVERHEAD_BYTES,
+            max_turns=0,
         )
+        words = talk_bytes - turns * TURN_OVERHEAD_BYTES
+        self._dialogue = DialogueMemory(max_turns=turns, max_bytes=max(1, words))
         self._store = KeyFrameStore(rules)
         self.reset()
 
@@ -84,6 +87,7 @@ class KeyFrameMemory:
     def reset(self) -> None:
         """Forget everything."""
         self._recent.reset()
+        self._dialogue.reset()
         self._store.clear()
         self._frames, self._last_s, self._follows_cut = 0, 0.0, False
         self._fit()
@@ -105,23 +109,21 @@ class KeyFrameMemory:
         features: Features,
         embeds: Float32,
         decision: GateDecision,
-        *,
-        thumbnail: UInt8 | None = None,
     ) -> None:
         """Take one frame in and publish a new view.
 
         Args:
-            features: time_s, summary and is_fresh are read; the time does not go back.
+            features: time_s, summary and is_fresh are read, and with `rules.thumbnails` also
+                small, the picture; the time does not go back.
             embeds: (tokens, dim) float32; copied unless read-only.
             decision: a cut that opened protects this frame, or the next one that is fresh.
-            thumbnail: (height, width, 3) uint8 RGB; not looked at without `rules.thumbnails`.
 
         Raises:
             StreamOutOfOrder: the frame is older than the last one.
             EngineNotFinite: embeds or summary hold NaN or infinity.
             SettingsInvalid: the budget has no room for one such frame.
         """
-        thumbnail = thumbnail if self._rules.thumbnails else None
+        thumbnail = features.small if self._rules.thumbnails else None
         self._check(features, embeds, thumbnail)
         self._frames, self._last_s = self._frames + 1, features.time_s
         self._follows_cut |= any(event.event == "cut" for event in decision.opened)
@@ -135,16 +137,23 @@ class KeyFrameMemory:
 
     def remember(self, said: Sequence[Response]) -> None:
         """Write what was said at the key frame nearest to what it was about; protect that one."""
-        self._recent.remember(said)
+        for turn in answered_turns(said):
+            self._dialogue.add(turn)
         for response in said:
             text = response.text.strip()
             if response.is_final and text and not response.is_cut:
                 self._store.say(response.about_s[1], text)
         self._fit()
 
+    def take_up(self, turns: Iterable[DialogueTurn]) -> None:
+        """Add questions and answers of earlier runs, up to the last frame; see `DialogueMemory`."""
+        self._dialogue.take_up(turn for turn in turns if turn.time_s <= self._last_s)
+        self._fit()
+
     def snapshot(self) -> MemoryState:
         """The state, to be put back by `restore`; nothing in it changes later."""
-        recent, store = packed_recent(self._recent.view()), self._store.snapshot()
+        recent = packed_recent(RecentView(self._recent.view().frames, self._dialogue.view()))
+        store = self._store.snapshot()
         clock = {"frames": self._frames, "last_s": self._last_s, "follows_cut": self._follows_cut}
         fields = {**recent.fields, **store.fields, **clock}
         return MemoryState({**recent.arrays, **store.arrays}, fields)
@@ -154,6 +163,7 @@ class KeyFrameMemory:
         recent = unpacked_recent(state)
         self._store.restore(state)
         self._recent.restore(recent)
+        self._dialogue.restore(recent.dialogue)
         self._frames, self._last_s = state.fields["frames"], state.fields["last_s"]
         self._follows_cut = state.fields["follows_cut"]
         self._fit()
@@ -203,8 +213,8 @@ class KeyFrameMemory:
 
     def _fit(self) -> None:
         """Let go of what is too much, and publish."""
-        recent = self._recent.view()
-        talk = sum(turn.n_bytes + TURN_OVERHEAD_BYTES for turn in recent.dialogue)
+        recent, turns = self._recent.view(), self._dialogue.view()
+        talk = self._dialogue.n_bytes + TURN_OVERHEAD_BYTES * len(turns)
         self._budget.hold(
             "recent", self._recent.n_bytes + FRAME_OVERHEAD_BYTES * len(recent.frames)
         )
@@ -212,6 +222,7 @@ class KeyFrameMemory:
         self._hold_key_frames()
         while self._budget.room < 0 and self._store.shrink():
             self._hold_key_frames()
+        recent = RecentView(recent.frames, turns)
         self._published = recent, self._store.long, self._store.live
 
     def _hold_key_frames(self) -> None:

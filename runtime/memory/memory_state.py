@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..array_file import ArrayPieces, Saved
 from ..recent import DialogueTurn, RecentView
 from .clustering import Cluster, unit_rows
 from .key_frame import KeyFrame
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Saved]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +22,8 @@ class MemoryState:
     """Everything a memory needs to continue as if nothing had been between.
 
     Attributes:
-        arrays: numbers, by name; none of Python objects, so `numpy.savez` writes them as they are.
+        arrays: numbers, by name; the large ones in pieces, which are those of the memory itself, so
+            that taking a state copies nothing that is large.
         fields: what JSON can write.
     """
 
@@ -31,24 +33,29 @@ class MemoryState:
 
 def flat_arrays(
     name: str, arrays: Sequence[NDArray[Any]], dtype: type[np.generic]
-) -> dict[str, NDArray[Any]]:
-    """Arrays of any shapes as one: `name` has the numbers, `name_shapes` a row of lengths each."""
+) -> dict[str, Saved]:
+    """Arrays of any shapes as one: `name` has the numbers, `name_shapes` a row of lengths each.
+
+    Args:
+        name: of the one array.
+        arrays: none of them may change later.
+        dtype: of each of them.
+    """
     axes = max((array.ndim for array in arrays), default=1)
     shapes = np.array([(*a.shape, *[-1] * (axes - a.ndim)) for a in arrays], np.int64)
-    flat = [array.ravel() for array in arrays]
     return {
-        name: np.concatenate(flat).astype(dtype, copy=False) if flat else np.empty(0, dtype),
+        name: ArrayPieces(tuple(arrays), np.dtype(dtype)),
         f"{name}_shapes": shapes.reshape(len(arrays), axes),
     }
 
 
 def arrays_of(name: str, arrays: Arrays) -> list[NDArray[Any]]:
     """What `flat_arrays` took, each in memory of its own, read-only."""
-    made, start = [], 0
-    for row in arrays[f"{name}_shapes"]:
+    made, start, flat = [], 0, np.asarray(arrays[name])
+    for row in np.asarray(arrays[f"{name}_shapes"]):
         shape = tuple(int(length) for length in row if length >= 0)
         end = start + int(np.prod(shape, dtype=np.int64))
-        array = arrays[name][start:end].reshape(shape).copy()
+        array = flat[start:end].reshape(shape).copy()
         array.flags.writeable = False
         made.append(array)
         start = end
@@ -80,12 +87,12 @@ def unpacked_key_frames(name: str, state: MemoryState) -> list[KeyFrame]:
     arrays, fields = state.arrays, state.fields
     columns = zip(
         fields[f"{name}_ids"],
-        arrays[f"{name}_time_s"].tolist(),
+        np.asarray(arrays[f"{name}_time_s"]).tolist(),
         arrays_of(f"{name}_embeds", arrays),
         arrays_of(f"{name}_summary", arrays),
         arrays_of(f"{name}_thumbnail", arrays),
         fields[f"{name}_reasons"],
-        arrays[f"{name}_covers"].tolist(),
+        np.asarray(arrays[f"{name}_covers"]).tolist(),
         strict=True,
     )
     said = fields[f"{name}_said"]
@@ -107,7 +114,8 @@ def unpacked_key_frames(name: str, state: MemoryState) -> list[KeyFrame]:
 def packed_clusters(clusters: Sequence[Cluster]) -> MemoryState:
     """Live clusters in their order."""
     frames = packed_key_frames("live", [cluster.frame for cluster in clusters])
-    means = flat_arrays("live_mean", [cluster.mean for cluster in clusters], np.float32)
+    # A running mean changes with the next frame that joins.
+    means = flat_arrays("live_mean", [cluster.mean.copy() for cluster in clusters], np.float32)
     members = np.array([cluster.members for cluster in clusters], np.int64)
     return MemoryState({**frames.arrays, **means, "live_members": members}, frames.fields)
 
@@ -116,7 +124,7 @@ def unpacked_clusters(state: MemoryState) -> list[Cluster]:
     """What `packed_clusters` took."""
     frames = unpacked_key_frames("live", state)
     means = [mean.copy() for mean in arrays_of("live_mean", state.arrays)]
-    members = state.arrays["live_members"].tolist()
+    members = np.asarray(state.arrays["live_members"]).tolist()
     return [
         Cluster(frame, mean, count, unit_rows(mean))
         for frame, mean, count in zip(frames, means, members, strict=True)
@@ -140,6 +148,9 @@ def packed_recent(view: RecentView) -> MemoryState:
 def unpacked_recent(state: MemoryState) -> RecentView:
     """What `packed_recent` took."""
     embeds = arrays_of("recent_embeds", state.arrays)
-    times_s, of = state.arrays["recent_time_s"].tolist(), state.arrays["recent_of"].tolist()
+    times_s, of = (
+        np.asarray(state.arrays["recent_time_s"]).tolist(),
+        np.asarray(state.arrays["recent_of"]).tolist(),
+    )
     frames = tuple((time_s, embeds[at]) for time_s, at in zip(times_s, of, strict=True))
     return RecentView(frames, tuple(DialogueTurn(**turn) for turn in state.fields["dialogue"]))

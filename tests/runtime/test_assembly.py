@@ -20,6 +20,7 @@ from edgestream.runtime.errors import (
     UntrainedModel,
 )
 from edgestream.runtime.manifest import CacheShape, Positions, Variant
+from edgestream.runtime.recall import RecallRules
 from edgestream.runtime.speaking import SpeakingRules, TokenGateRules
 from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Frame, GateDecision, Observed, Question, Turn
@@ -102,6 +103,7 @@ def test_rules_that_do_not_fit_the_model_are_refused(random_bundle):
     for rules, words in (
         (replace(SPEAKS, token_gate=gate), "continuous"),
         (replace(SPEAKS, cache_slots=512), "at most the 256"),
+        (replace(SPEAKS, recall=RecallRules(router="indexer")), "has no indexer part"),
         (replace(SPEAKS, cache_slots=40), "shortest question about one frame"),
     ):
         with pytest.raises(SettingsInvalid, match=words), attached(bundle, ONE_THREAD, rules):

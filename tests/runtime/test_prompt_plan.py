@@ -41,7 +41,10 @@ def parts(draw: st.DrawFn) -> PromptParts:
         draw(st.sampled_from(["What do you see?", "Why?", None])),
         [(float(n), embeds(n, draw(st.integers(1, 6)))) for n in range(frames)],
         [DialogueTurn(float(n), draw(WORDS), draw(WORDS)) for n in range(turns)],
-        [MemoryEntry(float(n), embeds(50 + n)) for n in range(entries)],
+        [
+            MemoryEntry(float(n), embeds(50 + n), score=draw(st.sampled_from([0.1, 0.2, 0.3])))
+            for n in range(entries)
+        ],
     )
 
 
@@ -50,8 +53,14 @@ def less(parts: PromptParts, dropped: Dropped) -> PromptParts:
         parts.question,
         parts.frames[dropped.frames :],
         parts.dialogue[dropped.dialogue :],
-        parts.memory[dropped.memory :],
+        best_of(parts.memory, len(parts.memory) - dropped.memory),
     )
+
+
+def best_of(memory: list[MemoryEntry], count: int) -> list[MemoryEntry]:
+    """The best entries, of equal ones the newest, in the order of time."""
+    best = sorted(memory, key=lambda entry: (entry.score, entry.time_s))[len(memory) - count :]
+    return sorted(best, key=lambda entry: entry.time_s)
 
 
 @settings(deadline=None)
@@ -66,6 +75,7 @@ def test_a_plan_fits_and_leaves_out_the_oldest_in_the_stated_order(parts, budget
         assert out.dialogue == len(parts.dialogue)
     if out.frames:
         assert out.memory == len(parts.memory) and out.dialogue == len(parts.dialogue)
+    assert [id(one) for one in plan.shown.memory] == [id(one) for one in less(parts, out).memory]
     # What is left is written as if it had been all from the beginning.
     kept = planned_prompt(LAYOUT, encode, less(parts, out), 10**6)
     assert [one.key for one in kept.segments] == [one.key for one in plan.segments]

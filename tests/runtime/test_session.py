@@ -16,7 +16,7 @@ from edgestream.runtime.errors import DeviceMemoryExhausted, EngineFailed
 from edgestream.runtime.eviction import EvictionPolicy
 from edgestream.runtime.memory.key_frame import KeyFrame, MemoryView
 from edgestream.runtime.recall import Recall, RecallRules
-from edgestream.runtime.recent import RecentMemory, RecentView
+from edgestream.runtime.recent import DialogueTurn, RecentMemory, RecentView
 from edgestream.runtime.session import LanguageSession
 from edgestream.runtime.stream_prompt import StreamText
 from edgestream.runtime.token_gate import TokenGate
@@ -580,6 +580,30 @@ def test_a_question_about_now_is_not_unless_it_says_so():
     final, _ = take(session, question("@recent What was there?", 3602.0))
     assert final.context == "recent"
     assert take(session, event(3602.0))[0].context == "recent"
+
+
+def test_of_what_has_no_room_the_lowest_score_is_left_out_and_is_not_told_as_used():
+    engine = ScriptedDecoder(script(default="a dog"))
+    session = remembering(engine, 9, topk=9)
+    final, _ = take(session, question("What was there?" + "?" * 165, 3602.0))
+    shown = re.findall(r"\n<#(\d)>", engine.seen[-1])
+    assert 0 < len(shown) < 9 and shown[-1] == "8"
+    assert [name for name, _ in final.used] == [f"k{number}" for number in reversed(shown)]
+
+
+def test_a_question_about_the_past_is_shown_the_talk_that_it_is_about():
+    engine = ScriptedDecoder(script(default="a dog"))
+    session = remembering(engine, 2)
+    context = session.context
+    talk = [DialogueTurn(float(n), "q", "an answer") for n in range(9)]
+    talk[3] = DialogueTurn(3.0, "zzz", "zzzz")
+    context.view = lambda: RecentView(dialogue=tuple(talk))
+    context.rules = replace(context.rules, dialogue_turns=2)
+    context.recall = replace(context.recall, rows=lambda text: np.eye(256)[list(text.encode())])
+    take(session, question("What was zzzz?", 3602.0))
+    assert "User: zzz\nAssistant: zzzz" in engine.seen[-1] and engine.seen[-1].count("User:") == 3
+    take(session, question("What is zzzz?", 3603.0))
+    assert "User: zzz\n" not in engine.seen[-1]
 
 
 def test_nothing_younger_than_the_question_is_shown():

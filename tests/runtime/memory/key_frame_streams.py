@@ -49,10 +49,13 @@ def embeds_of(topic: int, number: int = 0) -> np.ndarray:
     )
 
 
-def features_at(time_s: float, *, is_fresh: bool = True, dim: int = DIM) -> Features:
+def features_at(
+    time_s: float, *, is_fresh: bool = True, dim: int = DIM, small: np.ndarray | None = None
+) -> Features:
     summary = np.zeros(dim, np.float32)
     summary[:1] = 1.0
-    return Features(time_s, np.zeros((0, 0), np.float32), summary, MOTION, False, is_fresh)
+    tokens = np.zeros((0, 0), np.float32)
+    return Features(time_s, tokens, summary, MOTION, False, is_fresh, small=small)
 
 
 def decision_at(time_s: float, *, is_cut: bool = False) -> GateDecision:
@@ -80,10 +83,9 @@ def play(memory: KeyFrameMemory, stream: list[Step], *, start: int = 0, end: int
         time_s = times_s[number]
         picture = np.full((4, 6, 3), number, np.uint8)
         memory.step(
-            features_at(time_s, is_fresh=step.is_fresh),
+            features_at(time_s, is_fresh=step.is_fresh, small=picture),
             embeds,
             decision_at(time_s, is_cut=step.is_cut),
-            thumbnail=picture,
         )
         yield number
         if step.said:

@@ -37,7 +37,7 @@ rules = st.builds(
     thumbnails=st.booleans(),
     recent_bytes_share=st.sampled_from([0.1, 0.25, 0.75]),
 )
-budgets = st.sampled_from([6_600, 7_500, 12_000, 20_000, 200_000])
+budgets = st.sampled_from([6_800, 7_500, 12_000, 20_000, 200_000])
 LARGE = 10_000_000
 
 
