@@ -126,7 +126,7 @@ def measured(
             saved(memory, folder / "early", (day.count - 1) / FPS, peaks)
     saved(memory, folder / "late", (day.count - 1) / FPS, peaks)
     share, view = busy.cpu_share(), memory.view()
-    counted = sum(k.covers for k in memory.clip()) + sum(k.covers for k in view.key_frames)
+    counted = sum(key_frame.covers for key_frame in view.key_frames)
     young, old = compared(recording, [folder / "early", folder / "late"], budget_bytes)
     ratios = [late / soon for soon, late in zip(young, old, strict=True)]
     each = 1e6 / STRETCH_FRAMES

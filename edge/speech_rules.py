@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ..runtime.assembly import EngineRules
 from ..runtime.decoder import Decoding
 from ..runtime.engines.ladder import PROVIDERS
+from ..runtime.errors import SettingsInvalid
 from ..runtime.memory.keyframes import KeyFrameRules
 from ..runtime.recall import RecallRules
 from ..runtime.speaking import MemoryRules, SpeakingRules, TokenGateRules
@@ -70,8 +72,8 @@ def memory_rules(settings: Settings) -> MemoryRules:
     memory = settings.memory
     return MemoryRules(
         None if memory.kind == "recent" else key_frame_rules(settings),
-        round(memory.budget_mb * 1e6),
-        round(memory.dialogue_kb * 1e3),
+        math.ceil(memory.budget_mb * 1e6),
+        math.ceil(memory.dialogue_kb * 1e3),
     )
 
 
@@ -79,8 +81,16 @@ def recall_rules(settings: Settings) -> RecallRules:
     """When memory is asked, and what is shown of it.
 
     `context.kind` decides when; without key frames there is nothing to show but the present.
+
+    Raises:
+        SettingsInvalid: the past is always to be shown, and nothing of it is kept.
     """
     memory, kind = settings.memory, settings.context.kind
+    if memory.kind == "recent" and kind == "recall":
+        raise SettingsInvalid(
+            "context.kind = recall needs key frames to show; got memory.kind = recent",
+            hint="set memory.kind to keyframes, or context.kind to recent",
+        )
     mode = "recent" if memory.kind == "recent" or kind == "continuous" else kind
     return RecallRules(mode, memory.topk, memory.router, memory.selection)
 

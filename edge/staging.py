@@ -99,7 +99,7 @@ def staged_run(
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
         )
-        notes = model.notes if kept is None else (*model.notes, *kept.notes)
+        notes = model.notes if kept is None else (*model.notes, *kept.notes, *kept.too_early(known))
         yield Staged(stages, notes, known, can_answer=True, kept=kept)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.errors import EdgeStreamError, OutputError, SettingsInvalid, StateInvalid
+from ..runtime.errors import OutputError, SettingsInvalid, StateInvalid
 from ..runtime.gate import Gate
 from ..runtime.gate_state import restore_gate, saved_gate
 from ..runtime.memory.dialogue_log import DialogueLog
 from ..runtime.memory.keyframes import KeyFrameMemory
 from ..runtime.memory.memory_state import MemoryState
-from ..runtime.recent import DialogueTurn
+from ..runtime.recent import DialogueTurn, answered_turns
 from ..runtime.records import Record, warning
 from ..runtime.router import TurnRouter
 from ..runtime.source_continued import ContinuedSource
@@ -22,6 +22,7 @@ from ..runtime.sources import Source
 from ..runtime.state_folder import StateFolder
 from ..runtime.state_snapshot import SavedPart, State
 from ..runtime.values import Features, Float32, GateDecision, Response
+from .questions import AskedQuestion
 from .settings_tables import Settings
 
 
@@ -42,6 +43,19 @@ class Remembering:
     bundle_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Where an earlier run ended.
+
+    Attributes:
+        clock_s: stream time, seconds.
+        counters: as the state has them.
+    """
+
+    clock_s: float
+    counters: Mapping[str, int]
+
+
 class StateKeeper:
     """The memory of a run, saved every so often; see `Memory`.
 
@@ -55,16 +69,16 @@ class StateKeeper:
         folder: held by this run.
         log: of the dialogue, in the same folder.
         parts: what is saved.
-        before: the state that this run goes on from; None for a new stream.
+        before: what this run goes on from; None for a new stream.
     """
 
     def __init__(
-        self, folder: StateFolder, log: DialogueLog, parts: Remembering, before: State | None
+        self, folder: StateFolder, log: DialogueLog, parts: Remembering, before: Before | None
     ) -> None:
         self._folder, self._log, self._parts = folder, log, parts
-        self._before = dict(before.counters) if before is not None else {}
+        self._before = {} if before is None else before.counters
         self._frames = self._before.get("frames", 0)
-        self._clock_s = before.clock_s if before is not None else 0.0
+        self._clock_s = 0.0 if before is None else before.clock_s
         self._saved_s: float | None = None
         self._is_new = False
         self._worker = ThreadPoolExecutor(1, "edgestream state")
@@ -101,10 +115,9 @@ class StateKeeper:
         """Attach what was said to its moments, and log answered questions."""
         self._parts.memory.remember(said)
         self._is_new = True
-        for response in said:
-            is_told = response.is_final and not response.is_cut and response.text.strip()
-            if is_told and response.question is not None and self._logs:
-                self._append(DialogueTurn(response.about_s[1], response.question, response.text))
+        for turn in answered_turns(said):
+            if self._logs:
+                self._append(turn)
 
     def save_last(self) -> None:
         """Wait for what is being written, then save what came after it.
@@ -180,17 +193,29 @@ class Kept:
         reason = f"{source.name} goes on from its saved state, at {self.goes_on_s:.2f} s"
         return ContinuedSource(source, self.goes_on_s, reason)
 
+    def too_early(self, known: Iterable[AskedQuestion]) -> list[Record]:
+        """A warning for each question about a time that an earlier run has watched."""
+        return [
+            warning(
+                "question-about-earlier-run",
+                f"the question for {question.time_s:g} s is about an earlier run: this one goes on "
+                f"from its saved state at {self.goes_on_s:.2f} s",
+            )
+            for question in known
+            if question.time_s is not None and question.time_s < (self.goes_on_s or 0.0)
+        ]
+
     @contextmanager
     def saved_at_the_end(self) -> Iterator[None]:
-        """Save once more when the block ends, also when a fault of the run or Ctrl-C ends it.
+        """Save once more when the block ends, whatever ends it.
 
         Raises:
             OutputError: it cannot be saved, and the block itself had no fault to tell.
         """
         try:
             yield
-        except (EdgeStreamError, KeyboardInterrupt):
-            # What ended the run is told, not that its last minute could not be saved either.
+        except BaseException:
+            # What ended the run is told, not that its last minutes could not be saved either.
             with suppress(OutputError):
                 self.keeper.save_last()
             raise
@@ -227,25 +252,24 @@ def kept_state(place: Path, parts: Remembering) -> Iterator[Kept]:
     faults: list[StateInvalid] = []
     with ExitStack() as stack:
         folder = stack.enter_context(StateFolder(place))
-        found = folder.read(parts.bundle_sha256, faults.append)
-        notes = [warning("state-damaged", f"{one.message}; an older one is used") for one in faults]
-        if found is not None and not _restore(parts, found, place):
-            kind = parts.settings.gate.kind
-            notes.append(warning("gate-started-anew", f"the state is of another gate than {kind}"))
+        notes: list[Record] = []
+        before = _restore(parts, folder.read(parts.bundle_sha256, faults.append), place, notes)
+        notes += [
+            warning("state-damaged", f"{one.message}; an older one is used") for one in faults
+        ]
         log = stack.enter_context(DialogueLog(place))
-        if found is not None:
-            parts.memory.take_up(log.load())
-        if log.n_damaged:
-            told = f"{log.n_damaged} lines of the saved dialogue cannot be read and are left out"
-            notes.append(warning("dialogue-damaged", told))
-        keeper = StateKeeper(folder, log, parts, found)
+        keeper = StateKeeper(folder, log, parts, before)
         stack.callback(keeper.close)
         frame_s = 1.0 / parts.settings.source.fps
-        yield Kept(keeper, None if found is None else found.clock_s + frame_s, tuple(notes))
+        yield Kept(keeper, None if before is None else before.clock_s + frame_s, tuple(notes))
 
 
-def _restore(parts: Remembering, found: State, place: Path) -> bool:
-    """Put a state back; False where the gate is another one and starts anew."""
+def _restore(
+    parts: Remembering, found: State | None, place: Path, notes: list[Record]
+) -> Before | None:
+    """Put a state back. It is not kept: what was read would stand beside what was made of it."""
+    if found is None:
+        return None
     try:
         parts.memory.restore(MemoryState(found.memory.arrays, found.memory.values))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -254,4 +278,7 @@ def _restore(parts: Remembering, found: State, place: Path) -> bool:
             f"the state in {place} is not of this memory: {type(error).__name__}: {error}",
             hint=f"remove {place}, or name another folder with --state",
         ) from error
-    return restore_gate(parts.gate, parts.settings.gate.kind, found.gate)
+    kind = parts.settings.gate.kind
+    if not restore_gate(parts.gate, kind, found.gate):
+        notes.append(warning("gate-started-anew", f"the state is of another gate than {kind}"))
+    return Before(found.clock_s, dict(found.counters))

@@ -8,7 +8,7 @@ Source: SimpleStream finds that the last few frames alone are a strong answerer 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
 from .prompt_plan import PromptSegment, planned_prompt, shared_positions
 from .recall import Recall, Recalled, used_of
-from .recent import DialogueTurn, RecentView
+from .recent import DialogueTurn, RecentView, answered_turns
 from .values import Float32, Observed, Response, Turn
 
 LEAST_READ = 2
@@ -81,8 +81,16 @@ class RecentContext:
 
     def prompt(self, turn: Turn, cancelled: Callable[[], bool]) -> Prompted | None:
         """The last frames up to the Turn's time, then what is asked; see `context.Context`."""
-        recalled = self._recalled(turn)
-        parts = self._parts(turn, recalled)
+        rules, view = self.rules, self.view()
+        frames = view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s)
+        recalled = self._recalled(turn, [time_s for time_s, _ in frames])
+        parts = PromptParts(
+            recalled.question or None,
+            frames,
+            self._talk_before(turn, recalled, view),
+            recalled.entries,
+            time_s=turn.time_s,
+        )
         arena = self.model.arena
         budget = arena.capacity - min(self.rules.answer_tokens, arena.capacity // 2)
         plan = planned_prompt(self.layout, self.encode, parts, budget)
@@ -119,32 +127,21 @@ class RecentContext:
     def remember(self, final: Response) -> None:
         """Keep the answer until memory has heard of it, which is at the next frame."""
         if final.question is not None and final.text:
-            turn = DialogueTurn(final.about_s[1], final.question, final.text)
-            self._talk = (*self._talk, turn)[-TALK_KEPT:]
+            self._talk = (*self._talk, *answered_turns([final]))[-TALK_KEPT:]
 
     def reset(self) -> None:
         """Start again with an empty cache."""
         self._held, self._mark = (), None
         self.model.arena.reset()
 
-    def _recalled(self, turn: Turn) -> Recalled:
+    def _recalled(self, turn: Turn, shown_s: Sequence[float]) -> Recalled:
         """What is asked, and what memory is asked for it."""
         if turn.question is None:
             return Recalled(self.rules.describe_prompt, "recent")
         question = self.plain(turn.question.text)
         if self.recall is None:
             return Recalled(question, "recent")
-        return self.recall.of(question, turn.time_s)
-
-    def _parts(self, turn: Turn, recalled: Recalled) -> PromptParts:
-        rules, view = self.rules, self.view()
-        return PromptParts(
-            recalled.question or None,
-            view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s),
-            self._talk_before(turn, recalled, view),
-            recalled.entries,
-            time_s=turn.time_s,
-        )
+        return self.recall.of(question, turn.time_s, shown_s)
 
     def _talk_before(
         self, turn: Turn, recalled: Recalled, view: RecentView
@@ -152,11 +149,13 @@ class RecentContext:
         """The last turns; for a question about the past those that it is likely about."""
         talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
         in_order = sorted(talk.values(), key=lambda one: one.time_s)
-        before = tuple(self._plain_turn(one) for one in in_order if one.time_s <= turn.time_s)
+        before = tuple(one for one in in_order if one.time_s <= turn.time_s)
         most = self.rules.dialogue_turns
         if self.recall is not None and recalled.context == "recall":
-            return self.recall.talk(recalled.question, before, most)
-        return before[len(before) - min(len(before), most) :]
+            shown = self.recall.talk(recalled.question, before, most)
+        else:
+            shown = before[len(before) - min(len(before), most) :]
+        return tuple(self._plain_turn(one) for one in shown)
 
     def _plain_turn(self, turn: DialogueTurn) -> DialogueTurn:
         return DialogueTurn(turn.time_s, self.plain(turn.question), self.plain(turn.answer))

@@ -44,11 +44,13 @@ class DeliveryLog:
         spoken: Moments in the order in which `speak` received them.
         polls: how often `speak` looked whether to stop, and heard that it need not, before it was
             told to; one number for each of `spoken`, None for what was never told to stop.
+        last_heard: what was said after the last frame.
     """
 
     watched: list[tuple[str, Any]] = field(default_factory=list)
     spoken: list[Moment] = field(default_factory=list)
     polls: list[int | None] = field(default_factory=list)
+    last_heard: tuple[Response, ...] = ()
     _polled: int = 0
     _is_on: bool = True
 
@@ -92,6 +94,13 @@ class DeliveryLog:
     def heard(self, heard: Heard) -> Heard:
         """The same mailbox; what is taken from it is written down."""
         return _LoggedHeard(heard, self.watched) if self._is_on else heard
+
+    def at_the_end(self, heard: Heard) -> tuple[Response, ...]:
+        """What nobody has taken from the mailbox, written down."""
+        said = heard.take()
+        if self._is_on:
+            self.last_heard = said
+        return said
 
     def asked(self, asked: Asked) -> Asked:
         """The same inbox; what is read from it is written down."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from .deliveries import Asked, DeliveryLog, Heard
@@ -53,9 +54,12 @@ def run(
     """
     log = log or DeliveryLog.off()
     heard = Mailbox[Response](keep_all())
-    with Running(
-        is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
-    ) as running:
+    with (
+        _remembered_to_the_end(stages, log, heard),
+        Running(
+            is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
+        ) as running,
+    ):
         records.start(running, is_live=source.is_live, metrics=stages.metrics)
         running.say_last(lambda: _end(source, stages, inbox, records))
         frames = running.hand_over(
@@ -75,6 +79,17 @@ def run(
                 stages.metrics.spoke(response)
                 if response.cause == "question":
                     inbox.answered()
+
+
+@contextmanager
+def _remembered_to_the_end(
+    stages: Stages, log: DeliveryLog, heard: Mailbox[Response]
+) -> Iterator[None]:
+    """What was said after the last frame has no other frame to be remembered at."""
+    try:
+        yield
+    finally:
+        stages.remember(log.at_the_end(heard))
 
 
 def _gives_way(moment: Moment, stages: Stages, inbox: Inbox) -> bool:

@@ -7,7 +7,7 @@ that a person can see why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from .memory.dialogue import scored as scored_turns
 from .memory.key_frame import MemoryView
 from .prompt import MemoryEntry
 from .recent import DialogueTurn
-from .routers import QuestionRows, scores
+from .routers import QuestionRows, recency, scores
 from .selection import selected
 from .tense import split_override, tense_of
 from .values import Float32
@@ -78,22 +78,22 @@ class Recall:
     rows: Callable[[str], Float32]
     indexer: Engine | None = None
 
-    def of(self, question: str, time_s: float) -> Recalled:
+    def of(self, question: str, time_s: float, shown_s: Collection[float] = ()) -> Recalled:
         """What is shown for a question about a moment.
 
         Args:
             question: may begin with the word that overrides the rule.
             time_s: nothing younger is shown, seconds.
+            shown_s: times of frames that are shown anyway.
         """
         text, override = split_override(question)
         mode = override or self.rules.mode
         if mode == "recent" or (mode == "auto" and tense_of(text) == "present"):
             return Recalled(text, "recent")
-        view = self.view().until(time_s)
+        view = self.view().until(time_s).without(shown_s)
         if not view.key_frames:
             return Recalled(text, "recall")
-        asked = QuestionRows(self.rows(text), self.indexer)
-        scored = scores(self.rules.router, asked, view)
+        scored = self._scores(text, view)
         chosen = selected(view, scored, self.rules.topk, self.rules.selection)
         entries = tuple(
             MemoryEntry(
@@ -102,6 +102,12 @@ class Recall:
             for frame, score in chosen
         )
         return Recalled(text, "recall", entries)
+
+    def _scores(self, text: str, view: MemoryView) -> Float32:
+        rows = self.rows(text)
+        if not rows.size:  # "@recall" and no more: what is newest is shown
+            return recency(view)
+        return scores(self.rules.router, QuestionRows(rows, self.indexer), view)
 
     def talk(
         self, question: str, turns: tuple[DialogueTurn, ...], most: int

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from .errors import SettingsInvalid
 from .motion import TIME_ROUNDING_S
+from .tense import split_override
 from .values import Features, Float32, GateDecision, Response
 
 RecentFrame: TypeAlias = "tuple[float, Float32]"
@@ -35,9 +36,12 @@ class DialogueTurn:
 
 
 def answered_turns(said: Iterable[Response]) -> list[DialogueTurn]:
-    """Questions of what was said that were answered to the end, with their answers."""
+    """Questions of what was said that were answered to the end, with their answers.
+
+    The word that chose what a question was shown (`@recall`) is no part of what was asked.
+    """
     return [
-        DialogueTurn(response.about_s[1], response.question, response.text)
+        DialogueTurn(response.about_s[1], split_override(response.question)[0], response.text)
         for response in said
         if response.is_final
         and response.cause == "question"

@@ -7,7 +7,7 @@ token to one frame says little; how it differs from frame to frame says more, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,8 @@ from .errors import EngineNotFinite, InputMismatch, SettingsInvalid
 from .memory.key_frame import MemoryView
 from .values import Float32
 
+BLOCK_BYTES = 1 << 20
+"""Key frames are read in blocks of so many bytes, so that a question takes little memory."""
 ATTENTION_TEMPERATURE = 0.1
 """Of the softmax in `cross-attn`, in cosines. With cosines divided by the square root of the
 dimension, as in the origin, every token gets nearly the same mass. Set on planted evidence."""
@@ -65,7 +67,8 @@ def scores(router: str, question: QuestionRows, view: MemoryView) -> Float32:
         InputMismatch: question and key frames, or key frames among themselves, differ in shape.
         EngineError: the indexer failed, or gave other scores than it should.
 
-    Cost: O(question tokens · frame tokens · dim) for each key frame; a float32 copy of all embeds.
+    Cost: O(question tokens · frame tokens · dim) for each key frame, read up to twice; a few MB of
+        memory, and a copy of all embeds for the indexer.
     """
     if router not in ROUTERS:
         raise SettingsInvalid(
@@ -77,18 +80,16 @@ def scores(router: str, question: QuestionRows, view: MemoryView) -> Float32:
     return ROUTERS[router](question, view)
 
 
-def recency(question: QuestionRows, view: MemoryView) -> Float32:
-    """Minus the seconds between a key frame and the newest one; the question is not read."""
+def recency(view: MemoryView) -> Float32:
+    """Minus the seconds between a key frame and the newest one; no question is read."""
     times_s = np.array([frame.time_s for frame in view.key_frames])
     return np.asarray(times_s - times_s.max(), np.float32)
 
 
 def cos_sim_coarse(question: QuestionRows, view: MemoryView) -> Float32:
     """Cosine of the question's mean row and the frame's mean token, in [-1, 1]."""
-    keys = stacked_embeds(question, view)
-    mean = question.rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    cosines: Float32 = unit_rows(keys.mean(axis=1)) @ unit_rows(mean)
-    return cosines
+    mean = unit_rows(question.rows.mean(axis=0, dtype=np.float64).astype(np.float32))
+    return _joined(unit_rows(keys.mean(axis=1)) @ mean for keys in _blocks(question, view))
 
 
 def cos_sim_fine(question: QuestionRows, view: MemoryView) -> Float32:
@@ -102,10 +103,9 @@ def cos_sim_fine(question: QuestionRows, view: MemoryView) -> Float32:
     Source: late interaction of key-frame-router VLM; differs: the origin takes the mean over words
     of the best cosine, in which one telling word of n is worth 1 / n.
     """
-    similarity = _cosines(question, view)
-    similarity -= similarity.mean(axis=1, keepdims=True)
-    best: Float32 = similarity.max(axis=(0, 2))
-    return best
+    total = sum(block.sum(axis=1, dtype=np.float64) for block in _cosines(question, view))
+    mean = np.asarray(total / len(view.key_frames), np.float32)[:, None]
+    return _joined((block - mean).max(axis=(0, 2)) for block in _cosines(question, view))
 
 
 def cross_attention(question: QuestionRows, view: MemoryView) -> Float32:
@@ -116,9 +116,10 @@ def cross_attention(question: QuestionRows, view: MemoryView) -> Float32:
     Source: `cross-attn` of key-frame-router VLM; differs: the origin takes the softmax within each
     frame, so that every frame gets exactly 1, and divides cosines by the square root of dim.
     """
-    logits = _cosines(question, view) / np.float32(ATTENTION_TEMPERATURE)
-    weights = np.exp(logits - logits.max(axis=(1, 2), keepdims=True))
-    mass = weights.sum(axis=2)
+    # A cosine is at most 1, so that less 1 is what the largest of a softmax may be taken off for.
+    sharp = np.float32(1 / ATTENTION_TEMPERATURE)
+    masses = [np.exp((block - 1) * sharp).sum(axis=2) for block in _cosines(question, view)]
+    mass = np.concatenate(masses, axis=1)
     share: Float32 = (mass / mass.sum(axis=1, keepdims=True)).mean(axis=0)
     return share
 
@@ -147,7 +148,7 @@ def indexer_missing() -> SettingsInvalid:
 
 
 ROUTERS: Mapping[str, Router] = {
-    "recency": recency,
+    "recency": lambda question, view: recency(view),
     "cos_sim_coarse": cos_sim_coarse,
     "cos_sim_fine": cos_sim_fine,
     "cross-attn": cross_attention,
@@ -167,6 +168,11 @@ def unit_rows(rows: Float32) -> Float32:
 
 def stacked_embeds(question: QuestionRows, view: MemoryView) -> Float32:
     """(frames, tokens, dim) float32: a copy of all embeds; InputMismatch where they differ."""
+    return np.concatenate(list(_blocks(question, view)))
+
+
+def _blocks(question: QuestionRows, view: MemoryView) -> Iterator[Float32]:
+    """The embeds of some key frames at a time, (frames, tokens, dim) float32."""
     shapes = {frame.embeds.shape for frame in view.key_frames}
     if len(shapes) > 1:
         raise InputMismatch(f"got key frames of {sorted(shapes)}, expected one (tokens, dim)")
@@ -176,12 +182,22 @@ def stacked_embeds(question: QuestionRows, view: MemoryView) -> Float32:
             f"got a question (tokens, dim) of {question.rows.shape} for key frames of {shape}, "
             "expected the same dim"
         )
-    stacked: Float32 = np.stack([frame.embeds for frame in view.key_frames], dtype=np.float32)
-    return stacked
+    # The cosines with all words are to fit as well as the embeds.
+    widest = max(shape[1], len(question.rows))
+    count = max(1, BLOCK_BYTES // (4 * shape[0] * widest))
+    for first in range(0, len(view.key_frames), count):
+        some = view.key_frames[first : first + count]
+        yield np.stack([frame.embeds for frame in some], dtype=np.float32)
 
 
-def _cosines(question: QuestionRows, view: MemoryView) -> Float32:
-    """(question tokens, frames, frame tokens) float32."""
-    keys = unit_rows(stacked_embeds(question, view))
-    flat: Float32 = unit_rows(question.rows) @ keys.reshape(-1, keys.shape[-1]).T
-    return flat.reshape(len(question.rows), *keys.shape[:2])
+def _cosines(question: QuestionRows, view: MemoryView) -> Iterator[Float32]:
+    """(question tokens, frames, frame tokens) float32, of some key frames at a time."""
+    words = unit_rows(question.rows)
+    for block in _blocks(question, view):
+        flat = words @ unit_rows(block).reshape(-1, block.shape[-1]).T
+        yield flat.reshape(len(words), *block.shape[:2])
+
+
+def _joined(scores: Iterable[Float32]) -> Float32:
+    """Scores of all key frames, float32."""
+    return np.concatenate([np.asarray(some, np.float32) for some in scores])

@@ -68,7 +68,7 @@ def _full_disk_named(target: Path) -> Iterator[None]:
         if error.errno not in _FULL:
             raise  # the block's own fault, such as an input that is not there
         raise OutputFull(
-            f"no space is left for {target.name}; nothing of it was kept",
+            f"no space is left for {target.parent.name}/{target.name}; nothing of it was kept",
             hint="free some space, or write elsewhere",
         ) from error
 

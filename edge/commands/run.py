@@ -34,8 +34,9 @@ def run(
         typer.Option(
             "--ask",
             metavar="[TIME:]QUESTION",
-            help="A question, as '12.5:What is it?' or '1:02:03:Who is there?' (stream time); "
-            "without a time: at the end of a file, or now. A space goes before a question that "
+            help="A question, as '12.5:What is it?' or '1:02:03:Who is there?' (stream time, "
+            "which with --state goes on from the run before); without a time: at the end of a "
+            "file, or now. A space goes before a question that "
             "begins with a number: '5: 2 or 3?', ': 12:30 or later?'. - takes lines from stdin; "
             "a file is watched when stdin has ended. May be repeated. In a terminal, questions "
             "can be typed while it runs.",
@@ -77,8 +78,8 @@ def run(
         typer.Option(
             "--state",
             metavar="DIR",
-            help="Keep what is remembered in DIR, saved every minute of the stream and at the end; "
-            "the next run with it remembers, and stream time goes on. Needs --bundle.",
+            help="Keep what is remembered in DIR, saved every five minutes of the stream and "
+            "at the end; the next run with it remembers, and stream time goes on. Needs --bundle.",
         ),
     ] = None,
     settings_file: SettingsFile = None,

@@ -18,7 +18,7 @@ from .clip import Clip, render_clip
 from .rules import WorldRules
 
 SPEC_FILE = Path(__file__).with_name("frozen_set.json")
-SPEC_SHA256 = "6d65f5255454214434cb2688b6ce25af38eca640cc975c4b373abf09a4c77844"
+SPEC_SHA256 = "f2ded61c6a741b3b6aad93aec6f053e3ec9d80437d595e91753620ec1d77f45a"
 FORMAT = 1
 
 

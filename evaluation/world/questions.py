@@ -13,8 +13,11 @@ from .simulate import FrameState
 from .topics import ANSWERABLE, LONG_FRAMES, UNANSWERABLE, Asked, Past, is_black, past_of
 
 KINDS = ("state", "recent", "long")
-WANTS_YES = 0.68
-"""More than half: yes, or some, finds less often a place where it is true."""
+WANTS_YES = {"ever": 0.5, "present": 0.5}
+MOSTLY_WANTS_YES = 0.68
+"""More than half: yes, or some, mostly finds less often a place where it is true."""
+WEIGHTS = {"first_colour": 4.0, "first_pan": 4.0, "n_cuts": 2.0, "n_enters": 2.0}
+"""Of topics that can seldom be answered; of the others 1."""
 FRAMES_TRIED = 25
 """Frames that a topic is tried at before another topic has its turn."""
 
@@ -61,10 +64,13 @@ def _question(states: Sequence[FrameState], rng: Random, rules: WorldRules) -> W
     is_answerable = rng.random() >= rules.unanswerable
     phrasing = "unseen" if rng.random() < rules.unseen else "seen"
     topics = list(ANSWERABLE[kind] if is_answerable else UNANSWERABLE[kind])
-    rng.shuffle(topics)
+    if is_answerable:
+        topics.sort(key=lambda topic: -(rng.random() ** (1 / WEIGHTS.get(topic, 1.0))))
+    else:
+        rng.shuffle(topics)
     first = LONG_FRAMES + 2 if kind == "long" else 0
     for topic in topics if first < len(states) else ():
-        wants_yes = rng.random() < WANTS_YES
+        wants_yes = rng.random() < WANTS_YES.get(topic, MOSTLY_WANTS_YES)
         for _ in range(FRAMES_TRIED):
             past = past_of(states, rng.randrange(first, len(states)), rng, wants_yes)
             found = _found(past, kind, topic, is_answerable)

@@ -59,21 +59,6 @@ class DialogueMemory:
         for turn in turns:
             self.add(turn)
 
-    def take_up(self, turns: Iterable[DialogueTurn]) -> None:
-        """Add turns of a log that are not kept, the newest first, until one has no room.
-
-        So what was let go of for want of room stays away, and a restored memory is as if nothing
-        had been between.
-        """
-        for turn in reversed(sorted(turns, key=lambda turn: turn.time_s)):
-            if turn in self._turns or turn.n_bytes > self._max_bytes:
-                continue
-            is_older = not self._turns or turn.time_s <= self._turns[0].time_s
-            fits = len(self._turns) < self._max_turns
-            if is_older and not (fits and self._n_bytes + turn.n_bytes <= self._max_bytes):
-                return
-            self.add(turn)
-
     def view(self) -> tuple[DialogueTurn, ...]:
         """What is kept now, in the order of time; it never changes."""
         return self._turns

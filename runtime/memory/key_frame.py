@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -102,6 +103,11 @@ class MemoryView:
         """Size of all of it, bytes."""
         key_frames = sum(frame.n_bytes for frame in self.key_frames)
         return self.recent.n_bytes + key_frames + sum(turn.n_bytes for turn in self.dialogue)
+
+    def without(self, times_s: Collection[float]) -> MemoryView:
+        """The same without the key frames of some times, seconds."""
+        left = tuple(frame for frame in self.key_frames if frame.time_s not in times_s)
+        return MemoryView(self.recent, left, self.dialogue)
 
     def until(self, time_s: float) -> MemoryView:
         """The same without what came after a time.

@@ -25,6 +25,8 @@ class KeyFrameRules:
             keeps all members; here the most typical frame stays.
         thumbnails: keep a picture with each key frame, where `step` is handed one.
         recent_bytes_share: of the budget, for the last frames as they were read, (0, 0.75].
+        protected_bytes_share: of the budget; protected key frames go last within it, and merge
+            among themselves above it, or what nobody spoke at would not be kept at all, (0, 1].
 
     Raises:
         SettingsInvalid: one is out of its range.
@@ -36,6 +38,7 @@ class KeyFrameRules:
     max_frame_set_num: int = 5
     thumbnails: bool = False
     recent_bytes_share: float = 0.25
+    protected_bytes_share: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("clip_len", "key_frame_buffer_size", "max_frame_set_num"):
@@ -47,3 +50,6 @@ class KeyFrameRules:
         if not 0 < self.recent_bytes_share <= 0.75:
             got = self.recent_bytes_share
             raise SettingsInvalid(f"recent_bytes_share got {got}, expected a share in (0, 0.75]")
+        if not 0 < self.protected_bytes_share <= 1:
+            got = self.protected_bytes_share
+            raise SettingsInvalid(f"protected_bytes_share got {got}, expected a share in (0, 1]")

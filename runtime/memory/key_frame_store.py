@@ -103,12 +103,17 @@ class KeyFrameStore:
         else:
             self._long.replace(at, _said_at(self._long.frame(at), text))
 
-    def shrink(self) -> bool:
+    def shrink(self, protected_bytes: int) -> bool:
         """Let go of a little: what looks like its neighbour first, what is protected last.
+
+        Args:
+            protected_bytes: of the long store that protected frames may hold before all others.
 
         Returns:
             False where nothing but the newest frame is left.
         """
+        if self._long.protected_bytes > protected_bytes and self._long.merge_protected():
+            return True
         if self._long.merge(protected=False):
             return True
         if len(self._live):

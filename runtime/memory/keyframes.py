@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import EngineNotFinite, StreamOutOfOrder
-from ..recent import DialogueTurn, RecentMemory, RecentView, answered_turns
+from ..recent import RecentMemory, RecentView, answered_turns
 from ..values import Features, Float32, GateDecision, Response, UInt8
 from .budget import Budget
 from .dialogue import DialogueMemory
@@ -31,8 +31,9 @@ class KeyFrameMemory:
     A fresh frame waits in the clip buffer, joins a live cluster with its clip, and ends, or its
     cluster's most typical frame does, in the long store. `covers` over these three adds up to the
     frames that were stepped. Where the budget is full, in this order: neighbours of the long
-    store merge, live clusters and the clip buffer move there early, and only then protected key
-    frames (the first, those after a cut, those spoken at) merge too.
+    store merge, live clusters and the clip buffer move there early, and only then, or where they
+    have more than their share, protected key frames (the first, those after a cut, those spoken
+    at) merge too.
 
     `step` and `remember` belong to one thread; any thread may take a view at any time. A step
     costs the clustering of one frame on average, of clip_len at worst, whatever the stream's age.
@@ -93,16 +94,11 @@ class KeyFrameMemory:
         self._fit()
 
     def view(self) -> MemoryView:
-        """What is kept now, but for the clip buffer, whose frames are among the recent ones."""
-        recent, long, live = self._published
-        if not live:
-            return MemoryView(recent, long, recent.dialogue)
-        key_frames = tuple(sorted((*long, *live), key=lambda frame: frame.time_s))
-        return MemoryView(recent, key_frames, recent.dialogue)
-
-    def clip(self) -> tuple[KeyFrame, ...]:
-        """The frames that wait to be clustered."""
-        return self._store.clip
+        """What is kept now; the frames that wait in the clip buffer are key frames already."""
+        recent, long, live, clip = self._published
+        if live:
+            long = tuple(sorted((*long, *live), key=lambda frame: frame.time_s))
+        return MemoryView(recent, (*long, *clip), recent.dialogue)
 
     def step(
         self,
@@ -141,13 +137,10 @@ class KeyFrameMemory:
             self._dialogue.add(turn)
         for response in said:
             text = response.text.strip()
-            if response.is_final and text and not response.is_cut:
+            # What was said of the past is no description of the frame at which it was asked.
+            is_of_it = response.is_final and response.context != "recall" and not response.is_cut
+            if is_of_it and text:
                 self._store.say(response.about_s[1], text)
-        self._fit()
-
-    def take_up(self, turns: Iterable[DialogueTurn]) -> None:
-        """Add questions and answers of earlier runs, up to the last frame; see `DialogueMemory`."""
-        self._dialogue.take_up(turn for turn in turns if turn.time_s <= self._last_s)
         self._fit()
 
     def snapshot(self) -> MemoryState:
@@ -220,10 +213,11 @@ class KeyFrameMemory:
         )
         self._budget.hold("dialogue", talk)
         self._hold_key_frames()
-        while self._budget.room < 0 and self._store.shrink():
+        protected = int(self._rules.protected_bytes_share * self._budget.usable_bytes)
+        while self._budget.room < 0 and self._store.shrink(protected):
             self._hold_key_frames()
         recent = RecentView(recent.frames, turns)
-        self._published = recent, self._store.long, self._store.live
+        self._published = recent, self._store.long, self._store.live, self._store.clip
 
     def _hold_key_frames(self) -> None:
         for name, n_bytes in self._store.n_bytes().items():

@@ -50,7 +50,7 @@ class LongStore:
         """Forget everything."""
         self._frames: list[KeyFrame] = []
         self._alike: Float32 = np.empty(64, np.float32)  # [i]: of i and i + 1
-        self.n_bytes = 0
+        self.n_bytes = self.protected_bytes = 0
         self._published: tuple[KeyFrame, ...] | None = ()
 
     def __len__(self) -> int:
@@ -77,7 +77,8 @@ class LongStore:
         self._frames = list(frames)
         self._alike = np.empty(max(64, 2 * len(frames)), np.float32)
         self._alike[: len(alike)] = alike
-        self.n_bytes = sum(frame.n_bytes for frame in frames)
+        for frame in frames:
+            self._count(frame, 1)
         self._published = None
 
     def insert(self, frame: KeyFrame) -> None:
@@ -88,12 +89,13 @@ class LongStore:
             self._alike = np.concatenate([self._alike, np.empty_like(self._alike)])
         self._frames.insert(at, frame)
         self._alike[at + 1 : count] = self._alike[at : max(at, count - 1)].copy()
-        self.n_bytes += frame.n_bytes
+        self._count(frame, 1)
         self._changed(at)
 
     def replace(self, at: int, frame: KeyFrame) -> None:
         """Put another key frame of the same time in the place of one."""
-        self.n_bytes += frame.n_bytes - self._frames[at].n_bytes
+        self._count(self._frames[at], -1)
+        self._count(frame, 1)
         self._frames[at] = frame
         self._changed(at)
 
@@ -124,13 +126,37 @@ class LongStore:
         at = int(np.argmax(self._alike[: count - 1]))
         if self._alike[at] < -_LAST / 2 and not protected:
             return False
+        self._merge_at(at)
+        return True
+
+    def merge_protected(self) -> bool:
+        """Let the two protected neighbours that are most alike become one.
+
+        Returns:
+            False where no two protected ones are neighbours.
+        """
+        alike = self._alike[: max(0, len(self._frames) - 1)]
+        both = np.where(alike < -_LAST / 2, alike, -np.inf)
+        if not both.size or not np.isfinite(both.max()):
+            return False
+        self._merge_at(int(np.argmax(both)))
+        return True
+
+    def _merge_at(self, at: int) -> None:
+        count = len(self._frames)
         one, other = self._frames[at], self._frames[at + 1]
         frame = merged(one, other)
         self._frames[at : at + 2] = [frame]
         self._alike[at : count - 2] = self._alike[at + 1 : count - 1].copy()
-        self.n_bytes += frame.n_bytes - one.n_bytes - other.n_bytes
+        for part, sign in ((one, -1), (other, -1), (frame, 1)):
+            self._count(part, sign)
         self._changed(at)
-        return True
+
+    def _count(self, frame: KeyFrame, sign: int) -> None:
+        """Add or take off the bytes of a frame."""
+        self.n_bytes += sign * frame.n_bytes
+        if frame.is_protected:
+            self.protected_bytes += sign * frame.n_bytes
 
     def _changed(self, at: int) -> None:
         """Measure the likeness of a frame with its neighbours again."""

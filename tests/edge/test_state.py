@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 
 from edgestream.edge import state_keeping
 from edgestream.edge.cli import main
+from edgestream.edge.questions import AskedQuestion
 from edgestream.edge.settings_tables import Settings
 from edgestream.edge.state_keeping import Remembering, check_state, kept_state
 from edgestream.runtime import state_snapshot
@@ -38,7 +41,7 @@ def chosen(**tables):
 
 
 def parts(settings=None, bundle=OURS, budget_bytes=300_000):
-    settings = settings or chosen(gate={"kind": "every:3"})
+    settings = settings or chosen(gate={"kind": "every:3"}, memory={"snapshot_every_s": 60.0})
     gate = gate_from_name(settings.gate.kind)
     return Remembering(KeyFrameMemory(KeyFrameRules(), budget_bytes), gate, settings, bundle)
 
@@ -51,14 +54,15 @@ def features_at(index):
 
 
 def watch(remembering, memory, frames):
+    """As the pipeline does it: what was said of a frame is remembered before the next one."""
     for index in frames:
+        if index % 25 == 20:
+            about_s = (features_at(index - 2).time_s, features_at(index - 1).time_s)
+            said = Response(f"t{index}", "question", f"It is {index}.", True, about_s, question="?")
+            memory.remember([said])
         features = features_at(index)
         decision = remembering.gate.step(features)
         memory.step(features, features.tokens, decision)
-        if index % 25 == 20:
-            about_s = (features.time_s - 1.0, features.time_s)
-            said = Response(f"t{index}", "question", f"It is {index}.", True, about_s, question="?")
-            memory.remember([said])
 
 
 def assert_same_memory(one, other):
@@ -104,12 +108,12 @@ def test_it_is_saved_every_minute_of_the_stream_and_at_the_end(tmp_path):
     assert len(dialogue) == 28 and "It is 20." in dialogue[0]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SourceError("it broke")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SourceError("it broke"), BrokenPipeError])
 def test_it_is_saved_however_the_run_ends(tmp_path, error):
     run = parts()
     with (
         kept_state(tmp_path, run) as kept,
-        pytest.raises((KeyboardInterrupt, SourceError)),
+        pytest.raises((KeyboardInterrupt, SourceError, BrokenPipeError)),
         kept.saved_at_the_end(),
     ):
         watch(run, kept.keeper, range(10))
@@ -192,6 +196,27 @@ def test_a_damaged_state_is_passed_over_with_a_warning(tmp_path):
     with kept_state(tmp_path, parts()) as kept:
         assert kept.goes_on_s == 60.25
         assert [note.body["code"] for note in kept.notes] == ["state-damaged"]
+
+
+def test_what_was_loaded_does_not_stay_beside_what_was_made_of_it(tmp_path):
+    saved(tmp_path, frames=1000)
+    run = parts()
+    tracemalloc.start()
+    with kept_state(tmp_path, run):
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1.5 * run.memory.n_bytes
+
+
+def test_a_question_about_an_earlier_run_is_told_as_such(tmp_path):
+    saved(tmp_path)
+    known = [AskedQuestion("Who?", 20.0), AskedQuestion("Who?", 25.0), AskedQuestion("Who?")]
+    with kept_state(tmp_path, parts()) as kept:
+        (told,) = kept.too_early(known)
+    assert told.body["code"] == "question-about-earlier-run"
+    with kept_state(tmp_path / "new", parts()) as kept:
+        assert not kept.too_early(known)
 
 
 def test_another_gate_starts_anew_and_says_so(tmp_path):

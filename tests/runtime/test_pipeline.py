@@ -120,6 +120,7 @@ def replayed(log, seed):
     cuts = ReplayedCuts(log)
     told = []
     said = list(speak(cuts.moments(), stages.session, cuts.cut, told.append))
+    stages.remember(log.last_heard)
     return stages, sink, moments, said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from edgestream.runtime import routers
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import EngineNotFinite, InputMismatch, SettingsInvalid
 from edgestream.runtime.manifest import TensorSpec, Variant
@@ -286,3 +288,20 @@ def test_an_indexer_that_gives_something_else_is_refused(outputs, error):
     engine = SimpleNamespace(run=lambda arrays: outputs)
     with pytest.raises(error, match="the indexer gave"):
         scores("indexer", question_of(np.ones((2, 4)), engine), view_of(np.ones((3, 2, 4))))
+
+
+@pytest.mark.parametrize("router", COSINES)
+def test_blocks_of_any_size_give_the_same_and_take_little(router, monkeypatch):
+    question, embeds = planted(frames=50)
+    whole = scores(router, question, view_of(embeds))
+    for n_bytes in (1, 5000):
+        monkeypatch.setattr(routers, "BLOCK_BYTES", n_bytes)
+        np.testing.assert_allclose(scores(router, question, view_of(embeds)), whole, atol=1e-5)
+    monkeypatch.undo()
+    embeds = np.random.default_rng(0).normal(size=(800, 20, 256))
+    view, question = view_of(embeds), question_of(np.ones((30, 256)))
+    tracemalloc.start()
+    scores(router, question, view)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6e6 < view.n_bytes

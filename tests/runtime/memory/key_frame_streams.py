@@ -81,7 +81,7 @@ def play(memory: KeyFrameMemory, stream: list[Step], *, start: int = 0, end: int
         if not start <= number < (len(stream) if end is None else end):
             continue
         time_s = times_s[number]
-        picture = np.full((4, 6, 3), number, np.uint8)
+        picture = np.full((4, 6, 3), number % 256, np.uint8)
         memory.step(
             features_at(time_s, is_fresh=step.is_fresh, small=picture),
             embeds,
@@ -107,7 +107,7 @@ def kept(memory: KeyFrameMemory):
             f.reason,
             f.covers,
         )
-        for f in (*view.key_frames, *memory.clip())
+        for f in view.key_frames
     ]
     recent = [(time_s, embeds.tobytes()) for time_s, embeds in view.recent.frames]
     return frames, recent, view.dialogue, memory.holders(), memory.frames

@@ -75,26 +75,6 @@ def test_restored_is_as_if_nothing_had_been_between(turns, max_turns):
     assert second.view() == () and second.n_bytes == 0
 
 
-@given(st.lists(turns_of_talk, max_size=30), st.integers(0, 8), st.integers(1, 200))
-def test_taking_up_its_own_log_changes_nothing(turns, max_turns, max_bytes):
-    memory = DialogueMemory(max_turns=max_turns, max_bytes=max_bytes)
-    in_time = sorted(turns, key=lambda turn: turn.time_s)
-    for turn in in_time:
-        memory.add(turn)
-    kept = memory.view()
-    memory.take_up(in_time)
-    assert memory.view() == kept and memory.n_bytes == sum(turn.n_bytes for turn in kept)
-
-
-def test_what_a_crash_cost_and_what_has_room_now_is_taken_up_from_the_log():
-    log = [DialogueTurn(float(n), f"q{n}", "a") for n in range(9)]
-    memory = DialogueMemory(max_turns=6)
-    for turn in (log[4], log[6], log[7]):  # 5 and 8 came after the last saved state
-        memory.add(turn)
-    memory.take_up(log)
-    assert memory.view() == tuple(log[3:])
-
-
 def test_a_turn_that_is_too_large_takes_nothing_with_it():
     memory = DialogueMemory(max_bytes=10)
     memory.add(DialogueTurn(1, "q", "a"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -36,17 +38,18 @@ rules = st.builds(
     max_frame_set_num=st.integers(1, 4),
     thumbnails=st.booleans(),
     recent_bytes_share=st.sampled_from([0.1, 0.25, 0.75]),
+    protected_bytes_share=st.sampled_from([0.3, 0.5, 1.0]),
 )
 budgets = st.sampled_from([6_800, 7_500, 12_000, 20_000, 200_000])
 LARGE = 10_000_000
 
 
 def covers_of(memory):
-    return sum(frame.covers for frame in (*memory.view().key_frames, *memory.clip()))
+    return sum(frame.covers for frame in memory.view().key_frames)
 
 
 def frame_by_reason(memory, reason):
-    return [f for f in (*memory.view().key_frames, *memory.clip()) if f.reason == reason]
+    return [f for f in memory.view().key_frames if f.reason == reason]
 
 
 def through_bytes(state):
@@ -65,11 +68,10 @@ def test_the_budget_holds_and_nothing_is_uncounted_at_every_step(stream, rules, 
         assert sum(memory.holders().values()) == memory.n_bytes <= budget_bytes
         assert covers_of(memory) == memory.frames == number + 1
         view = memory.view()
-        frames = (*view.key_frames, *memory.clip())
+        frames = view.key_frames
         assert all(one.time_s <= other.time_s for one, other in pairwise(frames))
         assert len({frame.frame_id for frame in frames}) == len(frames)
-        numbers = view.n_bytes + sum(frame.n_bytes for frame in memory.clip())
-        assert numbers <= memory.n_bytes
+        assert view.n_bytes <= memory.n_bytes
         held = {id(array): array.nbytes for _, array in view.recent.frames}
         assert memory.holders()["recent"] >= sum(held.values())
 
@@ -79,12 +81,12 @@ def test_protected_frames_stay_while_any_other_could_go(stream, rules, budget_by
     memory = KeyFrameMemory(rules, budget_bytes)
     protected: dict[str, int] = {}
     for _ in play(memory, stream):
-        frames = (*memory.view().key_frames, *memory.clip())
+        frames = memory.view().key_frames
         now = {frame.frame_id: frame.n_bytes for frame in frames if frame.is_protected}
-        if set(protected) - set(now):
+        share = rules.protected_bytes_share * memory.budget_bytes * 15 / 16
+        if set(protected) - set(now) and sum(protected.values()) <= share:
             # Then only protected ones are left, beside the newest frame that waits.
-            assert all(frame.is_protected for frame in memory.view().key_frames)
-            assert len(memory.clip()) == 1
+            assert all(frame.is_protected for frame in memory.view().key_frames[:-1])
         protected = now
 
 
@@ -150,7 +152,7 @@ def test_still_frames_count_for_the_frame_they_repeat_and_add_nothing():
     for number in range(50):
         features = features_at(number / 4, is_fresh=number in (0, 20))
         memory.step(features, embeds, decision_at(number / 4))
-    assert [frame.covers for frame in memory.clip()] == [20, 30]
+    assert [frame.covers for frame in memory.view().key_frames] == [20, 30]
     assert memory.view().recent.n_bytes == embeds.nbytes
 
 
@@ -159,8 +161,8 @@ def test_a_frame_joins_its_clip_and_a_real_frame_stands_for_the_cluster():
     for _ in play(memory, [Step(topic=n // 4) for n in range(9)]):
         pass
     key_frames = memory.view().key_frames
-    assert [frame.covers for frame in key_frames] == [4, 4]
-    assert [frame.reason for frame in key_frames] == ["first", "cluster"]
+    assert [frame.covers for frame in key_frames] == [4, 4, 1]
+    assert [frame.reason for frame in key_frames] == ["first", "cluster", "cluster"]
     for frame in key_frames:
         number = int(frame.frame_id[1:])
         assert frame.time_s == (number + 1) / 4
@@ -194,6 +196,38 @@ def test_what_was_said_stands_at_the_nearest_frame_which_is_protected():
     assert [turn.answer for turn in memory.view().dialogue] == ["A cat."]
 
 
+def test_what_was_said_of_the_past_is_not_written_on_the_present():
+    memory = KeyFrameMemory(KeyFrameRules(), LARGE)
+    for _ in play(memory, [Step(passed_s=1.0) for _ in range(4)]):
+        pass
+    memory.remember([replace(said("A dog.", 4.0, question="@recall What was?"), context="recall")])
+    assert not frame_by_reason(memory, "spoke")
+    assert [turn.question for turn in memory.view().dialogue] == ["What was?"]
+
+
+def test_where_everything_is_spoken_at_the_rest_is_still_kept():
+    memory = KeyFrameMemory(KeyFrameRules(), 60_000)
+    stream = [
+        Step(passed_s=5.0, topic=n // 2 % 6, said="A dog." if n % 6 == 0 else "")
+        for n in range(2000)
+    ]
+    for _ in play(memory, stream):
+        pass
+    reasons = Counter(frame.reason for frame in memory.view().key_frames)
+    assert reasons["spoke"] > 10 and reasons["cluster"] > 10
+
+
+def test_a_visit_of_half_a_second_is_seen_at_once():
+    memory = KeyFrameMemory(KeyFrameRules(), LARGE)
+    stream = [
+        Step(topic=1 if n in (21, 22) else 0, is_fresh=n in (0, 21, 22, 23)) for n in range(40)
+    ]
+    for number in play(memory, stream):
+        if number > 22:
+            times_s = [frame.time_s for frame in memory.view().key_frames]
+            assert {22 / 4, 23 / 4} <= set(times_s)
+
+
 def test_a_view_up_to_a_time_holds_nothing_later():
     memory = KeyFrameMemory(KeyFrameRules(clip_len=1, key_frame_buffer_size=1), LARGE)
     for _ in play(memory, [Step(passed_s=1.0, topic=n % 6, said="Yes.") for n in range(20)]):
@@ -212,7 +246,9 @@ def test_thumbnails_are_kept_only_where_asked_for_and_counted():
             pass
         sizes.append(memory.n_bytes)
     assert sizes[1] - sizes[0] == 4 * 6 * 3
-    assert memory.clip()[0].n_bytes == embeds_of(0).size * 2 + DIM * 4 + 72 + OVERHEAD_BYTES
+    assert (
+        memory.view().key_frames[0].n_bytes == embeds_of(0).size * 2 + DIM * 4 + 72 + OVERHEAD_BYTES
+    )
 
 
 def test_a_slice_does_not_keep_the_array_it_was_cut_from():
@@ -226,7 +262,7 @@ def test_a_slice_does_not_keep_the_array_it_was_cut_from():
 def test_embeds_beyond_float16_stay_finite():
     memory = KeyFrameMemory(KeyFrameRules(), LARGE)
     memory.step(features_at(0.0), np.full((2, DIM), 1e6, np.float32), decision_at(0.0))
-    assert np.isfinite(memory.clip()[0].embeds).all()
+    assert np.isfinite(memory.view().key_frames[0].embeds).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
