@@ -93,9 +93,7 @@ def openings(scores: NDArray[np.float32], above: float, ratio: float) -> Flags:
     return found
 
 
-def spoken_frames(
-    speak: NDArray[np.float32], opened: Flags, above: float, ratio: float
-) -> Flags:
+def spoken_frames(speak: NDArray[np.float32], opened: Flags, above: float, ratio: float) -> Flags:
     """Frames at which a Turn is due: as `LearnedPhases`, for many clips at once.
 
     Args:
@@ -117,9 +115,18 @@ def spoken_frames(
     return found
 
 
-def type_openings(traces: GateTraces, at: int, kind: str, above: float, ratio: float) -> Flags:
-    """Openings of one event type; muted while the gate warms up, but for a cut."""
-    scores = traces.scores[:, :, 1 + at].copy()
+def openings_of(
+    scores: NDArray[np.float32], at: int, kind: str, above: float, ratio: float
+) -> Flags:
+    """Openings of one event type; muted while the gate warms up, but for a cut.
+
+    Args:
+        scores: (N, T, 15), `speak` first.
+        at: number of the type.
+        kind: its name.
+        above, ratio: as in `openings`.
+    """
+    scores = scores[:, :, 1 + at].copy()
     if kind != CUT:
         scores[:, :WARM_UP_FRAMES] = 0.0
     return openings(scores, above, ratio)
@@ -133,7 +140,7 @@ def _counted(
     ratio: float,
     true: Sequence[NDArray[np.int64]],
 ) -> Counts:
-    found = type_openings(traces, at, kind, above, ratio)
+    found = openings_of(traces.scores, at, kind, above, ratio)
     found[:, 0] = False
     return _matched([_frames(row) for row in found], true)
 
@@ -143,7 +150,7 @@ def _speak_threshold(
 ) -> float:
     opened = np.zeros(traces.scores.shape[:2], np.bool_)
     for at, kind in enumerate(meaning.events):
-        opened |= type_openings(traces, at, kind, thresholds[kind], ratio)
+        opened |= openings_of(traces.scores, at, kind, thresholds[kind], ratio)
     true = [_frames(clip.labels.speak, first=1) for clip in traces.clips]
     frames = sum(len(clip.labels.speak) - 1 for clip in traces.clips)
     f1s, falses = [], []
@@ -162,9 +169,7 @@ def _frames(flags: NDArray[np.bool_], first: int = 0) -> NDArray[np.int64]:
     return frames[frames >= first]
 
 
-def _matched(
-    told: Sequence[NDArray[np.int64]], true: Sequence[NDArray[np.int64]]
-) -> Counts:
+def _matched(told: Sequence[NDArray[np.int64]], true: Sequence[NDArray[np.int64]]) -> Counts:
     found = sum(
         len(nearest_pairs(one.tolist(), two.tolist(), TOLERANCE_FRAMES))
         for one, two in zip(told, true, strict=True)

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.reference_scores import Tally
-from ..evaluation.world import ATTRIBUTES, EVENT_TYPES, Clip, WorldEvent, event_sentence, render_clip
+from ..evaluation.world import (
+    ATTRIBUTES,
+    EVENT_TYPES,
+    Clip,
+    WorldEvent,
+    event_sentence,
+    render_clip,
+)
 from ..evaluation.world_scores import ClipPrediction, score_events
 from ..models.gate_files import GateMeaning, gate_facts
 from ..models.reference_model import ReferenceModel

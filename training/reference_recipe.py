@@ -27,7 +27,7 @@ class Recipe:
         late_share: share of the vision stage.
         rate: learning rate of Muon and AdamW alike.
         warm_up_steps: over which it rises.
-        shares: of the time, by stage.
+        shares: of the time, by stage; the rest is for choosing thresholds and scoring.
         cache_frames: of a cached clip; that of the frozen set.
         cache_clips: of each process, at most: 2.9 kB a frame.
         text_clips: of a step of the text-only curriculum, of each process.
@@ -36,7 +36,7 @@ class Recipe:
         own_from: share of the stream stage after which the model reads its own sentences.
         reused: share of clips in which still frames bring the tokens of the frame before.
         other_rates: share of clips at another interval than 0.25 s.
-        calibration_clips: on which thresholds are chosen.
+        calibration_clips: on which thresholds are chosen; half as many others are scored.
     """
 
     seed: int = 0
@@ -47,7 +47,7 @@ class Recipe:
     late_share: float = 0.1
     rate: float = 2.5e-3
     warm_up_steps: int = 60
-    shares: tuple[float, float, float, float] = (0.56, 0.05, 0.11, 0.28)
+    shares: tuple[float, float, float, float] = (0.55, 0.05, 0.10, 0.27)
     cache_frames: int = 40
     cache_clips: int = 2500
     text_clips: int = 12
@@ -58,10 +58,14 @@ class Recipe:
     other_rates: float = 0.3
     calibration_clips: int = 300
 
+    @property
+    def frames_a_step(self) -> int:
+        """Of all processes, in the vision stage."""
+        return self.clips * self.frames * self.processes
+
     def as_json(self) -> dict[str, Any]:
         """What is kept of it beside the weights."""
         return {**asdict(self), "shares": list(self.shares)}
-
 
     def clip_seed(self, stage: str, number: int) -> int:
         """Seed of the clip with a number, counted over all processes."""
@@ -70,7 +74,7 @@ class Recipe:
 
 
 QUICK = replace(
-    Recipe(), shares=(0.78, 0.03, 0.06, 0.13), cache_clips=240, calibration_clips=60,
+    Recipe(), shares=(0.72, 0.03, 0.05, 0.12), cache_clips=240, calibration_clips=60,
     warm_up_steps=30,
 )  # fmt: skip
 """For a few minutes: most of them go to what is hardest to learn, the pixels."""

@@ -99,9 +99,7 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(dict(begun)))
     if path.is_file():
         there = json.loads(path.read_text("utf-8"))
-        differs = sorted(
-            name for name in {*there, *wanted} if there.get(name) != wanted.get(name)
-        )
+        differs = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
         if differs:
             name = differs[0]
             raise UsageError(

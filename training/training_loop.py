@@ -24,6 +24,8 @@ CHECKPOINT_S = 300.0
 POINT_STEPS = 10
 """Steps between two points of the curve."""
 SMOOTHING = 0.95
+CHECKS = 8
+"""Times that a stage is looked at on held-out clips, the end not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,19 @@ class Told:
 
 
 Tell = Callable[[Told], None]
+Check = Callable[[], Mapping[str, float]]
 
 
 class Stage(Protocol):
-    """What differs from stage to stage."""
+    """What differs from stage to stage.
+
+    Attributes:
+        name: of `STAGES`.
+        along: (from, to), the stretch of the rate's cosine that the stage goes along.
+    """
 
     name: str
+    along: tuple[float, float]
 
     def losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Terms of the loss of one step, and numbers for the curve, such as how much was read."""
@@ -83,7 +92,12 @@ class Loop:
     checkpoint_s: float = CHECKPOINT_S
 
     def run(
-        self, stage: Stage, optimiser: MuonAndAdamW, budget: Budget, state: RunState
+        self,
+        stage: Stage,
+        optimiser: MuonAndAdamW,
+        budget: Budget,
+        state: RunState,
+        check: Check | None = None,
     ) -> RunState:
         """Train until the budget is used; the state after it, without tensors.
 
@@ -92,6 +106,7 @@ class Loop:
             optimiser: of the weights that this stage trains.
             budget: of the stage.
             state: where the stage is; its tensors are in use already.
+            check: gives figures for the curve, CHECKS times; the first process calls it.
         """
         step, before_s = state.step, state.seconds
         begun, saved_s, smooth = time.monotonic(), state.seconds, dict[str, float]()
@@ -102,15 +117,19 @@ class Loop:
             optimiser.clear()
             total.backward()
             seconds = before_s + time.monotonic() - begun
-            numbers = [budget.progress(step + 1, seconds), *(float(t.detach()) for t in terms.values())]
+            numbers = [
+                budget.progress(step + 1, seconds),
+                *(float(t.detach()) for t in terms.values()),
+            ]
             shared = self._averaged(optimiser, numbers)
-            norm = optimiser.step(
-                rate_at(self.recipe.rate, step, progress, self.recipe.warm_up_steps)
-            )
+            norm = optimiser.step(self._rate(stage, step, progress))
+            is_due = int(shared[0] * CHECKS) > int(progress * CHECKS) and shared[0] < 1.0
             step, progress = step + 1, shared[0]
             values = {**dict(zip(terms, shared[1:], strict=True)), **facts, "norm": norm}
             self._check(stage.name, step, values)
             self._log(stage.name, step, progress, seconds, values, smooth)
+            if check is not None and is_due and self.team.is_first:
+                self._tell_check(stage.name, step, progress, check())
             if self.team.is_first and seconds - saved_s >= self.checkpoint_s:
                 self.save(stage, optimiser, RunState(stage.name, step, seconds, state.done,
                                                      notes=state.notes))  # fmt: skip
@@ -126,6 +145,19 @@ class Loop:
             self.folder,
             RunState(state.stage, state.step, state.seconds, state.done, tensors, state.notes),
         )
+
+    def _rate(self, stage: Stage, step: int, progress: float) -> float:
+        first, last = stage.along
+        along = first + (last - first) * progress
+        return rate_at(self.recipe.rate, step, along, self.recipe.warm_up_steps)
+
+    def _tell_check(
+        self, stage: str, step: int, progress: float, figures: Mapping[str, float]
+    ) -> None:
+        if self.curve is not None:
+            self.curve.add(stage, step, {"check": True, **figures})
+        told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        self.tell(Told(stage, step, min(progress, 1.0), {}, f"{stage} step {step}: {told}"))
 
     def _averaged(self, optimiser: MuonAndAdamW, numbers: list[float]) -> list[float]:
         """Progress and losses as all processes have them; the gradients become their average."""

@@ -152,9 +152,7 @@ def _interval(rng: np.random.Generator, other_rates: float) -> float:
     return float(np.exp(rng.uniform(low, high)))
 
 
-def _sources(
-    clip: Clip, maps: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _sources(clip: Clip, maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which frame's tokens each frame brings, where about half of the still ones are not encoded.
 
     At most 8 frames in a row, as the device's heartbeat of 2 s has it.

@@ -99,6 +99,5 @@ def _dense_losses(
             heads.count(whole).flatten(0, 1), batch.count.clamp(max=MOST_COUNTED).flatten()
         ),
         "scene": binary_cross_entropy_with_logits(heads.scene(whole), batch.scene),
-        "present": PRESENT_SCALE
-        * binary_cross_entropy_with_logits(heads.present(whole), present),
+        "present": PRESENT_SCALE * binary_cross_entropy_with_logits(heads.present(whole), present),
     }

@@ -33,6 +33,7 @@ class VisionStage:
     """
 
     name = "vision"
+    along = (0.0, 1.0)
 
     def __init__(
         self,
