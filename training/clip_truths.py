@@ -1,4 +1,4 @@
-"""The truth of cached clips: rendered again without pixels when it is first asked for, then kept."""
+"""The truth of cached clips: rendered again without pixels when first asked for, then kept."""
 
 from __future__ import annotations
 

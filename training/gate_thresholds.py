@@ -20,7 +20,7 @@ GRID = tuple(round(0.06 + 0.04 * step, 2) for step in range(23))
 """Thresholds that are tried."""
 CLOSE_RATIOS = (0.4, 0.6, 0.8)
 MOST_FALSE = 1.6
-"""False speech per 100 frames that the threshold of `speak` aims at: the bound on other clips is 2."""
+"""False speech per 100 frames that `speak` aims at: the bound, on other clips, is 2."""
 WARM_UP_FRAMES = 2
 
 Flags = NDArray[np.bool_]

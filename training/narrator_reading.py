@@ -37,7 +37,7 @@ class Read:
 
 def embedded(model: ReferenceModel, batch: PackedBatch, parts: FrameParts | None) -> Tensor:
     """(B, n, hidden): words and frames, in their places."""
-    embeds = model.narrator.get_input_embeddings()(batch.ids)
+    embeds: Tensor = model.narrator.get_input_embeddings()(batch.ids)
     if not len(batch.places):
         return embeds
     assert parts is not None, "rows with frames need them"

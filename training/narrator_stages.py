@@ -38,8 +38,8 @@ MODES = {"memory": 0.70, "keyframes": 0.12, "last": 0.12, "all": 0.06}
 """What questions are shown: remembered frames with what was said of them, without it, the last 16
 frames, all frames."""
 DIALOGUE, LATE, FORCED = 0.3, 0.15, 0.12
-"""Shares: of moments with talk before them, of key frames that come a frame late, of questions about
-now that are shown memory all the same."""
+"""Shares: of moments with talk before them, of key frames that come a frame late, of questions
+about now that are shown memory all the same."""
 OWN_SHARE = 0.75
 """Of clips whose memory is the model's own, once it may be."""
 MOST_HIDDEN = 2
@@ -63,6 +63,10 @@ class NarratorStage:
         self, model: ReferenceModel, recipe: Recipe, team: Team, device: str = "cpu"
     ) -> None:
         self.model, self.recipe, self.team, self.device = model, recipe, team, device
+
+    def losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Of each stage's own."""
+        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole model."""
@@ -169,7 +173,7 @@ class StreamStage(NarratorStage):
 
     def _described(self, rng: np.random.Generator) -> list[tuple[int, PackedRow]]:
         """(clip, row) of each described frame: true ones, those of the gate, and silent ones."""
-        found = []
+        found: list[tuple[int, PackedRow]] = []
         while len(found) < self.recipe.described:
             clip = int(rng.integers(len(self._cache.seeds)))
             truth = self._truths.of(self._cache.seeds[clip])

@@ -1,4 +1,4 @@
-"""The model card of a reference assistant: what it is, what it was trained on, what it is true about."""
+"""The model card of a reference assistant: what it was trained on, what it is true about."""
 
 from __future__ import annotations
 

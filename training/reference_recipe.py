@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..evaluation.world import WorldRules
+
 STAGES = ("vision", "cache", "text", "stream")
 """In this order: vision and gate; their frozen tokens; the narrator on text, then on streams."""
 TRAINING_SEEDS, CALIBRATION_SEEDS = 2**30, 2**31
@@ -36,6 +38,9 @@ class Recipe:
         own_from: share of the stream stage after which the model reads its own sentences.
         reused: share of clips in which still frames bring the tokens of the frame before.
         other_rates: share of clips at another interval than 0.25 s.
+        checks: times that the vision stage is looked at on held-out clips, plus one.
+        looks: backgrounds and things that clips are made of; they are painted once by each process,
+            0.06 s a background.
         calibration_clips: on which thresholds are chosen; half as many others are scored.
     """
 
@@ -56,7 +61,13 @@ class Recipe:
     own_from: float = 0.6
     reused: float = 0.3
     other_rates: float = 0.3
+    checks: int = 8
+    looks: int = 600
     calibration_clips: int = 300
+
+    def rules(self) -> WorldRules:
+        """Of the world that is trained on."""
+        return WorldRules(looks=self.looks)
 
     @property
     def frames_a_step(self) -> int:
@@ -75,7 +86,7 @@ class Recipe:
 
 QUICK = replace(
     Recipe(), shares=(0.72, 0.03, 0.05, 0.12), cache_clips=240, calibration_clips=60,
-    warm_up_steps=30,
+    warm_up_steps=30, checks=2, looks=48,
 )  # fmt: skip
 """For a few minutes: most of them go to what is hardest to learn, the pixels."""
 

@@ -16,6 +16,7 @@ from ..evaluation.world.phrasings import SEEN
 from ..models.gate_files import GateMeaning
 from ..models.reference_checkpoint import save_reference, uncalibrated
 from ..models.reference_model import ReferenceConfig
+from ..runtime.assembly import usable_cores
 from ..runtime.errors import OutputExists
 from .curve import Curve
 from .gate_thresholds import calibrated
@@ -29,6 +30,7 @@ from .run_folder import RunState, begin_or_continue, load_state, save_state
 from .team import Team, team_of
 from .token_cache import CLIPS_AT_ONCE, fill_cache, open_cache
 from .training_loop import CHECKPOINT_S, Loop, Tell, Told, restore_
+from .vision_batches import VisionBatch
 from .vision_losses import DenseHeads
 from .vision_stage import VisionStage
 
@@ -111,6 +113,8 @@ def train_reference(choice: TrainingChoice, tell: Tell, *, force: bool = False) 
 def _work(team: Team, choice: TrainingChoice, tell: Tell = lambda told: None) -> RunState:
     """What every process does, from the stage where the run is to its end."""
     folder = choice.out / RUN_FOLDER
+    if choice.device == "cpu":
+        torch.set_num_threads(max(1, usable_cores() // team.size))
     state = load_state(folder) or RunState(STAGES[0])
     at = (state.stage, state.step)
     curve = Curve(folder, STAGES, at) if team.is_first else None
@@ -134,6 +138,7 @@ class _StageRun:
         self.parts = parts_of(self.recipe.seed, choice.config)
         self.parts.model.to(choice.device)
         self.cache = choice.out / RUN_FOLDER / CACHE_FOLDER
+        self._batches: dict[int, VisionBatch] = {}
 
     def finished(self) -> RunState:
         """Train the stage to its end; every process has the state after it."""
@@ -188,7 +193,7 @@ class _StageRun:
         if self.state.stage == "text":
             return TextStage(model, self.recipe, self.team, self.parts.writer, device)
         cache = open_cache(self.cache, self.team.rank)
-        meaning = self._meaning(self.state)
+        meaning = meaning_of(self.parts, self.state.notes)
         writer = self.parts.writer
         return StreamStage(model, self.recipe, self.team, cache, meaning, writer, device)
 
@@ -196,9 +201,9 @@ class _StageRun:
         restore_({"model.": self.parts.model}, None, self.state)
 
     def _checked(self) -> dict[str, float]:
-        """Figures on a few held-out clips; thresholds are chosen on half of them."""
+        """Figures on a few held-out clips, on which their own thresholds are chosen: a bit kind."""
         seeds = held_out_seeds(SCORED_FROM // 2, CHECKED_CLIPS)
-        traces = traces_of(self.parts.model, seeds, self.recipe.cache_frames)
+        traces = traces_of(self.parts.model, seeds, self.recipe.cache_frames, self._batches)
         meaning = calibrated(traces, uncalibrated(self.parts.model.config), {})
         return figures(scored(traces, self.parts.model, meaning))
 
@@ -217,7 +222,11 @@ class _StageRun:
 
     def _chosen_thresholds(self) -> dict[str, Any]:
         """Thresholds on held-out clips, and the gate's figures on others."""
-        model, frames, count = self.parts.model, self.recipe.cache_frames, self._calibration_clips()
+        model, frames, count = (
+            self.parts.model,
+            self.recipe.cache_frames,
+            self.recipe.calibration_clips,
+        )
         seeds = held_out_seeds(0, count)
         facts = {"clips": count, "frames": frames, "first_seed": seeds[0], "rules": "training"}
         meaning = calibrated(traces_of(model, seeds, frames), uncalibrated(model.config), facts)
@@ -231,12 +240,6 @@ class _StageRun:
             "calibrated_on": facts,
         }
         return {"meaning": thresholds, "held_out": held_out}
-
-    def _calibration_clips(self) -> int:
-        return self.recipe.calibration_clips
-
-    def _meaning(self, state: RunState) -> GateMeaning:
-        return meaning_of(self.parts, state.notes)
 
     def _write_checkpoint(self, done: Mapping[str, int], notes: Mapping[str, Any]) -> None:
         recipe = self.recipe

@@ -72,11 +72,10 @@ def _arrays(recipe: Recipe, team: Team, step: int, frames: int) -> dict[str, Any
 
 
 def _batch(arrays: dict[str, Any]) -> VisionBatch:
-    return VisionBatch(
-        **{
-            name: {key: torch.from_numpy(value) for key, value in part.items()}
-            if isinstance(part, dict)
-            else torch.from_numpy(part)
-            for name, part in arrays.items()
-        }
-    )
+    made: dict[str, Any] = {
+        name: {key: torch.from_numpy(value) for key, value in part.items()}
+        if isinstance(part, dict)
+        else torch.from_numpy(part)
+        for name, part in arrays.items()
+    }
+    return VisionBatch(**made)

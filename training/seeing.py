@@ -7,6 +7,8 @@ behind a convolution of the three colours: a third of its work, and no picture o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, normalize
@@ -31,7 +33,7 @@ def seen(vision: FrameEncoder, colours: Tensor, maps: Tensor) -> tuple[Tensor, T
     Returns:
         tokens (frames, 10, dim), summary (frames, dim), patches (frames, 49, dim).
     """
-    tower = vision.tower
+    tower: Any = vision.tower
     embeddings = tower.embeddings
     weight, bias = embeddings.patch_embedding.weight, embeddings.patch_embedding.bias
     scaled = (colours.permute(0, 3, 1, 2).to(weight.dtype) / 255.0 - COLOUR_MEAN) / COLOUR_STD
@@ -58,8 +60,8 @@ def gate_inputs(
     clips, frames = batch.dt_s.shape
     tokens, summary, patches = seen(model.vision, batch.colours.flatten(0, 1),
                                     batch.maps.flatten(0, 1))  # fmt: skip
-    tokens = tokens.unflatten(0, (clips, frames))
-    summary = summary.unflatten(0, (clips, frames))
+    tokens = tokens.reshape(clips, frames, *tokens.shape[1:])
+    summary = summary.reshape(clips, frames, -1)
     rows = torch.arange(clips, device=tokens.device)[:, None]
     given = (tokens[rows, batch.source], summary[rows, batch.source], batch.maps, batch.dt_s)
-    return given, tokens[:, :, 0], patches.unflatten(0, (clips, frames))
+    return given, tokens[:, :, 0], patches.reshape(clips, frames, *patches.shape[1:])

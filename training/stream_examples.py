@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.world import Clip, WorldQuestion
-from ..models.reference_layout import PromptLayout, answer_ids, rendered_prompt
+from ..models.reference_layout import answer_ids, rendered_prompt
 from ..runtime.prompt import Encode
+from ..runtime.prompt_layout import PromptLayout
 from ..runtime.recent import DialogueTurn
 from ..runtime.tense import tense_of
 from .packed_prompts import Example

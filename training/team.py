@@ -65,7 +65,7 @@ class Team:
 
 @contextmanager
 def team_of(
-    size: int, meeting: Path, work: Callable[..., None], given: tuple[Any, ...]
+    size: int, meeting: Path, work: Callable[..., object], given: tuple[Any, ...]
 ) -> Iterator[Team]:
     """This process as the first of a team, for as long as the block lasts.
 
@@ -114,7 +114,7 @@ def _joined(rank: int, size: int, meeting: Path) -> Iterator[Team]:
 
 
 def _begin(
-    rank: int, size: int, meeting: Path, work: Callable[..., None], given: tuple[Any, ...]
+    rank: int, size: int, meeting: Path, work: Callable[..., object], given: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
     try:

@@ -92,7 +92,7 @@ def fill_cache(
             recipe.clip_seed("cache", (len(seeds) + at) * team.size + team.rank)
             for at in range(CLIPS_AT_ONCE)
         ]
-        batch = rendered_batch(some, frames, reused=recipe.reused).to(device)
+        batch = rendered_batch(some, frames, recipe.rules(), reused=recipe.reused).to(device)
         scores, _, tokens, states = gate_outputs(model, batch)
         for name, values in (("tokens", tokens), ("states", states), ("scores", scores)):
             files[name][len(seeds) : len(seeds) + CLIPS_AT_ONCE] = values.cpu().numpy()

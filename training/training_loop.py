@@ -24,8 +24,6 @@ CHECKPOINT_S = 300.0
 POINT_STEPS = 10
 """Steps between two points of the curve."""
 SMOOTHING = 0.95
-CHECKS = 8
-"""Times that a stage is looked at on held-out clips, the end not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +104,22 @@ class Loop:
             optimiser: of the weights that this stage trains.
             budget: of the stage.
             state: where the stage is; its tensors are in use already.
-            check: gives figures for the curve, CHECKS times; the first process calls it.
+            check: gives figures for the curve, as often as the recipe says, in the first process.
         """
         step, before_s = state.step, state.seconds
         begun, saved_s, smooth = time.monotonic(), state.seconds, dict[str, float]()
-        progress = budget.progress(step, before_s)
+        progress, checks = budget.progress(step, before_s), self.recipe.checks
         while progress < 1.0:
             terms, facts = stage.losses(step, progress)
             total = torch.stack(list(terms.values())).sum()
             optimiser.clear()
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             seconds = before_s + time.monotonic() - begun
-            numbers = [
-                budget.progress(step + 1, seconds),
-                *(float(t.detach()) for t in terms.values()),
-            ]
+            numbers = [budget.progress(step + 1, seconds)]
+            numbers += [float(term.detach()) for term in terms.values()]
             shared = self._averaged(optimiser, numbers)
             norm = optimiser.step(self._rate(stage, step, progress))
-            is_due = int(shared[0] * CHECKS) > int(progress * CHECKS) and shared[0] < 1.0
+            is_due = int(shared[0] * checks) > int(progress * checks) and shared[0] < 1.0
             step, progress = step + 1, shared[0]
             values = {**dict(zip(terms, shared[1:], strict=True)), **facts, "norm": norm}
             self._check(stage.name, step, values)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..evaluation.world import ATTRIBUTES, EVENT_TYPES, Clip, render_clip
+from ..evaluation.world import ATTRIBUTES, EVENT_TYPES, Clip, WorldRules, render_clip
 from ..runtime.motion_input import MAP_STD, clip_maps
 
 ATTRIBUTES_OF: Mapping[str, tuple[str, ...]] = {
@@ -63,7 +65,7 @@ class VisionBatch:
         """The same on a device."""
         if device == "cpu":
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: {key: one.to(device) for key, one in value.items()}
             if isinstance(value, Mapping)
             else value.to(device)
@@ -73,20 +75,27 @@ class VisionBatch:
 
 
 def rendered_batch(
-    seeds: Sequence[int], frames: int, *, reused: float = 0.0, other_rates: float = 0.0
+    seeds: Sequence[int],
+    frames: int,
+    rules: WorldRules,
+    *,
+    reused: float = 0.0,
+    other_rates: float = 0.0,
 ) -> VisionBatch:
     """The clips of some seeds; the same arguments, the same batch.
 
     Args:
         seeds: of the clips.
         frames: of each.
+        rules: of the world.
         reused: share of clips in which still frames bring the tokens of an earlier frame.
         other_rates: share of clips whose frames are not 0.25 s apart.
 
     Cost: about 1.2 ms a frame.
     """
-    clips = [render_clip(seed, frames) for seed in seeds]
-    maps = np.stack([clip_maps(clip.pixels) for clip in clips if clip.pixels is not None])
+    clips = [render_clip(seed, frames, rules) for seed in seeds]
+    pixels = [clip.pixels for clip in clips if clip.pixels is not None]
+    maps = np.stack([clip_maps(one) for one in pixels])
     rngs = [np.random.default_rng([seed, 17]) for seed in seeds]
     intervals = [_interval(rng, other_rates) for rng in rngs]
     sources = [
@@ -95,7 +104,7 @@ def rendered_batch(
     ]
     labels = [clip.labels for clip in clips]
     return VisionBatch(
-        colours=torch.from_numpy(np.stack([clip.pixels for clip in clips])),
+        colours=torch.from_numpy(np.stack(pixels)),
         maps=torch.from_numpy(maps),
         dt_s=torch.tensor(intervals, dtype=torch.float32)[:, None].expand(-1, frames),
         source=torch.from_numpy(np.stack(sources)),
@@ -111,7 +120,9 @@ def rendered_batch(
     )
 
 
-def labels_of_clips(clips: Sequence[Clip]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def labels_of_clips(
+    clips: Sequence[Clip],
+) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.int64]]]:
     """(B, T, 14) bool events, and attribute → (B, T) int64 values, -1 for none."""
     events = np.stack([clip.labels.events for clip in clips])
     values = {
@@ -121,7 +132,9 @@ def labels_of_clips(clips: Sequence[Clip]) -> tuple[np.ndarray, dict[str, np.nda
     return events, values
 
 
-def attribute_targets(labels: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, Tensor]:
+def attribute_targets(
+    labels: tuple[NDArray[np.bool_], dict[str, NDArray[np.int64]]],
+) -> dict[str, Tensor]:
     """What the heads of the gate are to say, at event frames and the frame after.
 
     A gate may open a frame late; what happened is then the same.
@@ -132,7 +145,7 @@ def attribute_targets(labels: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[
         asked = [name in ATTRIBUTES_OF.get(kind, ()) for kind in EVENT_TYPES]
         is_asked = events[..., asked].any(-1)
         target = np.where(is_asked, np.where(value < 0, len(ATTRIBUTES[name]), value), IGNORED)
-        late = ~events.any(-1)
+        late: NDArray[np.bool_] = np.logical_not(events.any(-1))
         late[:, 0] = False
         before = np.roll(target, 1, axis=1)
         found[name] = torch.from_numpy(np.where(late, before, target))
@@ -152,7 +165,7 @@ def _interval(rng: np.random.Generator, other_rates: float) -> float:
     return float(np.exp(rng.uniform(low, high)))
 
 
-def _sources(clip: Clip, maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _sources(clip: Clip, maps: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
     """Which frame's tokens each frame brings, where about half of the still ones are not encoded.
 
     At most 8 frames in a row, as the device's heartbeat of 2 s has it.
@@ -169,5 +182,5 @@ def _sources(clip: Clip, maps: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return source
 
 
-def _floats(parts: Sequence[np.ndarray]) -> Tensor:
+def _floats(parts: Sequence[NDArray[Any]]) -> Tensor:
     return torch.from_numpy(np.stack(parts).astype(np.float32))

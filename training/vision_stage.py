@@ -91,7 +91,9 @@ def batch_of(recipe: Recipe, team: Team, step: int, frames: int) -> VisionBatch:
     clips = recipe.clips
     first = (step * team.size + team.rank) * clips
     seeds = [recipe.clip_seed("vision", first + at) for at in range(clips)]
-    return rendered_batch(seeds, frames, reused=recipe.reused, other_rates=recipe.other_rates)
+    return rendered_batch(
+        seeds, frames, recipe.rules(), reused=recipe.reused, other_rates=recipe.other_rates
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""`edgestream train`: train a model upstream, in PyTorch; `reference` is our own small assistant."""
+"""`edgestream train`: train a model upstream, in PyTorch; `reference` is our own assistant."""
 
 from __future__ import annotations
 
