@@ -41,11 +41,11 @@ def answered_turns(said: Iterable[Response]) -> list[DialogueTurn]:
     The word that chose what a question was shown (`@recall`) is no part of what was asked.
     """
     return [
-        DialogueTurn(response.about_s[1], split_override(response.question)[0], response.text)
+        DialogueTurn(response.about_s[1], asked, response.text)
         for response in said
         if response.is_final
         and response.cause == "question"
-        and response.question is not None
+        and (asked := split_override(response.question or "")[0])
         and response.text.strip()
         and not response.is_cut
     ]

@@ -18,7 +18,7 @@ from .clip import Clip, render_clip
 from .rules import WorldRules
 
 SPEC_FILE = Path(__file__).with_name("frozen_set.json")
-SPEC_SHA256 = "f2ded61c6a741b3b6aad93aec6f053e3ec9d80437d595e91753620ec1d77f45a"
+SPEC_SHA256 = "ab973eea3391f921e0d632307c5729c4fafe9b711b2c229a25fad46233632cbf"
 FORMAT = 1
 
 

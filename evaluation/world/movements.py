@@ -185,7 +185,8 @@ def moved(stage: Stage, holds: bool) -> list[Told]:
         holds: the camera moves or the picture is not all there: nothing is told, nothing stops.
     """
     told: list[Told] = []
-    for body in list(stage.bodies):
+    moving = [body for body in stage.bodies if body.is_moving]
+    for body in stage.bodies:
         if body.fidgets:
             _fidgeted(stage, body)
         elif body.is_moving:
@@ -196,6 +197,10 @@ def moved(stage: Stage, holds: bool) -> list[Told]:
                 body.is_settled = True
                 if not holds and stage.shown(body) >= SHOWN_SHARE:
                     told.append(("stop", body, None))
+    # Only now is everything where it is at this frame.
+    for body in moving:
+        if body.is_moving and not body.pauses:
+            told += _met(stage, body, holds) + _at_border(stage, body, holds)
     return told
 
 
@@ -220,20 +225,17 @@ def _advanced(stage: Stage, body: Body, holds: bool) -> list[Told]:
     body.y += body.vy
     body.pose += 1
     body.left -= body.left > 0
-    told: list[Told] = []
-    if body.is_new:
-        body.is_new = False
-        told.append(("start", body, way_of(body)))
-    return told + _met(stage, body, holds) + _at_border(stage, body, holds)
+    was_new, body.is_new = body.is_new, False
+    return [("start", body, way_of(body))] if was_new else []
 
 
 def _met(stage: Stage, body: Body, holds: bool) -> list[Told]:
     """It touches another one that shows for the first time; it stops there or passes."""
     for other in stage.bodies:
-        if other is body or id(other) in body.touched or stage.apart(body, other) >= 1.0:
+        if other is body or other in body.touched or stage.apart(body, other) >= 1.0:
             continue
-        body.touched.add(id(other))
-        other.touched.add(id(body))
+        body.touched.add(other)
+        other.touched.add(body)
         if holds or min(stage.shown(other), stage.shown(body)) < SHOWN_SHARE:
             continue
         if not body.passes:
@@ -244,11 +246,14 @@ def _met(stage: Stage, body: Body, holds: bool) -> list[Told]:
 
 
 def _back_to_touch(stage: Stage, body: Body, other: Body) -> None:
-    """Takes back so much of its last step that the two only touch."""
+    """Takes back as much of its last step, in quarters, as leaves the two touching."""
     for _ in range(3):
-        if stage.apart(body, other) < 0.9:
-            body.x -= 0.25 * body.vx
-            body.y -= 0.25 * body.vy
+        here = body.x, body.y
+        body.x -= 0.25 * body.vx
+        body.y -= 0.25 * body.vy
+        if stage.apart(body, other) >= 1.0:
+            body.x, body.y = here
+            return
 
 
 def _at_border(stage: Stage, body: Body, holds: bool) -> list[Told]:

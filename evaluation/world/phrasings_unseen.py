@@ -16,7 +16,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "moving": ("Do you see any object move?", "Is there something moving?", "Do any objects move?"),
     "lit": ("Is it dark in the scene?", "Does the scene look dark now?", "Do you see it dark?"),
     "where": (
-        "Can you tell me where the {colour} object is?",
+        "Where in the scene do you see the {colour} object?",
         "Which part of the picture has the {colour} object?",
         "Where does the picture show the {colour} object?",
     ),
@@ -38,7 +38,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "last_pan": (
         "Tell me the direction of the last pan.",
         "The last pan was in which direction?",
-        "When the camera did pan last, which way was it?",
+        "Which way was it that the camera did pan last?",
     ),
     "last_zoom": (
         "Tell me the direction of the last zoom.",
@@ -48,7 +48,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "last_enter": (
         "Tell me from which side something entered last.",
         "The last object entered from which side?",
-        "Something entered last from where?",
+        "From where has something entered last?",
     ),
     "last_light": (
         "Tell me the last change of the light.",
@@ -63,7 +63,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     "first_pan": (
         "Tell me the direction of the first pan.",
         "The first pan was in which direction?",
-        "When the camera did pan first, which way was it?",
+        "Which way was it that the camera did pan first?",
     ),
     "first_colour": (
         "Tell me which colour the first object that entered had.",
@@ -82,7 +82,7 @@ UNSEEN: Mapping[str, tuple[str, ...]] = {
     ),
     "ever": (
         "Tell me, did {clause} at any time?",
-        "Before now, did {clause}?",
+        "Did you see {clause} at any time?",
         "Have you seen {clause}?",
     ),
     "seen_colour": (

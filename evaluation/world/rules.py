@@ -24,7 +24,7 @@ ACTIONS = (
     "start_leave",
     "start_meet",
 )
-WEIGHTS = (0.92, 0.94, 0.94, 0.97, 1.08, 1.24, 1.0, 0.79, 0.16, 0.22, 2.0, 0.42, 0.53, 2.9)
+WEIGHTS = (0.96, 1.0, 1.02, 0.99, 1.12, 1.2, 1.02, 0.88, 0.16, 0.24, 2.0, 0.38, 0.45, 2.3)
 """What can be begun. A movement begins and ends: `enter_leave` is two events, `fade` too."""
 
 
@@ -53,7 +53,7 @@ class WorldRules:
     """
 
     fps: float = 4.0
-    pause_frames: float = 7.3
+    pause_frames: float = 5.6
     action_weights: tuple[float, ...] = WEIGHTS
     hard_negatives: float = 0.4
     colourless: float = 0.3

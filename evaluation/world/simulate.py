@@ -30,6 +30,8 @@ OVERLAP = 0.15
 CUT_OFF = 0.3
 """Share of cuts that may cut a movement off."""
 IN_MOTION = 0.2
+FIRST_PAUSE = 5.0
+"""Mean frames before the first action, besides two: what moves already may stop before it."""
 TRIES = 8
 
 
@@ -111,6 +113,7 @@ def states(seed: int, rules: WorldRules) -> Iterator[FrameState]:
     """
     rng = Random(seed * 8)
     stage = Stage(rng, rules, hard_negative_of(seed, rules), bar_px_of(seed, rules))
+    stage.wait = 2.0 + rng.expovariate(1 / FIRST_PAUSE)
     told = Counter[str]()
     new_scene(stage)
     if rng.random() < rules.opening_black:
@@ -130,7 +133,7 @@ def _in_motion(stage: Stage) -> None:
     if stage.rng.random() >= IN_MOTION:
         return
     stage.scene_age = 2
-    start(stage, stage.rng.choice(("stop", "leave")))
+    start(stage, stage.rng.choice(("stop", "leave", "meet")))
     for body in stage.bodies:
         body.is_new = False
 

@@ -66,7 +66,7 @@ class Body:
         pauses: it stands for this one frame.
         fidgets: it moves its limbs in one place for ever.
         passes: it goes on when it meets another one.
-        touched: ids of those it met.
+        touched: those it met.
     """
 
     thing: Thing
@@ -84,7 +84,7 @@ class Body:
     pauses: bool = False
     fidgets: bool = False
     passes: bool = False
-    touched: set[int] = field(default_factory=set)
+    touched: set[Body] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

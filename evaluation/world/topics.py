@@ -21,7 +21,7 @@ LONG_FRAMES = 16
 NUMBERS = ("None.", "One.", "Two.", "Three.", "Four.", "Five.")
 PLACES = ("On the left.", "In the middle.", "On the right.")
 CLEAR_OF_BORDER = 5.0
-"""A place is asked for only where it is so clear, px."""
+"""A place is asked for only where it is as clear as this, px."""
 CLEARLY_LARGER = 1.3
 SLIGHTLY_SHOWN = 0.12
 """Between this and SHOWN_SHARE nobody can say whether something is to be seen."""
@@ -106,8 +106,10 @@ def _moving(past: Past) -> Asked | None:
     state = past.state
     if state.is_new_scene or state.camera_moves or not _is_clear(past):
         return None
-    moves = [item.is_moving for item in state.items if item.shown > SLIGHTLY_SHOWN]
-    return Asked("Yes." if any(moves) else "No.") if any(moves) == past.wants_yes else None
+    if any(item.is_moving and item.shown <= SLIGHTLY_SHOWN for item in state.items):
+        return None
+    moves = any(item.is_moving for item in state.items)
+    return Asked("Yes." if moves else "No.") if moves == past.wants_yes else None
 
 
 def _lit(past: Past) -> Asked | None:
@@ -244,7 +246,6 @@ def _opened_black(past: Past) -> Asked | None:
     return Asked(UNKNOWN) if past.states[0].fade <= 0.0 else None
 
 
-_ALL = EVENT_TYPES
 ANSWERABLE: dict[str, dict[str, Topic]] = {
     "state": {
         "count": _count,
@@ -255,7 +256,7 @@ ANSWERABLE: dict[str, dict[str, Topic]] = {
         "present": _present,
     },
     "recent": {
-        "last_event": _last(*_ALL, tell=lambda event: event.sentence),
+        "last_event": _last(*EVENT_TYPES, tell=lambda event: event.sentence),
         "last_pan": _last("pan", tell=lambda event: _name(event.direction)),
         "last_zoom": _last("zoom", tell=lambda event: _name(event.direction)),
         "last_enter": _last("enter", tell=lambda event: f"From the {event.side}."),
@@ -264,7 +265,7 @@ ANSWERABLE: dict[str, dict[str, Topic]] = {
         ),
     },
     "long": {
-        "first_event": _first(*_ALL, tell=lambda event: event.sentence),
+        "first_event": _first(*EVENT_TYPES, tell=lambda event: event.sentence),
         "first_pan": _first("pan", tell=lambda event: _name(event.direction)),
         "first_colour": _first("enter", tell=lambda event: _name(event.colour)),
         "n_cuts": _number("cut"),
@@ -284,14 +285,14 @@ UNANSWERABLE: dict[str, dict[str, tuple[Topic, ...]]] = {
         "present": (_in_black,),
     },
     "recent": {
-        "last_event": (_never(*_ALL),),
+        "last_event": (_never(*EVENT_TYPES),),
         "last_pan": (_never("pan"),),
         "last_zoom": (_never("zoom"),),
         "last_enter": (_never("enter"),),
         "last_light": (_never("dark", "bright"),),
     },
     "long": {
-        "first_event": (_never(*_ALL),),
+        "first_event": (_never(*EVENT_TYPES),),
         "first_pan": (_never("pan"),),
         "first_colour": (_never("enter"),),
         "opening": (_opened_black,),

@@ -61,7 +61,10 @@ def test_matching_is_one_to_one_and_within_the_tolerance(
     assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
     assert all(abs(opened_s[i] - true_s[j]) <= tolerance_s for i, j in pairs)
     # Nobody is left with a partner who is free too.
-    free = (set(range(n)) - {pair[k] for pair in pairs} for k, n in enumerate(map(len, (opened_s, true_s))))
+    free = (
+        set(range(n)) - {pair[k] for pair in pairs}
+        for k, n in enumerate(map(len, (opened_s, true_s)))
+    )
     ours, theirs = free
     assert all(abs(opened_s[i] - true_s[j]) > tolerance_s for i in ours for j in theirs)
 
