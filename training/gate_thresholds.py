@@ -63,7 +63,7 @@ def calibrated(
             true = [_frames(clip.labels.events[:, at]) for clip in traces.clips]
             counts = [_counted(traces, at, kind, above, ratio, true) for above in GRID]
             smooth = _smoothed([count.f1 for count in counts])
-            pick = int(np.argmax(smooth))
+            pick = _middle_of_best(smooth)
             chosen[kind], total = GRID[pick], total + smooth[pick]
         if best is None or total > best[0]:
             best = total, ratio, chosen
@@ -160,8 +160,8 @@ def _speak_threshold(
         f1s.append(counts.f1)
         falses.append(100.0 * (counts.told - counts.found) / frames)
     smooth = _smoothed(f1s)
-    kept = [at for at in range(len(GRID)) if falses[at] <= MOST_FALSE] or range(len(GRID))
-    return GRID[max(kept, key=lambda at: smooth[at])]
+    kept = [at for at in range(len(GRID)) if falses[at] <= MOST_FALSE] or list(range(len(GRID)))
+    return GRID[kept[_middle_of_best([smooth[at] for at in kept])]]
 
 
 def _frames(flags: NDArray[np.bool_], first: int = 0) -> NDArray[np.int64]:
@@ -176,6 +176,12 @@ def _matched(told: Sequence[NDArray[np.int64]], true: Sequence[NDArray[np.int64]
         if len(one) and len(two)
     )
     return Counts(sum(map(len, true)), sum(map(len, told)), found)
+
+
+def _middle_of_best(values: Sequence[float]) -> int:
+    """The middle one of those that are equally good: as far as can be from where it gets worse."""
+    best = [at for at, value in enumerate(values) if value >= max(values) - 1e-9]
+    return best[len(best) // 2]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

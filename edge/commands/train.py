@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +91,10 @@ def _tools() -> Any:
     """The training; it imports PyTorch, which a device does not have."""
     from ...runtime.errors import BackendMissing
 
+    # Read when numpy is loaded, here and in the processes that follow: the arrays of a rendered clip
+    # are small, and threads for them only take the cores from each other. PyTorch is told its own.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     try:
         from ...training.reference_training import train_reference
     except ImportError as error:
