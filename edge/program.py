@@ -23,6 +23,7 @@ from .commands.export import export
 from .commands.inspect import inspect
 from .commands.run import run
 from .commands.settings import settings
+from .commands.train import train
 from .commands.verify import verify
 from .terminal import BOLD, RED, painted
 
@@ -69,6 +70,7 @@ app.command()(export)
 app.command()(inspect)
 app.command()(verify)
 app.command()(bench)
+app.add_typer(train)
 
 
 def run_program(given: list[str]) -> int:

@@ -1,0 +1,59 @@
+"""The state of a run: whole or not there, and never mixed with another run's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgestream.runtime.errors import CheckpointInvalid, UsageError
+from edgestream.training.curve import Curve
+from edgestream.training.run_folder import (
+    STATE_FILE,
+    RunState,
+    begin_or_continue,
+    load_state,
+    save_state,
+)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    tied = torch.arange(6.0).reshape(2, 3)
+    state = RunState("text", 7, 12.5, {"vision": 3}, {"a": tied, "b": tied}, {"x": [1, None]})
+    assert load_state(tmp_path) is None
+    save_state(tmp_path, state)
+    save_state(tmp_path, state)
+    found = load_state(tmp_path)
+    assert found is not None
+    assert (found.stage, found.step, found.seconds) == ("text", 7, 12.5)
+    assert found.done == {"vision": 3} and found.notes == {"x": [1, None]}
+    assert torch.equal(found.tensors["b"], tied)
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+@pytest.mark.parametrize("cut", [0, 9, 100])
+def test_a_damaged_state_is_refused(tmp_path, cut):
+    save_state(tmp_path, RunState("text", tensors={"a": torch.ones(50)}))
+    path = tmp_path / STATE_FILE
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(CheckpointInvalid):
+        load_state(tmp_path)
+
+
+def test_a_run_goes_on_with_its_own_recipe_alone(tmp_path):
+    begin_or_continue(tmp_path / "run", {"seed": 1, "shares": (0.5, 0.5)})
+    begin_or_continue(tmp_path / "run", {"seed": 1, "shares": [0.5, 0.5]})
+    with pytest.raises(UsageError, match="seed = 1, got 2"):
+        begin_or_continue(tmp_path / "run", {"seed": 2, "shares": (0.5, 0.5)})
+
+
+def test_a_curve_forgets_what_came_after_the_checkpoint(tmp_path):
+    curve = Curve(tmp_path, ("one", "two"), ("one", 0))
+    for stage, step in (("one", 10), ("one", 20), ("two", 5), ("two", 10)):
+        curve.add(stage, step, {"loss": 1 / 3})
+    curve.close()
+    path = tmp_path / "curve.jsonl"
+    path.write_text(path.read_text() + '{"stage": "two", "st')  # what a crash leaves
+    Curve(tmp_path, ("one", "two"), ("two", 5)).close()
+    assert [line[17:30] for line in path.read_text().splitlines()] == [
+        '"step": 10, "', '"step": 20, "', '"step": 5, "l',
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""The folder of a training run: its state in one file, replaced whole, and what it was begun with.
+
+`state.safetensors` holds weights and optimiser; its header holds the counters as JSON. A run that
+is killed at any moment goes on from the last whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..runtime.errors import CheckpointInvalid, UsageError
+
+STATE_FILE, BEGUN_FILE = "state.safetensors", "begun.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        stage: that is under way.
+        step: steps of it that are done.
+        seconds: of work in it.
+        done: steps of the stages before, by name.
+        tensors: weights and optimiser, by name.
+        notes: whatever else has to be known to go on; JSON.
+    """
+
+    stage: str
+    step: int = 0
+    seconds: float = 0.0
+    done: Mapping[str, int] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_state(folder: Path, state: RunState) -> None:
+    """Replace the state of a run; whoever reads meanwhile finds the one or the other, whole."""
+    told = {"format": FORMAT, "stage": state.stage, "step": state.step, "seconds": state.seconds,
+            "done": dict(state.done), "notes": dict(state.notes)}  # fmt: skip
+    fresh = folder / f"{STATE_FILE}.new"
+    # Copies: a tied table has two names, and safetensors wants each tensor to be alone.
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()
+    }
+    save_file(tensors, str(fresh), metadata={"run": json.dumps(told)})
+    with fresh.open("rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(fresh, folder / STATE_FILE)
+
+
+def load_state(folder: Path) -> RunState | None:
+    """The state of a run; None where it has not saved one yet.
+
+    Raises:
+        CheckpointInvalid: the file is damaged, or of a newer program.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as found:
+            told = json.loads((found.metadata() or {})["run"])
+            tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}, expected {FORMAT}")
+        return RunState(
+            told["stage"], told["step"], told["seconds"], told["done"], tensors, told["notes"]
+        )
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointInvalid(
+            f"{path} cannot be read: {error}",
+            hint="begin anew with --force, or take the folder out of the way",
+        ) from error
+
+
+def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
+    """Note what a run is begun with, or refuse to go on with something else.
+
+    Args:
+        folder: of the run; it is made.
+        begun: JSON: recipe and budgets.
+
+    Raises:
+        UsageError: a run of another recipe lies there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / BEGUN_FILE
+    wanted = json.loads(json.dumps(dict(begun)))
+    if path.is_file():
+        there = json.loads(path.read_text("utf-8"))
+        differs = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
+        if differs:
+            name = differs[0]
+            raise UsageError(
+                f"{folder} holds a run that was begun with {name} = {there.get(name)}, "
+                f"got {wanted.get(name)}",
+                hint="repeat its own command to go on with it, or begin anew with --force",
+            )
+        return
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+    os.replace(fresh, path)
