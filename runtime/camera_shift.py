@@ -107,7 +107,8 @@ def wide_search(before: Float32, now: Float32) -> tuple[int, int, float]:
     widest = int(size * (1 - SMALLEST_OVERLAP))
     steps = np.arange(-widest, widest + 1)
     cross = cross[np.ix_(steps % _FFT, steps % _FFT)]
-    energy = np.sqrt(_overlap_energy(now, steps) * _overlap_energy(before, -steps))
+    both = _overlap_energy(now, steps) * _overlap_energy(before, -steps)
+    energy = np.sqrt(np.maximum(both, 0))  # a difference of sums may fall below 0 by its rounding
     overlap = np.outer(size - np.abs(steps), size - np.abs(steps)) / (size * size)
     correlation = cross / np.maximum(energy, 1e-3)
     # A correlation counts by the root of the points it rests on, as in a test of significance.
