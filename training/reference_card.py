@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 _CARD = """# Reference assistant
 
 A small video assistant that watches a camera, says what happens in one sentence and answers
