@@ -91,8 +91,8 @@ def _tools() -> Any:
     """The training; it imports PyTorch, which a device does not have."""
     from ...runtime.errors import BackendMissing
 
-    # Read when numpy is loaded, here and in the processes that follow: the arrays of a rendered clip
-    # are small, and threads for them only take the cores from each other. PyTorch is told its own.
+    # Read when numpy is loaded, here and in the processes that follow: the arrays of a clip are
+    # small, and threads for them only take the cores from each other. PyTorch is told its own.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
