@@ -19,6 +19,7 @@ from .. import __version__
 from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
 from .commands.bench import bench
 from .commands.doctor import doctor
+from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.inspect import inspect
 from .commands.run import run
@@ -71,6 +72,7 @@ app.command()(inspect)
 app.command()(verify)
 app.command()(bench)
 app.add_typer(train)
+app.add_typer(evaluate)
 
 
 def run_program(given: list[str]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation.reference_runs import told_events
 from ..evaluation.reference_scores import Tally
 from ..evaluation.world import (
     ATTRIBUTES,
@@ -15,7 +16,6 @@ from ..evaluation.world import (
     Clip,
     WorldEvent,
     WorldRules,
-    event_sentence,
     render_clip,
 )
 from ..evaluation.world_scores import ClipPrediction, score_events
@@ -94,7 +94,8 @@ def predictions_of(
     phases = LearnedPhases(learned_rules(gate_facts(model.gate, meaning), has_speak=True))
     for number in range(len(traces.clips)):
         phases.reset()
-        spoken, events = [], []
+        spoken: list[int] = []
+        events: list[WorldEvent] = []
         for frame, row in enumerate(traces.scores[number]):
             scores = dict(zip(("speak", *meaning.events), map(float, row), strict=True))
             told = {
@@ -104,21 +105,8 @@ def predictions_of(
             decision = phases.step(frame * traces.dt_s, scores, told)
             if decision.opened and decision.speaks:
                 spoken.append(frame)
-            events += [
-                told_event(frame, event.event, event.attributes)
-                for event in decision.opened
-                if event.event in EVENT_TYPES
-            ]
+            events += told_events(frame, decision.opened)
         yield ClipPrediction(tuple(spoken), tuple(events))
-
-
-def told_event(frame: int, kind: str, said: Mapping[str, str]) -> WorldEvent:
-    """An event of a gate as the world writes them; what it is not sure of is left out."""
-    values = {name: said.get(name) for name in ATTRIBUTES}
-    is_whole = kind not in ("pan", "zoom", "start") or values["direction"] is not None
-    is_whole = is_whole and (kind not in ("enter", "leave") or values["side"] is not None)
-    sentence = event_sentence(kind, **values) if is_whole else ""
-    return WorldEvent(frame, kind, **values, sentence=sentence)
 
 
 def scored(traces: GateTraces, model: ReferenceModel, meaning: GateMeaning) -> Tally:

@@ -52,7 +52,7 @@ class Recipe:
     late_share: float = 0.1
     rate: float = 2.5e-3
     warm_up_steps: int = 60
-    shares: tuple[float, float, float, float] = (0.55, 0.05, 0.10, 0.27)
+    shares: tuple[float, float, float, float] = (0.58, 0.05, 0.06, 0.28)
     cache_frames: int = 40
     cache_clips: int = 2500
     text_clips: int = 12

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..runtime.errors import QualityError
+from ..runtime.errors import CheckpointInvalid, QualityError
 from .curve import Curve
 from .learning_rate import rate_at
 from .reference_recipe import Budget, Recipe
@@ -107,7 +107,9 @@ class Loop:
             check: gives figures for the curve, as often as the recipe says, in the first process.
         """
         step, before_s = state.step, state.seconds
-        begun, saved_s, smooth = time.monotonic(), state.seconds, dict[str, float]()
+        begun, saved_s = time.monotonic(), state.seconds
+        smooth: dict[str, float] = dict(state.notes.get("smooth", {}))
+        notes = {name: one for name, one in state.notes.items() if name != "smooth"}
         progress, checks = budget.progress(step, before_s), self.recipe.checks
         while progress < 1.0:
             terms, facts = stage.losses(step, progress)
@@ -127,11 +129,12 @@ class Loop:
             if check is not None and is_due and self.team.is_first:
                 self._tell_check(stage.name, step, progress, check())
             if self.team.is_first and seconds - saved_s >= self.checkpoint_s:
-                self.save(stage, optimiser, RunState(stage.name, step, seconds, state.done,
-                                                     notes=state.notes))  # fmt: skip
+                kept = {**notes, "smooth": smooth}
+                at = RunState(stage.name, step, seconds, state.done, notes=kept)
+                self.save(stage, optimiser, at)
                 saved_s = seconds
         seconds = before_s + time.monotonic() - begun
-        return RunState(stage.name, step, seconds, state.done, notes=state.notes)
+        return RunState(stage.name, step, seconds, state.done, notes=notes)
 
     def save(self, stage: Stage, optimiser: MuonAndAdamW, state: RunState) -> None:
         """Write a checkpoint of a stage that is under way."""
@@ -209,7 +212,13 @@ def restore_(
             for name, tensor in state.tensors.items()
             if name.startswith(prefix)
         }
-        module.load_state_dict(own, strict=True)
+        try:
+            module.load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            raise CheckpointInvalid(
+                f"the run is of another model than this program makes: {error}",
+                hint="begin anew with --force, or use the version that the run was begun with",
+            ) from error
     if optimiser is not None:
         begin = "optimiser."
         optimiser.restore(

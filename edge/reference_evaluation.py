@@ -1,0 +1,187 @@
+"""`eval reference`: a bundle on the frozen set, in as many processes as are wanted, as a table."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..evaluation.reference_baselines import majority_answers, rule_prediction
+from ..evaluation.reference_runs import MODES, Mode, Watched, watcher
+from ..evaluation.reference_table import Line, Tallies, differences, table, tallies_of
+from ..evaluation.world import Clip, frozen_clips, frozen_set, render_clip
+from ..evaluation.world_scores import ClipPrediction
+from ..runtime.bundle import Bundle, open_bundle
+from .machine import this_machine
+
+SCHEMA = "edgestream.bench/1"
+PART_CLIPS = 10
+"""Clips that a process takes at a time."""
+MAJORITY_CLIPS = 300
+"""Training clips on which the most frequent answers are counted."""
+
+OnClips = Callable[[int, int], None]
+"""(clips that are done, of how many)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        bundle: that was measured.
+        clips: of the frozen set.
+        lines: of the table.
+        compared: lines of the difference from full precision; none where nothing was compared.
+        seconds: it took.
+        cpu_share: of one core, of each process.
+        processes: that worked.
+        first: what the assistant made of the first clip, for a picture.
+    """
+
+    bundle: Bundle
+    clips: int
+    lines: tuple[Line, ...]
+    compared: tuple[Line, ...]
+    seconds: float
+    cpu_share: float
+    processes: int
+    first: Watched
+
+    @property
+    def passed(self) -> bool:
+        """Every bound is kept."""
+        return all(line.passed is not False for line in (*self.lines, *self.compared))
+
+    def as_json(self) -> dict[str, Any]:
+        """The one line of `edgestream.bench/1` (docs/FORMATS.md, section 5)."""
+        return {
+            "schema": SCHEMA,
+            "command": "eval",
+            "bundle_sha256": self.bundle.sha256,
+            "machine": {**asdict(this_machine()), "providers": {"cpu": "proven"}},
+            "edgestream": __version__,
+            "threads": 1,
+            "cpu_share": round(self.cpu_share, 3),
+            "subject": "reference",
+            "frozen_set": {"truth_sha256": frozen_set().truth_sha256, "clips": self.clips},
+            "processes": self.processes,
+            "seconds": round(self.seconds, 1),
+            "metrics": [line.as_json() for line in (*self.lines, *self.compared)],
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What one process found of some clips."""
+
+    watched: dict[Mode, list[Watched]]
+    rule: list[ClipPrediction]
+    cpu_s: float
+
+
+def evaluate_reference(
+    folder: Path,
+    *,
+    clips: int | None = None,
+    full: Path | None = None,
+    processes: int = 1,
+    on_clips: OnClips = lambda done, all_: None,
+) -> Evaluation:
+    """Measure a bundle on the frozen set.
+
+    Args:
+        folder: of the bundle.
+        clips: how many of the set, from its beginning; None for all.
+        full: a bundle of the same checkpoint in full precision, to take the difference from.
+        processes: that share the clips, one thread each.
+        on_clips: told how far it is.
+
+    Raises:
+        BundleError: a bundle cannot be used.
+        QualityError: the frozen set is not the one that was frozen.
+
+    Cost: about 1.5 s a clip and bundle on one core.
+    """
+    bundle = open_bundle(folder)
+    count = min(clips or frozen_set().clips, frozen_set().clips)
+    begun = time.monotonic()
+    folders = [folder, *([] if full is None else [full])]
+    parts = list(_parts(folders, count, processes, on_clips))
+    truth = [clip for _, clip in frozen_clips(count, pixels=False)]
+    watched = [_joined(parts, at) for at in range(len(folders))]
+    tallies = [tallies_of(truth, one) for one in watched]
+    rule = [one for part in parts for one in part[0].rule]
+    majority = majority_answers(
+        render_clip(seed, frozen_set().frames, pixels=False) for seed in range(MAJORITY_CLIPS)
+    )
+    seconds = time.monotonic() - begun
+    cpu_s = sum(one.cpu_s for part in parts for one in part)
+    return Evaluation(
+        bundle=bundle,
+        clips=count,
+        lines=table(truth, tallies[0], rule, majority),
+        compared=_compared(tallies),
+        seconds=seconds,
+        cpu_share=cpu_s / max(seconds * processes, 1e-9),
+        processes=processes,
+        first=watched[0]["own_text"][0],
+    )
+
+
+def first_clip() -> tuple[str, Clip]:
+    """Name and pixels of the clip that `Evaluation.first` is about."""
+    return next(frozen_clips(1))
+
+
+def _compared(tallies: Sequence[Tallies]) -> tuple[Line, ...]:
+    return differences(tallies[0], tallies[1]) if len(tallies) > 1 else ()
+
+
+def _parts(
+    folders: Sequence[Path], count: int, processes: int, on_clips: OnClips
+) -> Iterator[list[_Part]]:
+    """What was found of each stretch of clips, in order; one `_Part` for each bundle."""
+    stretches = [(at, min(PART_CLIPS, count - at)) for at in range(0, count, PART_CLIPS)]
+    done = 0
+    if processes == 1:
+        results: Iterator[list[_Part]] = (_watch_part(folders, *one) for one in stretches)
+        for (_, size), part in zip(stretches, results, strict=True):
+            on_clips(done := done + size, count)
+            yield part
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
+        for (_, size), one in zip(stretches, waiting, strict=True):
+            part = one.result()
+            on_clips(done := done + size, count)
+            yield part
+
+
+def _watch_part(folders: Sequence[Path], first: int, count: int) -> list[_Part]:
+    """Some clips in all modes, for each bundle; the rule watches once."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    clips = [clip for _, clip in frozen_clips(count, first=first)]
+    found = []
+    for number, folder in enumerate(folders):
+        begun = time.process_time()
+        bundle = open_bundle(folder, check="manifest")
+        watched: dict[Mode, list[Watched]] = {}
+        for mode in MODES:
+            with watcher(bundle, mode) as one:
+                watched[mode] = [one.watch(clip) for clip in clips]
+        rule = [] if number else [rule_prediction(clip) for clip in clips]
+        found.append(_Part(watched, rule, time.process_time() - begun))
+    return found
+
+
+def _joined(parts: Sequence[Sequence[_Part]], at: int) -> dict[Mode, list[Watched]]:
+    return {mode: [one for part in parts for one in part[at].watched[mode]] for mode in MODES}

@@ -1,0 +1,206 @@
+"""The reference assistant of a bundle watches clips of the rendered world, in the device's own way.
+
+The stages of the runtime run frame by frame in the order of `runtime/pipeline.py`, without threads
+and without a file in between. What they are asked and shown of the past depends on the mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.assembly import Attached, EngineRules, attached
+from ..runtime.bundle import Bundle
+from ..runtime.errors import BundleFileRefused
+from ..runtime.gate_learned import LearnedGate
+from ..runtime.gate_network import SPEAK
+from ..runtime.learned_phases import learned_rules
+from ..runtime.memory.key_frame_rules import KeyFrameRules
+from ..runtime.memory.keyframes import KeyFrameMemory
+from ..runtime.metrics import Metrics
+from ..runtime.recall import RecallRules
+from ..runtime.router import TurnRouter
+from ..runtime.speaking import MemoryRules, SpeakingRules
+from ..runtime.stages import Stages
+from ..runtime.values import Event, Frame, GateDecision, Question, Response, Turn
+from .world import ATTRIBUTES, EVENT_TYPES, Clip, WorldEvent, event_sentence
+from .world_scores import ClipPrediction, events_in
+
+Mode: TypeAlias = Literal["own_text", "true_text", "last_frames"]
+MODES: tuple[Mode, ...] = ("own_text", "true_text", "last_frames")
+"""As deployed; memory holds what is true, said at true key frames; the last 16 frames alone."""
+LAST_FRAMES = 16
+TOPK, CLIP_LEN = 16, 2
+"""Settings of the memory, `memory.topk` and `memory.clip_len`: 16 remembered frames with their
+sentences fit into the cache of 512; what was said can be remembered two frames later."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Watched:
+    """What the assistant made of one clip.
+
+    Attributes:
+        gate: events that its gate opened, and the frames at which a Turn was due.
+        said: frame → what it said; frames at which it chose silence are left out.
+        answers: to the questions of the clip, in their order.
+        scores: (T, 15) of the gate, `speak` first.
+    """
+
+    gate: ClipPrediction
+    said: Mapping[int, str]
+    answers: tuple[str, ...]
+    scores: NDArray[np.float32]
+
+    @property
+    def told(self) -> ClipPrediction:
+        """Speech and events as its sentences tell them."""
+        events = [event for frame, text in self.said.items() for event in events_in(frame, text)]
+        return ClipPrediction(tuple(self.said), tuple(events))
+
+
+def rules_of(mode: Mode) -> SpeakingRules:
+    """What the language model is shown in a mode; what an untrained one says is measured too."""
+    if mode == "last_frames":
+        return SpeakingRules(
+            recent_frames=LAST_FRAMES,
+            recent_every_s=0.0,
+            recall=RecallRules(mode="recent"),
+            allow_random_weights=True,
+        )
+    return SpeakingRules(
+        memory=MemoryRules(KeyFrameRules(clip_len=CLIP_LEN)),
+        recall=RecallRules(topk=TOPK),
+        allow_random_weights=True,
+    )
+
+
+@contextmanager
+def watcher(bundle: Bundle, mode: Mode, threads: int = 1) -> Iterator[Watcher]:
+    """What watches clips in one mode, for as long as the block lasts.
+
+    Raises:
+        BundleFileRefused: the bundle is not of a reference assistant.
+        EngineUnusable: a part does not run here.
+    """
+    facts = bundle.manifest.gate
+    with attached(bundle, EngineRules(threads=threads), rules_of(mode)) as model:
+        if model.gate is None or facts is None or not set(facts.events) <= set(EVENT_TYPES):
+            raise BundleFileRefused(
+                f"{bundle.folder.name} has no gate for the events of the rendered world",
+                hint="name a bundle of a reference assistant",
+            )
+        rules = learned_rules(facts, has_speak=SPEAK in model.gate.names)
+        yield Watcher(model, LearnedGate(model.gate, rules), mode)
+
+
+class Watcher:
+    """Watches one clip after another, each from a fresh start.
+
+    Args:
+        model: at work.
+        gate: of the same bundle.
+        mode: what the language model is shown.
+    """
+
+    def __init__(self, model: Attached, gate: LearnedGate, mode: Mode) -> None:
+        self._model, self._gate, self._mode = model, gate, mode
+
+    def watch(self, clip: Clip) -> Watched:
+        """What the assistant says of a clip with pixels.
+
+        Cost: about 2 ms a frame, 15 ms a sentence or answer on one core.
+        """
+        assert clip.pixels is not None, "render it with pixels=True"
+        stages = self._fresh_stages()
+        heard: list[Response] = []
+        said: dict[int, str] = {}
+        answers: list[str] = []
+        opened: list[WorldEvent] = []
+        due: list[int] = []
+        scores = np.zeros((len(clip.pixels), 1 + len(EVENT_TYPES)), np.float32)
+        for number, (time_s, pixels) in enumerate(zip(clip.time_s, clip.pixels, strict=True)):
+            stages.remember(heard)
+            features = stages.encode(Frame(number, float(time_s), pixels))
+            decision = stages.decide(features)
+            embeds = stages.connect(features, decision)
+            stages.keep(features, embeds, decision)
+            heard = []
+            for question in _asked(clip, number, float(time_s)):
+                heard.append(self._final(stages, question))
+                answers.append(heard[-1].text.strip())
+            scores[number] = [decision.scores.get(name, 0.0) for name in (SPEAK, *EVENT_TYPES)]
+            opened += told_events(number, decision.opened)
+            if decision.opened and decision.speaks:
+                due.append(number)
+            heard += self._described(stages, decision, clip, number, said)
+        gate = ClipPrediction(tuple(due), tuple(opened))
+        return Watched(gate, said, tuple(answers), scores)
+
+    def _described(
+        self,
+        stages: Stages,
+        decision: GateDecision,
+        clip: Clip,
+        number: int,
+        said: dict[int, str],
+    ) -> list[Response]:
+        """What is said at a frame, and what memory is told of it."""
+        truth = " ".join(clip.narration[number])
+        is_due = bool(decision.opened and decision.speaks)
+        if self._mode == "last_frames" or not (truth if self._mode == "true_text" else is_due):
+            return []
+        turn = Turn(f"t{number}", "event", decision.time_s, "describe", events=decision.opened)
+        response = self._final(stages, turn)
+        if response.text.strip():
+            said[number] = response.text.strip()
+        return [replace(response, text=truth) if self._mode == "true_text" else response]
+
+    def _final(self, stages: Stages, turn: Turn) -> Response:
+        *_, final = stages.session.take(turn, lambda: False, lambda record: None)
+        return final
+
+    def _fresh_stages(self) -> Stages:
+        model = self._model
+        assert isinstance(model.memory, KeyFrameMemory), "the rules of every mode keep key frames"
+        for part in (model.encoder, model.connector, model.memory, model.session, self._gate):
+            part.reset()
+        return Stages(
+            encoder=model.encoder,
+            gate=self._gate,
+            router=TurnRouter(describes_events=True),
+            metrics=Metrics(fps_target=4.0),
+            connector=model.connector,
+            memory=model.memory,
+            session=model.session,
+        )
+
+
+def told_events(frame: int, opened: Sequence[Event]) -> list[WorldEvent]:
+    """The events of a gate as the world writes them; others than its own are left out."""
+    return [
+        told_event(frame, event.event, event.attributes)
+        for event in opened
+        if event.event in EVENT_TYPES
+    ]
+
+
+def told_event(frame: int, kind: str, said: Mapping[str, str]) -> WorldEvent:
+    """An event of a gate as the world writes it; what it is not sure of is left out."""
+    values = {name: said.get(name) for name in ATTRIBUTES}
+    is_whole = kind not in ("pan", "zoom", "start") or values["direction"] is not None
+    is_whole = is_whole and (kind not in ("enter", "leave") or values["side"] is not None)
+    sentence = event_sentence(kind, **values) if is_whole else ""
+    return WorldEvent(frame, kind, **values, sentence=sentence)
+
+
+def _asked(clip: Clip, number: int, time_s: float) -> list[Turn]:
+    return [
+        Turn(f"q{at}", "question", time_s, "answer", Question(f"q{at}", question.text, time_s))
+        for at, question in enumerate(clip.questions)
+        if question.frame == number
+    ]

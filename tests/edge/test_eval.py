@@ -1,0 +1,52 @@
+"""`edgestream eval reference`: what it refuses, and one line of a toy that was trained by us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from edgestream.edge.cli import main
+from edgestream.evaluation.world import frozen_set
+
+from ..checkpoints import random_live_checkpoint
+from ..training.test_reference_training import trained
+
+SCHEMAS = Path(__file__).parents[2] / "runtime/schemas"
+
+
+def test_something_must_be_named(capsys):
+    assert main(["eval", "reference"]) == 2
+    assert "--bundle" in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_not_there(tmp_path, capsys):
+    assert main(["eval", "reference", "--bundle", str(tmp_path / "none"), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "bundle-missing"
+
+
+@pytest.mark.slow
+def test_a_bundle_of_another_family_is_refused(tmp_path, capsys):
+    random_live_checkpoint(tmp_path / "live", has_gate=True)
+    command = ["eval", "reference", "--checkpoint", str(tmp_path / "live"), "--clips", "1"]
+    assert main([*command, "--processes", "1"]) == 3
+    assert "rendered world" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_table_of_a_toy(tmp_path, capsys):
+    trained(tmp_path / "toy")
+    picture = tmp_path / "clip.png"
+    command = ["eval", "reference", "--checkpoint", str(tmp_path / "toy"), "--clips", "2"]
+    code = main([*command, "--processes", "1", "--picture", str(picture), "--json"])
+    line = json.loads(capsys.readouterr().out)
+    assert code == 6 and line["passed"] is False  # a toy of a few steps knows nothing
+    schema = json.loads((SCHEMAS / "result.json").read_text())
+    jsonschema.validate(line, schema)
+    metrics = {one["name"]: one for one in line["metrics"]}
+    assert metrics["speak_f1"]["must"] == 0.85 and "rule" in metrics["speak_f1"]["baselines"]
+    assert metrics["questions_own_text"]["n"] > 0
+    assert line["frozen_set"] == {"truth_sha256": frozen_set().truth_sha256, "clips": 2}
+    assert picture.read_bytes()[:4] == b"\x89PNG"

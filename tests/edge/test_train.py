@@ -1,0 +1,47 @@
+"""`edgestream train reference`: what it refuses, and that its help needs nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edgestream.edge.cli import main
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "expected one of them"),
+        (["--minutes", "3", "--quick"], "expected one of them"),
+        (["--steps", "vision=x"], "expected a stage of vision, cache, text, stream"),
+        (["--minutes", "3", "--device", "tpu"], "expected cpu, cuda or auto"),
+        (["--minutes", "nan"], "expected a number"),
+        (["--minutes", "-1"], "minutes"),
+        (["--quick", "--processes", "0"], "processes"),
+        (["--quick", "--seed", "-1"], "seed"),
+    ],
+)
+def test_it_says_what_it_does_not_take(options, said, tmp_path, capsys):
+    assert main(["train", "reference", "--out", str(tmp_path / "out"), *options]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "try:" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_must_be_named(capsys):
+    assert main(["train", "reference", "--quick"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys\n"
+        "from edgestream.edge.cli import main\n"
+        f"assert main(['{command}', 'reference', '--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'rich.progress'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
