@@ -160,7 +160,7 @@ def _question_lines(
         lines.append(_line(true, name, as_name=f"{name}_true_text", **beside))
         lines.append(_line(own, name, as_name=f"{name}_own_text", **beside))
     for name in ("questions_unseen_minus_seen", "abstention_precision", "abstention_recall"):
-        lines.append(_line(own, name, **beside))
+        lines.append(_line(own, name, as_name=name, **beside))
     less = own.minus(last, "questions_long")
     name = "questions_long_own_text_minus_last_frames"
     lines.append(Line(_renamed(less, name), MUST.get(name)))
