@@ -21,7 +21,7 @@ from ..runtime.bundle import Bundle, open_bundle
 from .machine import this_machine
 
 SCHEMA = "edgestream.bench/1"
-PART_CLIPS = 10
+PART_CLIPS = 20
 """Clips that a process takes at a time."""
 MAJORITY_CLIPS = 300
 """Training clips on which the most frequent answers are counted."""

@@ -89,7 +89,7 @@ def watcher(bundle: Bundle, mode: Mode, threads: int = 1) -> Iterator[Watcher]:
     """
     facts = bundle.manifest.gate
     with attached(bundle, EngineRules(threads=threads), rules_of(mode)) as model:
-        if model.gate is None or facts is None or not set(facts.events) <= set(EVENT_TYPES):
+        if model.gate is None or facts is None or facts.events != EVENT_TYPES:
             raise BundleFileRefused(
                 f"{bundle.folder.name} has no gate for the events of the rendered world",
                 hint="name a bundle of a reference assistant",
@@ -154,7 +154,9 @@ class Watcher:
         is_due = bool(decision.opened and decision.speaks)
         if self._mode == "last_frames" or not (truth if self._mode == "true_text" else is_due):
             return []
-        turn = Turn(f"t{number}", "event", decision.time_s, "describe", events=decision.opened)
+        # Where truth decides, the gate may have opened nothing; what opened is not read anyway.
+        opened = decision.opened or (Event(f"t{number}", SPEAK, decision.time_s),)
+        turn = Turn(f"t{number}", "event", decision.time_s, "describe", events=opened)
         response = self._final(stages, turn)
         if response.text.strip():
             said[number] = response.text.strip()

@@ -17,7 +17,7 @@ from edgestream.edge.cli import main
         (["--minutes", "3", "--quick"], "expected one of them"),
         (["--steps", "vision=x"], "expected a stage of vision, cache, text, stream"),
         (["--minutes", "3", "--device", "tpu"], "expected cpu, cuda or auto"),
-        (["--minutes", "nan"], "expected a number"),
+        (["--minutes", "inf"], "expected a number"),
         (["--minutes", "-1"], "minutes"),
         (["--quick", "--processes", "0"], "processes"),
         (["--quick", "--seed", "-1"], "seed"),
