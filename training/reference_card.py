@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .reference_recipe import QUICK
 
-def model_card(trained: Mapping[str, Any], held_out: Mapping[str, float]) -> str:
-    """MODEL_CARD.md.
-
-    Args:
-        trained: seed, steps and what else is kept in config.json.
-        held_out: figures of the gate on held-out clips.
-    """
-    steps = trained["steps"]
-    figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in held_out.items())
-    return f"""# Reference assistant
+_CARD = """# Reference assistant
 
 A small video assistant that watches a camera, says what happens in one sentence and answers
 questions about now and about what it has seen. EdgeStream trained it itself, from random weights,
@@ -29,19 +21,19 @@ was used. It exists so that everything can be tried and tested offline.
 
 ## Training
 
-Seed {trained["seed"]}, {trained["processes"]} process(es), {trained["clips_seen"]} clips and
-{trained["frames_seen"]} frames for vision and gate, {trained["clips_cached"]} cached clips and
-{trained["text_clips"]} clips of text for the narrator. The same again:
+Seed {seed}, {processes} process(es), {clips_seen} clips of {frames} frames
+(in the end {late_frames}) for vision and gate, {clips_cached} cached clips and {text_clips} clips of
+text for the narrator. The same again:
 
-    edgestream train reference --out DIR --seed {trained["seed"]} \\
-        --processes {trained["processes"]} --steps {steps}
+    edgestream train reference --out DIR --seed {seed} {options}\\
+        --processes {processes} --steps {steps}
 
 Sums of floating-point numbers depend on the machine, so another machine gives other digits.
 
 ## Measured
 
-Gate, on {trained["held_out_clips"]} held-out clips of 40 frames, rendered with training's rules,
-within one frame; thresholds were chosen on {trained["calibration_clips"]} others:
+Gate, on {held_out_clips} held-out clips of 40 frames, rendered with training's rules,
+within one frame; thresholds were chosen on {calibration_clips} others:
 
 | figure | value |
 |---|---|
@@ -56,3 +48,17 @@ It is only indicative about objects: which one, its colour, whether it starts, s
 real footage people and hands are no objects of its world. It says "I cannot tell." where its world
 has no answer; outside of that world it may be wrong and sound sure. It is no safety device.
 """
+
+
+def model_card(trained: Mapping[str, Any], held_out: Mapping[str, float]) -> str:
+    """MODEL_CARD.md.
+
+    Args:
+        trained: seed, steps and what else is kept in config.json.
+        held_out: figures of the gate on held-out clips.
+    """
+    recipe = trained["recipe"]
+    lengths = {name: recipe[name] for name in ("frames", "late_frames")}
+    options = "--quick " if recipe["looks"] == QUICK.looks else ""
+    figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in held_out.items())
+    return _CARD.format(figures=figures, options=options, **trained, **lengths)

@@ -15,7 +15,7 @@ def tiny_config() -> ReferenceConfig:
         whole.attributes_of,
         vision={**VISION, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
                 "num_attention_heads": 2},
-        text={**TEXT, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
+        text={**TEXT, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
               "num_attention_heads": 4, "num_key_value_heads": 2},
         gate_width=24,
     )  # fmt: skip
