@@ -22,8 +22,8 @@ was used. It exists so that everything can be tried and tested offline.
 ## Training
 
 Seed {seed}, {processes} process(es), {clips_seen} clips of {frames} frames
-(in the end {late_frames}) for vision and gate, {clips_cached} cached clips and {text_clips} clips of
-text for the narrator. The same again:
+(in the end {late_frames}) for vision and gate, {clips_cached} cached clips and {text_clips} clips
+of text for the narrator. The same again:
 
     edgestream train reference --out DIR --seed {seed} {options}\\
         --processes {processes} --steps {steps}
