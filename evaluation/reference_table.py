@@ -128,18 +128,18 @@ def table(
         rule: what the hand-written rule says of the clips.
         majority: the most frequent answer of each topic in training.
     """
-    by_rule = score_events(clips, rule)
-    lines = [_line(tallies.told, name, rule=by_rule) for name in ("speak_f1",)]
-    lines.append(_line(tallies.told, "false_speech_per_100", rule=by_rule))
+    by_rule = {"rule": score_events(clips, rule)}
+    lines = [_line(tallies.told, name, beside=by_rule) for name in ("speak_f1",)]
+    lines.append(_line(tallies.told, "false_speech_per_100", beside=by_rule))
     lines.append(_line(tallies.gate, "speak_f1", as_name="speak_f1_of_gate"))
     kinds = [name for name in MUST if name.startswith("event_f1_")]
     kinds += [f"event_f1_{kind}" for kind in TYPES_BESIDE]
-    lines += [_line(tallies.gate, name, rule=by_rule) for name in kinds]
+    lines += [_line(tallies.gate, name, beside=by_rule) for name in kinds]
     for name in ("pan_direction", "enter_side", "mover_colour"):
-        lines.append(_line(tallies.gate, name, rule=by_rule))
+        lines.append(_line(tallies.gate, name, beside=by_rule))
     lines.append(_line(tallies.sentences, "sentence_exact"))
     lines.append(_line(tallies.sentences, "sentence_exact_events"))
-    lines.append(_line(tallies.told, "event_f1_micro", as_name="live_event_f1", rule=by_rule))
+    lines.append(_line(tallies.told, "event_f1_micro", as_name="live_event_f1", beside=by_rule))
     return (*lines, *_question_lines(clips, tallies, majority))
 
 
@@ -152,25 +152,27 @@ def _question_lines(
     last = tallies.questions["last_frames"]
     beside = {"majority": guessed, "last_16_frames": last}
     lines = [
-        _line(true, "questions", as_name="questions_true_text", **beside),
-        _line(own, "questions", as_name="questions_own_text", **beside),
+        _line(true, "questions", as_name="questions_true_text", beside=beside),
+        _line(own, "questions", as_name="questions_own_text", beside=beside),
     ]
     for kind in ("state", "recent", "long"):
         name = f"questions_{kind}"
-        lines.append(_line(true, name, as_name=f"{name}_true_text", **beside))
-        lines.append(_line(own, name, as_name=f"{name}_own_text", **beside))
+        lines.append(_line(true, name, as_name=f"{name}_true_text", beside=beside))
+        lines.append(_line(own, name, as_name=f"{name}_own_text", beside=beside))
     for name in ("questions_unseen_minus_seen", "abstention_precision", "abstention_recall"):
-        lines.append(_line(own, name, as_name=name, **beside))
+        lines.append(_line(own, name, beside=beside))
     less = own.minus(last, "questions_long")
     name = "questions_long_own_text_minus_last_frames"
     lines.append(Line(_renamed(less, name), MUST.get(name)))
     return lines
 
 
-def _line(tally: Tally, name: str, as_name: str = "", **beside: Tally) -> Line:
+def _line(
+    tally: Tally, name: str, as_name: str = "", beside: Mapping[str, Tally] | None = None
+) -> Line:
     shown = as_name or name
     is_most = shown in MUST_NOT
-    values = {key: other.figure(name).value for key, other in beside.items()}
+    values = {key: other.figure(name).value for key, other in (beside or {}).items()}
     must = MUST_NOT.get(shown, MUST.get(shown))
     return Line(_renamed(tally.figure(name), shown), must, is_most, values)
 

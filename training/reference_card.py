@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .reference_recipe import QUICK
+
 _CARD = """# Reference assistant
 
 A small video assistant that watches a camera, says what happens in one sentence and answers
@@ -19,11 +21,11 @@ was used. It exists so that everything can be tried and tested offline.
 
 ## Training
 
-Seed {seed}, {processes} process(es), {clips_seen} clips and
-{frames_seen} frames for vision and gate, {clips_cached} cached clips and
-{text_clips} clips of text for the narrator. The same again:
+Seed {seed}, {processes} process(es), {clips_seen} clips of {frames} frames
+(in the end {late_frames}) for vision and gate, {clips_cached} cached clips and {text_clips} clips
+of text for the narrator. The same again:
 
-    edgestream train reference --out DIR --seed {seed} \\
+    edgestream train reference --out DIR --seed {seed} {options}\\
         --processes {processes} --steps {steps}
 
 Sums of floating-point numbers depend on the machine, so another machine gives other digits.
@@ -55,5 +57,8 @@ def model_card(trained: Mapping[str, Any], held_out: Mapping[str, float]) -> str
         trained: seed, steps and what else is kept in config.json.
         held_out: figures of the gate on held-out clips.
     """
+    recipe = trained["recipe"]
+    lengths = {name: recipe[name] for name in ("frames", "late_frames")}
+    options = "--quick " if recipe["looks"] == QUICK.looks else ""
     figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in held_out.items())
-    return _CARD.format(**{**trained, "figures": figures})
+    return _CARD.format(figures=figures, options=options, **trained, **lengths)

@@ -69,11 +69,6 @@ class Recipe:
         """Of the world that is trained on."""
         return WorldRules(looks=self.looks)
 
-    @property
-    def frames_a_step(self) -> int:
-        """Of all processes, in the vision stage."""
-        return self.clips * self.frames * self.processes
-
     def as_json(self) -> dict[str, Any]:
         """What is kept of it beside the weights."""
         return {**asdict(self), "shares": list(self.shares)}

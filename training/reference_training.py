@@ -248,7 +248,6 @@ class _StageRun:
             "processes": recipe.processes,
             "steps": text_of_steps(done),
             "clips_seen": done["vision"] * recipe.clips * recipe.processes,
-            "frames_seen": done["vision"] * recipe.frames_a_step,
             "clips_cached": done["cache"] * CLIPS_AT_ONCE * recipe.processes,
             "text_clips": done["text"] * recipe.text_clips * recipe.processes,
             "held_out_clips": max(1, recipe.calibration_clips // 2),
