@@ -110,7 +110,9 @@ class Loop:
         begun, saved_s = time.monotonic(), state.seconds
         smooth: dict[str, float] = dict(state.notes.get("smooth", {}))
         notes = {name: one for name, one in state.notes.items() if name != "smooth"}
-        progress, checks = budget.progress(step, before_s), self.recipe.checks
+        # In float32, as the processes tell it to each other: or a resumed run has another rate.
+        progress = float(torch.tensor(budget.progress(step, before_s), dtype=torch.float32))
+        checks = self.recipe.checks
         while progress < 1.0:
             terms, facts = stage.losses(step, progress)
             total = torch.stack(list(terms.values())).sum()
