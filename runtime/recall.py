@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from .engine import Engine
-from .memory.dialogue import scored as scored_turns
+from .memory.dialogue import likeliest
 from .memory.key_frame import MemoryView
 from .prompt import MemoryEntry
 from .recent import DialogueTurn
@@ -125,6 +125,5 @@ class Recall:
         """
         if len(turns) <= most or most < 1:
             return turns[:most]
-        found = scored_turns(turns[:-1], self.rows(question), self.rows)
-        best = sorted(range(len(turns) - 1), key=lambda at: (found[at], at))
-        return tuple(turns[at] for at in sorted([*best[len(best) - (most - 1) :], len(turns) - 1]))
+        before = likeliest(turns[:-1], self.rows(question), self.rows, most - 1)
+        return (*before, turns[-1])

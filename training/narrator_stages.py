@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,7 +47,7 @@ MOST_HIDDEN = 2
 """Frames that memory may lag behind: what was just said is heard at the next frame."""
 
 
-class NarratorStage:
+class NarratorStage(ABC):
     """What both narrator stages have in common; see `training_loop.Stage`.
 
     Args:
@@ -64,9 +65,9 @@ class NarratorStage:
     ) -> None:
         self.model, self.recipe, self.team, self.device = model, recipe, team, device
 
+    @abstractmethod
     def losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Of each stage's own."""
-        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole model."""

@@ -11,14 +11,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import InputMismatch, SettingsInvalid
+from ..errors import InputMismatch
 from ..recent import DialogueTurn
 from ..values import Float32
 
 EncodeRows: TypeAlias = "Callable[[str], Float32]"
 """The token embeddings of a text, (tokens, dim) float32: always the same row for the same token."""
-
-ScoredTurn: TypeAlias = "tuple[DialogueTurn, float]"
 
 # Of a score, how much is recency: enough to choose between turns about the same, too little to
 # outweigh a word that only one turn has. A guess, to be measured on real talk.
@@ -82,32 +80,24 @@ class DialogueMemory:
             first += 1
         self._turns, self._n_bytes = turns[first:], n_bytes
 
-    def retrieve(
-        self, question_rows: Float32, encode_rows: EncodeRows, topk: int
-    ) -> tuple[ScoredTurn, ...]:
-        """The turns that a question is most likely about; see `scored`.
 
-        Args:
-            question_rows: (tokens, dim) float32, of the question's tokens.
-            encode_rows: gives the rows of a text, out of the same table.
-            topk: at most so many.
+def likeliest(
+    turns: tuple[DialogueTurn, ...], question_rows: Float32, encode_rows: EncodeRows, most: int
+) -> tuple[DialogueTurn, ...]:
+    """The turns that a question is most likely about, in the order of time; see `scored`.
 
-        Returns:
-            (turn, score) in the order of time; all that are kept where topk is larger.
+    Args:
+        turns: in the order of time.
+        question_rows: (tokens, dim) float32, of the question's tokens.
+        encode_rows: gives the rows of a text, out of the same table.
+        most: at most so many; of equally likely ones the newest.
 
-        Raises:
-            SettingsInvalid: topk is less than 1.
-            InputMismatch: the question's rows are no finite table of the turns' width.
-        """
-        if topk < 1:
-            raise SettingsInvalid(
-                f"got {topk} turns of dialogue to look up, expected at least 1",
-                hint="give at least 1, or leave the dialogue out of the prompt",
-            )
-        turns = self._turns
-        scores = scored(turns, question_rows, encode_rows)
-        best = sorted(range(len(turns)), key=lambda place: (scores[place], place))[-topk:]
-        return tuple((turns[place], scores[place]) for place in sorted(best))
+    Raises:
+        InputMismatch: the question's rows are no finite table of the turns' width.
+    """
+    scores = scored(turns, question_rows, encode_rows)
+    best = sorted(range(len(turns)), key=lambda at: (scores[at], at), reverse=True)[:most]
+    return tuple(turns[at] for at in sorted(best))
 
 
 def scored(
@@ -121,7 +111,7 @@ def scored(
 
     Args:
         turns: in the order of time; recency is counted back from the last.
-        question_rows, encode_rows: see `DialogueMemory.retrieve`.
+        question_rows, encode_rows: see `likeliest`.
 
     Returns:
         One score per turn, about -1 to 1, no unit.

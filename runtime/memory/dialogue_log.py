@@ -8,11 +8,9 @@ A crash in the middle of a line costs that line alone; it is cut off when the fi
 from __future__ import annotations
 
 import json
-import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 from ..errors import OutputUnwritable
 from ..line_file import LineFile, output_error
@@ -31,9 +29,6 @@ class DialogueLog:
         folder: made where it is not there; its parent must exist.
         max_bytes: of both files together, at most.
 
-    Attributes:
-        n_damaged: lines that `load` could not read and left out.
-
     Raises:
         OutputUnwritable: the folder or the file cannot be opened for writing.
     """
@@ -43,7 +38,6 @@ class DialogueLog:
             raise ValueError(f"got max_bytes={max_bytes}")
         self._newest, self._before = folder / NEWEST, folder / BEFORE
         self._max_file_bytes = max_bytes // 2
-        self.n_damaged = 0
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -75,20 +69,6 @@ class DialogueLog:
         self._file.write(line)
         self._n_bytes += n_bytes
         return True
-
-    def load(self) -> tuple[DialogueTurn, ...]:
-        """The turns of both files, in the order in which they were written.
-
-        A line that is not one of ours is left out and counted in `n_damaged`.
-
-        Raises:
-            OutputUnwritable: a file is there and cannot be read.
-        """
-        self.n_damaged = 0
-        lines = [line for path in (self._before, self._newest) for line in self._lines(path)]
-        turns = [_turn(line) for line in lines]
-        self.n_damaged = turns.count(None)
-        return tuple(turn for turn in turns if turn is not None)
 
     def sync(self) -> None:
         """Have the disk keep what was written; for when a snapshot is taken."""
@@ -129,23 +109,6 @@ class DialogueLog:
         finally:
             self._open()
 
-    def _lines(self, path: Path) -> list[bytes]:
-        """The whole lines in the last bytes of a file, as many as it may have; none of no file."""
-        try:
-            with open(path, "rb") as content:
-                if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-                    return []
-                size = content.seek(0, os.SEEK_END)
-                start = max(0, size - self._max_file_bytes)
-                # One byte more tells whether a line begins here.
-                content.seek(max(0, start - 1))
-                pieces = content.read(self._max_file_bytes + 1).split(b"\n")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _refused(path, error) from error
-        return pieces[1 if start else 0 : -1]
-
 
 def _without_half_a_line(file: int) -> int:
     """Cut off what follows the last end of a line; the size that is left, bytes."""
@@ -165,26 +128,6 @@ def _without_half_a_line(file: int) -> int:
 def _line(turn: DialogueTurn) -> str:
     value = {"time_s": turn.time_s, "question": turn.question, "answer": turn.answer}
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _turn(line: bytes) -> DialogueTurn | None:
-    """The turn that a line says; None where it is not one of ours."""
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, or brackets without end
-        return None
-    if not isinstance(value, dict):
-        return None
-    time_s, question, answer = (value.get(key) for key in ("time_s", "question", "answer"))
-    if not isinstance(question, str) or not isinstance(answer, str):
-        return None
-    if isinstance(time_s, bool) or not isinstance(time_s, int | float):
-        return None
-    try:
-        time_s = float(time_s)
-    except OverflowError:
-        return None
-    return DialogueTurn(time_s, question, answer) if math.isfinite(time_s) else None
 
 
 def _refused(path: Path, error: OSError) -> OutputUnwritable:
