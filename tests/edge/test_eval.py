@@ -11,9 +11,6 @@ import pytest
 from edgestream.edge.cli import main
 from edgestream.evaluation.world import frozen_set
 
-from ..checkpoints import random_live_checkpoint
-from ..training.test_reference_training import trained
-
 SCHEMAS = Path(__file__).parents[2] / "runtime/schemas"
 
 
@@ -29,6 +26,9 @@ def test_a_bundle_that_is_not_there(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_bundle_of_another_family_is_refused(tmp_path, capsys):
+    pytest.importorskip("torch", reason="checkpoints need the extra `export`")
+    from ..checkpoints import random_live_checkpoint
+
     random_live_checkpoint(tmp_path / "live", has_gate=True)
     command = ["eval", "reference", "--checkpoint", str(tmp_path / "live"), "--clips", "1"]
     assert main([*command, "--processes", "1"]) == 3
@@ -37,6 +37,9 @@ def test_a_bundle_of_another_family_is_refused(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_table_of_a_toy(tmp_path, capsys):
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    from ..training.test_reference_training import trained
+
     trained(tmp_path / "toy")
     picture = tmp_path / "clip.png"
     command = ["eval", "reference", "--checkpoint", str(tmp_path / "toy"), "--clips", "2"]

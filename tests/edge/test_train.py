@@ -24,9 +24,20 @@ from edgestream.edge.cli import main
     ],
 )
 def test_it_says_what_it_does_not_take(options, said, tmp_path, capsys):
+    pytest.importorskip("torch", reason="training needs the extra `train`")
     assert main(["train", "reference", "--out", str(tmp_path / "out"), *options]) == 2
     told = capsys.readouterr().err
     assert said in told and "try:" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_is_told_what_training_needs(tmp_path, capsys, monkeypatch):
+    for name in [one for one in sys.modules if one.startswith("edgestream.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["train", "reference", "--quick", "--out", str(tmp_path / "out")]) == 4
+    told = capsys.readouterr().err
+    assert "training needs torch" in told and "edgestream[train]" in told
     assert not (tmp_path / "out").exists()
 
 
