@@ -7,20 +7,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..evaluation.reference_baselines import majority_answers, rule_prediction
 from ..evaluation.reference_runs import MODES, Mode, Watched, watcher
 from ..evaluation.reference_table import Line, Tallies, differences, table, tallies_of
 from ..evaluation.world import Clip, frozen_clips, frozen_set, render_clip
 from ..evaluation.world_scores import ClipPrediction
 from ..runtime.bundle import Bundle, open_bundle
-from .machine import this_machine
+from .result_line import result_line
 
-SCHEMA = "edgestream.bench/1"
 PART_CLIPS = 20
 """Clips that a process takes at a time."""
 MAJORITY_CLIPS = 300
@@ -61,21 +59,14 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The one line of `edgestream.bench/1` (docs/FORMATS.md, section 5)."""
-        return {
-            "schema": SCHEMA,
-            "command": "eval",
-            "bundle_sha256": self.bundle.sha256,
-            "machine": {**asdict(this_machine()), "providers": {"cpu": "proven"}},
-            "edgestream": __version__,
-            "threads": 1,
-            "cpu_share": round(self.cpu_share, 3),
+        facts = {
             "subject": "reference",
             "frozen_set": {"truth_sha256": frozen_set().truth_sha256, "clips": self.clips},
             "processes": self.processes,
             "seconds": round(self.seconds, 1),
-            "metrics": [line.as_json() for line in (*self.lines, *self.compared)],
-            "passed": self.passed,
         }
+        lines = (*self.lines, *self.compared)
+        return result_line(self.bundle, self.cpu_share, facts, lines, self.passed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

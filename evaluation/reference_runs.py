@@ -27,7 +27,7 @@ from ..runtime.recall import RecallRules
 from ..runtime.router import TurnRouter
 from ..runtime.speaking import MemoryRules, SpeakingRules
 from ..runtime.stages import Stages
-from ..runtime.values import Event, Frame, GateDecision, Question, Response, Turn
+from ..runtime.values import Event, Frame, GateDecision, Question, Response, Turn, UInt8
 from .world import ATTRIBUTES, EVENT_TYPES, Clip, WorldEvent, event_sentence
 from .world_scores import ClipPrediction, events_in
 
@@ -116,14 +116,27 @@ class Watcher:
         Cost: about 2 ms a frame, 15 ms a sentence or answer on one core.
         """
         assert clip.pixels is not None, "render it with pixels=True"
+        return self._watched(list(zip(clip.time_s, clip.pixels, strict=True)), clip)
+
+    def see(self, frames: Sequence[tuple[float, UInt8]]) -> Watched:
+        """What it says of frames that nothing is known of: (seconds, (112, 112, 3) uint8 RGB).
+
+        Raises:
+            ValueError: its memory is to hold what is true, which nobody knows here.
+        """
+        if self._mode == "true_text":
+            raise ValueError("got the mode true_text and no truth, expected another mode")
+        return self._watched(frames, None)
+
+    def _watched(self, frames: Sequence[tuple[float, UInt8]], clip: Clip | None) -> Watched:
         stages = self._fresh_stages()
         heard: list[Response] = []
         said: dict[int, str] = {}
         answers: list[str] = []
         opened: list[WorldEvent] = []
         due: list[int] = []
-        scores = np.zeros((len(clip.pixels), 1 + len(EVENT_TYPES)), np.float32)
-        for number, (time_s, pixels) in enumerate(zip(clip.time_s, clip.pixels, strict=True)):
+        scores = np.zeros((len(frames), 1 + len(EVENT_TYPES)), np.float32)
+        for number, (time_s, pixels) in enumerate(frames):
             stages.remember(heard)
             features = stages.encode(Frame(number, float(time_s), pixels))
             decision = stages.decide(features)
@@ -145,12 +158,12 @@ class Watcher:
         self,
         stages: Stages,
         decision: GateDecision,
-        clip: Clip,
+        clip: Clip | None,
         number: int,
         said: dict[int, str],
     ) -> list[Response]:
         """What is said at a frame, and what memory is told of it."""
-        truth = " ".join(clip.narration[number])
+        truth = " ".join(clip.narration[number]) if clip else ""
         is_due = bool(decision.opened and decision.speaks)
         if self._mode == "last_frames" or not (truth if self._mode == "true_text" else is_due):
             return []
@@ -200,9 +213,9 @@ def told_event(frame: int, kind: str, said: Mapping[str, str]) -> WorldEvent:
     return WorldEvent(frame, kind, **values, sentence=sentence)
 
 
-def _asked(clip: Clip, number: int, time_s: float) -> list[Turn]:
+def _asked(clip: Clip | None, number: int, time_s: float) -> list[Turn]:
     return [
         Turn(f"q{at}", "question", time_s, "answer", Question(f"q{at}", question.text, time_s))
-        for at, question in enumerate(clip.questions)
+        for at, question in enumerate(clip.questions if clip else ())
         if question.frame == number
     ]

@@ -58,28 +58,35 @@ class Line:
         figure: value, count and interval.
         must: bound; None where there is none.
         is_most: the value may be at most that, not at least.
+        lowest: bound of the lower end of the interval; None where there is none.
         beside: name of a baseline → its value on the same clips.
     """
 
     figure: Figure
     must: float | None = None
     is_most: bool = False
+    lowest: float | None = None
     beside: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool | None:
         """None where there is no bound, or nothing was measured."""
-        if self.must is None or self.figure.value is None:
+        value, interval = self.figure.value, self.figure.ci95
+        if (self.must is None and self.lowest is None) or value is None:
             return None
-        if self.is_most:
-            return self.figure.value <= self.must
-        return self.figure.value >= self.must
+        if self.lowest is not None and (interval is None or interval[0] < self.lowest):
+            return False
+        if self.must is None:
+            return True
+        return value <= self.must if self.is_most else value >= self.must
 
     def as_json(self) -> dict[str, Any]:
         """One of the `metrics` of docs/FORMATS.md, section 5."""
         told = {**self.figure.as_json(), "must": self.must, "passed": self.passed}
         if self.is_most:
             told["must_is"] = "at most"
+        if self.lowest is not None:
+            told["must_lowest"] = self.lowest
         return told | ({"baselines": dict(self.beside)} if self.beside else {})
 
 
@@ -174,7 +181,7 @@ def _line(
     is_most = shown in MUST_NOT
     values = {key: other.figure(name).value for key, other in (beside or {}).items()}
     must = MUST_NOT.get(shown, MUST.get(shown))
-    return Line(_renamed(tally.figure(name), shown), must, is_most, values)
+    return Line(_renamed(tally.figure(name), shown), must, is_most, beside=values)
 
 
 def _renamed(figure: Figure, name: str) -> Figure:
@@ -201,7 +208,8 @@ def differences(ours: Tallies, full: Tallies) -> tuple[Line, ...]:
     for name, one, two in pairs:
         figure = one.minus(two, name.partition(":")[0])
         shown = f"{name.replace(':', '_')}_minus_full_precision"
-        found.append(Line(_renamed(figure, shown), LEAST_DIFFERENCE))
+        must = LEAST_DIFFERENCE if name in MICRO else None
+        found.append(Line(_renamed(figure, shown), must, lowest=LEAST_BOUND))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +29,38 @@ evaluate = typer.Typer(
 @evaluate.callback()
 def _evaluate() -> None:
     """Measure how good a model is."""
+
+
+@evaluate.command("footage")
+def footage(
+    clips: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with two or more clips of a camera.")
+    ],
+    bundle: Annotated[Path, typer.Option("--bundle", metavar="BUNDLE", help="Folder of it.")],
+    count: Annotated[
+        int, typer.Option("--count", min=1, max=1000, help="Examples of each kind.")
+    ] = 32,
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.5, max=30.0, help="Frames per second of them.")
+    ] = 4.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
+) -> int:
+    """Measure a reference assistant on your own footage, without labels.
+
+    Stills of the clips are moved, cut, lit, zoomed and left alone, and clips are joined; what is
+    found within a frame is counted. Exit code 6: a bound of the table is not kept.
+    """
+    from ...runtime.errors import QualityError
+    from ..footage_evaluation import evaluate_footage
+
+    with _bar("examples") as tell:
+        found = evaluate_footage(bundle, clips, count=count, fps=fps, seed=seed, on_examples=tell)
+    if not as_json:
+        _print_lines(found.lines)
+        print(f"stills of {len(found.footage)} clips: {', '.join(found.footage)}", file=sys.stderr)
+    print(json.dumps(found.as_json()))
+    return 0 if found.passed else QualityError.exit_code
 
 
 @evaluate.command("reference")
@@ -74,7 +106,7 @@ def reference(
         full = None if checkpoint is None else _exported(checkpoint, stack)
         measured, compared = (full, None) if bundle is None else (bundle, full)
         assert measured is not None
-        on_clips = stack.enter_context(_bar())
+        on_clips = stack.enter_context(_bar("clips"))
         found = evaluate_reference(
             measured,
             clips=clips,
@@ -113,7 +145,7 @@ def _quiet(stage: str, part: str) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, else a line for each tenth."""
     if sys.stderr is None or not sys.stderr.isatty():
         shown = [0]
@@ -121,17 +153,17 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
         def tell(done: int, count: int) -> None:
             if 10 * done // count > shown[0]:
                 shown[0] = 10 * done // count
-                print(f"{done} of {count} clips", file=sys.stderr, flush=True)
+                print(f"{done} of {count} {what}", file=sys.stderr, flush=True)
 
         yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(bar_width=24), TextColumn("{task.completed} of {task.total} clips"),
+    columns = (BarColumn(bar_width=24), TextColumn("{task.completed} of {task.total} " + what),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("clips", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, count: bar.update(task, completed=done, total=count)
 
 
@@ -144,10 +176,7 @@ def _draw(path: Path, found: Evaluation) -> None:
 
 
 def _print_table(found: Evaluation) -> None:
-    lines = (*found.lines, *found.compared)
-    width = max(len(line.figure.name) for line in lines)
-    for line in lines:
-        print(_line_text(line, width), file=sys.stderr)
+    _print_lines((*found.lines, *found.compared))
     print(
         f"{found.clips} clips in {found.seconds:.0f} s, {found.processes} processes, "
         f"CPU share {found.cpu_share:.2f}",
@@ -155,15 +184,22 @@ def _print_table(found: Evaluation) -> None:
     )
 
 
+def _print_lines(lines: Sequence[Line]) -> None:
+    width = max(len(line.figure.name) for line in lines)
+    for line in lines:
+        print(_line_text(line, width), file=sys.stderr)
+
+
 def _line_text(line: Line, width: int) -> str:
     figure = line.figure
     value = "   none" if figure.value is None else f"{figure.value:7.3f}"
     spread = f"[{figure.ci95[0]:6.3f}, {figure.ci95[1]:6.3f}]" if figure.ci95 else " " * 16
     bound = "" if line.must is None else f"{'≤' if line.is_most else '≥'} {line.must:.2f}"
+    bound += "" if line.lowest is None else f" [≥ {line.lowest:.2f}"
     verdict = {None: " " * 6, True: painted("passed", GREEN, sys.stderr),
                False: painted("missed", f"{BOLD};{RED}", sys.stderr)}[line.passed]  # fmt: skip
     beside = "  ".join(
         f"{name} {'none' if value is None else f'{value:.2f}'}"
         for name, value in line.beside.items()
     )
-    return f"{figure.name:{width}} {value} {spread} n {figure.n:5} {bound:7} {verdict} {beside}"
+    return f"{figure.name:{width}} {value} {spread} n {figure.n:5} {bound:8} {verdict} {beside}"

@@ -24,6 +24,22 @@ def test_a_bundle_that_is_not_there(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "bundle-missing"
 
 
+@pytest.mark.parametrize(
+    ("made", "code", "said"),
+    [(None, 5, "no such folder"), ("file", 5, "expected a folder"), ("folder", 2, "two or more")],
+)
+def test_footage_must_be_a_folder_of_clips(made, code, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("edgestream.edge.footage_evaluation.open_bundle", lambda folder: None)
+    clips = tmp_path / "clips"
+    if made == "file":
+        clips.write_bytes(b"")
+    elif made == "folder":
+        clips.mkdir()
+    assert main(["eval", "footage", str(clips), "--bundle", str(tmp_path)]) == code
+    told = capsys.readouterr().err
+    assert said in told and "try:" in told
+
+
 @pytest.mark.slow
 def test_a_bundle_of_another_family_is_refused(tmp_path, capsys):
     pytest.importorskip("torch", reason="checkpoints need the extra `export`")

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from edgestream.evaluation.reference_runs import Watched, told_event
+from edgestream.evaluation.reference_scores import Figure
 from edgestream.evaluation.reference_table import (
     MUST,
     MUST_NOT,
+    Line,
     differences,
     table,
     tallies_of,
@@ -77,7 +79,16 @@ def test_the_difference_of_two_systems_is_of_the_same_clips(clips):
     assert all(line.figure.value == 0.0 and line.passed for line in differences(one, one))
     worse = {line.figure.name: line for line in differences(other, one)}
     assert worse["event_f1_micro_minus_full_precision"].passed is False
-    assert worse["questions_own_text_minus_full_precision"].figure.value == pytest.approx(-1.0)
+    lost = worse["questions_own_text_minus_full_precision"]
+    assert lost.figure.value == pytest.approx(-1.0) and lost.passed is False
+
+
+def test_a_difference_is_held_against_the_lower_end_of_its_interval():
+    wide = Figure("answers", 0.0, "1", 9, (-0.03, 0.03))
+    assert Line(wide).passed is None and Line(wide, 0.0).passed is True
+    assert Line(wide, lowest=-0.02).passed is False and Line(wide, lowest=-0.04).passed is True
+    assert Line(wide, 0.01, lowest=-0.04).passed is False
+    assert Line(wide, lowest=-0.02).as_json()["must_lowest"] == -0.02
 
 
 def test_a_picture_is_told_what_is_true_and_what_was_said(clips):
