@@ -14,7 +14,7 @@ CURVE_FILE = "curve.jsonl"
 class Curve:
     """Appends points; a run that goes on forgets the points after its checkpoint.
 
-    State: the open files.
+    State: the open files; for TensorBoard one folder a stage.
 
     Args:
         folder: of the run, there.
@@ -34,7 +34,8 @@ class Curve:
         fresh.write_text("".join(f"{line}\n" for line in kept), "utf-8")
         os.replace(fresh, path)
         self._file = path.open("a", encoding="utf-8")
-        self._board = _board(folder)
+        self._folder, self._at = folder, at
+        self._boards: dict[str, Any] = {}
 
     def add(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
         """One point, on disk at once."""
@@ -44,16 +45,32 @@ class Curve:
         }
         self._file.write(json.dumps({"stage": stage, "step": step, **rounded}) + "\n")
         self._file.flush()
-        if self._board is not None:
+        if stage not in self._boards:
+            self._boards[stage] = self._board(stage)
+        board = self._boards[stage]
+        if board is not None:
             for name, value in rounded.items():
                 if isinstance(value, int | float):
-                    self._board.add_scalar(f"{stage}/{name}", value, step)
+                    board.add_scalar(name, value, step)
+            board.flush()
 
     def close(self) -> None:
         """No more points."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards.values():
+            if board is not None:
+                board.close()
+
+    def _board(self, stage: str) -> Any:
+        """A TensorBoard writer; None where the optional package is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        at, step = self._at
+        # What an earlier run wrote after the checkpoint is taken back, as in the other file.
+        purge = step + 1 if stage == at and step else None
+        return SummaryWriter(str(self._folder / "tensorboard" / stage), purge_step=purge)
 
 
 def _is_before(line: str, order: tuple[str, ...], stage: int, step: int) -> bool:
@@ -64,12 +81,3 @@ def _is_before(line: str, order: tuple[str, ...], stage: int, step: int) -> bool
         return at < stage or (at == stage and point["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _board(folder: Path) -> Any:
-    """A TensorBoard writer; None where the optional package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))

@@ -76,7 +76,7 @@ def reference(
     """Train the reference assistant from nothing on rendered video, and write its checkpoint.
 
     A run that was cut short goes on when the same command is given again. Curves are in
-    DIR/run/curve.jsonl, and for TensorBoard where that is installed.
+    DIR/run/curve.jsonl, and for TensorBoard in DIR/run/tensorboard.
     """
     train_reference = _tools()
     from ..training_progress import told_progress

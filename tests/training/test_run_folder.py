@@ -57,3 +57,20 @@ def test_a_curve_forgets_what_came_after_the_checkpoint(tmp_path):
     assert [line[17:30] for line in path.read_text().splitlines()] == [
         '"step": 10, "', '"step": 20, "', '"step": 5, "l',
     ]  # fmt: skip
+
+
+def test_tensorboard_shows_the_same_points(tmp_path):
+    board = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curve = Curve(tmp_path, ("one", "two"), ("one", 0))
+    for stage, step in (("one", 10), ("two", 5), ("two", 10)):
+        curve.add(stage, step, {"loss": step / 2, "name": "not a number"})
+    curve.close()
+    again = Curve(tmp_path, ("one", "two"), ("two", 5))
+    again.add("two", 10, {"loss": 7.0})
+    again.close()
+    shown = {}
+    for stage in ("one", "two"):
+        read = board.EventAccumulator(str(tmp_path / "tensorboard" / stage)).Reload()
+        assert read.Tags()["scalars"] == ["loss"]
+        shown[stage] = [(point.step, point.value) for point in read.Scalars("loss")]
+    assert shown == {"one": [(10, 5.0)], "two": [(5, 2.5), (10, 7.0)]}
