@@ -134,7 +134,8 @@ def _proof_rows(manifest: Manifest) -> Iterator[Row]:
             "memory",
             f"weights {size_text(plan.weights_bytes)}, cache {size_text(plan.kv_bytes)}, "
             f"work {size_text(plan.workspace_bytes)}; "
-            f"keeps {size_text(plan.budget_default_bytes)} by default",
+            f"keeps {size_text(plan.budget_default_bytes)} by default"
+            + (f"; shows {plan.topk} remembered frames" if plan.topk else ""),
         )
     if (facts := manifest.calibration) is not None:
         yield "calibrated", f"on {facts.frames} frames, {facts.source}"

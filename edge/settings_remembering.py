@@ -25,11 +25,12 @@ class MemorySettings(Table):
         le=1_000_000,
     )
     clip_len: int = setting(
-        8,
+        0,
         "frames",
         "Frames that wait until they are sorted in together; meanwhile what is said is still tied "
-        "to the very frame. 8, as in the key-frame router that this follows; two seconds, usually.",
-        ge=1,
+        "to the very frame. 0 for what the bundle was taught with, or 8, as in the key-frame "
+        "router.",
+        ge=0,
         le=1024,
     )
     key_frame_buffer_size: int = setting(
@@ -71,11 +72,11 @@ class MemorySettings(Table):
         le=1_000_000,
     )
     topk: int = setting(
-        8,
+        0,
         "frames",
         "Remembered frames that a question about the past is shown, at most; all where fewer are "
-        "kept. 8 is what the key-frame router was made with.",
-        ge=1,
+        "kept. 0 for what the bundle was taught with, or 8, as in the key-frame router.",
+        ge=0,
         le=1024,
     )
     router: Literal["recency", "cos_sim_coarse", "cos_sim_fine", "cross-attn", "indexer"] = setting(

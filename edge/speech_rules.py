@@ -14,6 +14,7 @@ from ..runtime.recall import RecallRules
 from ..runtime.speaking import MemoryRules, SpeakingRules, TokenGateRules
 
 if TYPE_CHECKING:
+    from ..runtime.manifest_values import MemoryPlan
     from .settings_tables import Settings
 
 
@@ -59,12 +60,25 @@ def key_frame_rules(settings: Settings) -> KeyFrameRules:
     """How key frames are made."""
     memory = settings.memory
     return KeyFrameRules(
-        clip_len=memory.clip_len,
+        clip_len=memory.clip_len or KeyFrameRules().clip_len,
         key_frame_buffer_size=memory.key_frame_buffer_size,
         key_frame_match_ratio=memory.key_frame_match_ratio,
         max_frame_set_num=memory.max_frame_set_num,
         thumbnails=memory.thumbnails,
     )
+
+
+def with_memory_of(settings: Settings, plan: MemoryPlan | None) -> Settings:
+    """The settings with what a bundle says of its memory in place of what the user left to it.
+
+    Args:
+        settings: of the run.
+        plan: of its bundle; None where it has none.
+    """
+    chosen = settings.memory
+    told = {} if plan is None else {"topk": plan.topk, "clip_len": plan.clip_len}
+    own = {name: value for name, value in told.items() if value and not getattr(chosen, name)}
+    return settings.model_copy(update={"memory": chosen.model_copy(update=own)})
 
 
 def memory_rules(settings: Settings) -> MemoryRules:
@@ -92,7 +106,7 @@ def recall_rules(settings: Settings) -> RecallRules:
             hint="set memory.kind to keyframes, or context.kind to recent",
         )
     mode = "recent" if memory.kind == "recent" or kind == "continuous" else kind
-    return RecallRules(mode, memory.topk, memory.router, memory.selection)
+    return RecallRules(mode, memory.topk or RecallRules().topk, memory.router, memory.selection)
 
 
 def decoding(settings: Settings) -> Decoding:

@@ -20,6 +20,7 @@ from .progress import work_shown
 from .questions import AskedQuestion
 
 if TYPE_CHECKING:
+    from ..runtime.manifest_values import Manifest
     from .settings_tables import Settings
     from .state_keeping import Kept
 
@@ -74,7 +75,7 @@ def staged_run(
     with ExitStack() as stack:
         with work_shown(f"opening {bundle.name}"):
             opened = open_bundle(bundle)
-            settings = with_gate_of(settings, opened.manifest)
+            settings = _with_facts_of(settings, opened.manifest)
             rules = engine_rules(settings), speaking_rules(settings)
             model = stack.enter_context(attached(opened, *rules))
         gate = watching_gate(settings.gate, model.gate, opened.manifest.gate)
@@ -101,6 +102,13 @@ def staged_run(
         )
         notes = model.notes if kept is None else (*model.notes, *kept.notes, *kept.too_early(known))
         yield Staged(stages, notes, known, can_answer=True, kept=kept)
+
+
+def _with_facts_of(settings: Settings, manifest: Manifest) -> Settings:
+    """The settings with what the user left to the bundle."""
+    from .speech_rules import with_memory_of
+
+    return with_memory_of(with_gate_of(settings, manifest), manifest.memory)
 
 
 def _kept(

@@ -20,6 +20,7 @@ from ..runtime.errors import BundleFileRefused
 from ..runtime.gate_learned import LearnedGate
 from ..runtime.gate_network import SPEAK
 from ..runtime.learned_phases import learned_rules
+from ..runtime.manifest_values import MemoryPlan
 from ..runtime.memory.key_frame_rules import KeyFrameRules
 from ..runtime.memory.keyframes import KeyFrameMemory
 from ..runtime.metrics import Metrics
@@ -35,9 +36,6 @@ Mode: TypeAlias = Literal["own_text", "true_text", "last_frames"]
 MODES: tuple[Mode, ...] = ("own_text", "true_text", "last_frames")
 """As deployed; memory holds what is true, said at true key frames; the last 16 frames alone."""
 LAST_FRAMES = 16
-TOPK, CLIP_LEN = 16, 2
-"""Settings of the memory, `memory.topk` and `memory.clip_len`: 16 remembered frames with their
-sentences fit into the cache of 512; what was said can be remembered two frames later."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +61,13 @@ class Watched:
         return ClipPrediction(tuple(self.said), tuple(events))
 
 
-def rules_of(mode: Mode) -> SpeakingRules:
-    """What the language model is shown in a mode; what an untrained one says is measured too."""
+def rules_of(mode: Mode, plan: MemoryPlan | None) -> SpeakingRules:
+    """What the language model is shown in a mode; what an untrained one says is measured too.
+
+    Args:
+        mode: of the measurement.
+        plan: of the bundle: memory works as the model was taught, as in a run without settings.
+    """
     if mode == "last_frames":
         return SpeakingRules(
             recent_frames=LAST_FRAMES,
@@ -72,9 +75,13 @@ def rules_of(mode: Mode) -> SpeakingRules:
             recall=RecallRules(mode="recent"),
             allow_random_weights=True,
         )
+    key_frames, recall = KeyFrameRules(), RecallRules()
+    if plan is not None:
+        key_frames = replace(key_frames, clip_len=plan.clip_len or key_frames.clip_len)
+        recall = replace(recall, topk=plan.topk or recall.topk)
     return SpeakingRules(
-        memory=MemoryRules(KeyFrameRules(clip_len=CLIP_LEN)),
-        recall=RecallRules(topk=TOPK),
+        memory=MemoryRules(key_frames),
+        recall=recall,
         allow_random_weights=True,
     )
 
@@ -87,15 +94,15 @@ def watcher(bundle: Bundle, mode: Mode, threads: int = 1) -> Iterator[Watcher]:
         BundleFileRefused: the bundle is not of a reference assistant.
         EngineUnusable: a part does not run here.
     """
-    facts = bundle.manifest.gate
-    with attached(bundle, EngineRules(threads=threads), rules_of(mode)) as model:
+    facts, rules = bundle.manifest.gate, rules_of(mode, bundle.manifest.memory)
+    with attached(bundle, EngineRules(threads=threads), rules) as model:
         if model.gate is None or facts is None or facts.events != EVENT_TYPES:
             raise BundleFileRefused(
                 f"{bundle.folder.name} has no gate for the events of the rendered world",
                 hint="name a bundle of a reference assistant",
             )
-        rules = learned_rules(facts, has_speak=SPEAK in model.gate.names)
-        yield Watcher(model, LearnedGate(model.gate, rules), mode)
+        gate_rules = learned_rules(facts, has_speak=SPEAK in model.gate.names)
+        yield Watcher(model, LearnedGate(model.gate, gate_rules), mode)
 
 
 class Watcher:

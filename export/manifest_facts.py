@@ -95,6 +95,7 @@ def _memory(
         "kv_bytes": FLOAT32_BYTES * capacity * a_slot,
         "workspace_bytes": FLOAT32_BYTES * (CHUNK_POSITIONS * a_position + config.vocab_size),
         "budget_default_bytes": MEMORY_BUDGET_BYTES,
+        **checkpoint.remembers,
     }
 
 

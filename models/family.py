@@ -6,8 +6,10 @@ proofs see nothing else of a model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
@@ -39,6 +41,8 @@ class Checkpoint:
         frame_input: what `vision` expects of a frame.
         tokens_per_frame: rows of `tokens`.
         source: where it came from; sha256 is of the checkpoint (models/checkpoint.py).
+        remembers: how it was taught to remember: `topk` and `clip_len` of the manifest's `memory`;
+            empty where nobody taught it.
         questions: what its proof asks where no calibration set says it; empty for the default.
     """
 
@@ -54,6 +58,7 @@ class Checkpoint:
     tokens_per_frame: int
     source: Source
     connector_reads_state: bool = False
+    remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
 
     @property

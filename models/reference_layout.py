@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_TOKENS = 48
 """Two sentences and a half: the world never says more of one frame."""
+MEMORY_TOPK, MEMORY_CLIP_LEN = 16, 2
+"""Remembered frames that a question is shown: with their sentences they fit into the cache of 512.
+Frames that are sorted in together: what was said can be remembered two frames later."""
 EMBEDS_ID = -1
 """Stands in `RenderedPrompt.ids` where the embeds of a frame go."""
 TIME_TEXT = "{:.0f}"

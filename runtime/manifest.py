@@ -234,13 +234,10 @@ def _calibration(fields: Fields) -> CalibrationFacts:
 
 
 def _memory(fields: Fields) -> MemoryPlan:
-    return MemoryPlan(
-        weights_bytes=fields.whole("weights_bytes", at_least=0),
-        kv_bytes=fields.whole("kv_bytes", at_least=0),
-        workspace_bytes=fields.whole("workspace_bytes", at_least=0),
-        budget_default_bytes=fields.whole("budget_default_bytes", at_least=0),
-        extra=fields.rest(),
-    )
+    sizes = ("weights_bytes", "kv_bytes", "workspace_bytes", "budget_default_bytes")
+    needed = {name: fields.whole(name, at_least=0) for name in sizes}
+    taught = {name: fields.whole(name) for name in ("topk", "clip_len") if name in fields}
+    return MemoryPlan(**needed, **taught, extra=fields.rest())
 
 
 def _parity(fields: Fields) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """What a bundle says of itself, as frozen values.
 
 A field that is optional on docs/FORMATS.md, section 1, is None where it is absent. Keys that this
-version does not know are kept in `extra` of the value in which they stand. `runtime/manifest.py`
-reads these values from JSON; `Manifest.as_json` writes them.
+version does not know are kept in `extra` of the value they stand in. `runtime/manifest.py` reads
+these values; `Manifest.as_json` writes them.
 """
 
 from __future__ import annotations
@@ -231,12 +231,14 @@ class CalibrationFacts:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What running it takes, bytes; `budget_default_bytes` is what memory may keep by default."""
+    """Bytes that running takes and memory may keep; how many frames training showed, and sorted."""
 
     weights_bytes: int
     kv_bytes: int
     workspace_bytes: int
     budget_default_bytes: int
+    topk: int | None = None
+    clip_len: int | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.world import Clip, WorldQuestion
-from ..models.reference_layout import answer_ids, rendered_prompt
+from ..models.reference_layout import MEMORY_TOPK, answer_ids, rendered_prompt
 from ..runtime.prompt import Encode
 from ..runtime.prompt_layout import PromptLayout
 from ..runtime.recent import DialogueTurn
@@ -18,8 +18,6 @@ from .packed_prompts import Example
 FRAME_S = 0.25
 RECENT_FRAMES, RECENT_EVERY = 4, 4
 """Frames that the context `recent` shows, and how many frames they are apart: its defaults."""
-MOST_ENTRIES = 16
-"""Remembered frames in a prompt, at most: what a cache of 512 holds with a question."""
 LAST_FRAMES = 16
 QUESTION_KINDS_OF_TEXT = ("recent", "long")
 """What can be answered from what was told, without a picture."""
@@ -113,7 +111,7 @@ class Writer:
             question.answer,
             question.kind,
             question=question.text,
-            memory=until[-MOST_ENTRIES:] if is_past else (),
+            memory=until[-MEMORY_TOPK:] if is_past else (),
             dialogue=dialogue,
         )
 

@@ -21,7 +21,7 @@ from ..family import Checkpoint
 from ..frame_tokens import FrameEncoder
 from ..gate_files import load_gate
 from ..reference_connector import ReferenceConnector
-from ..reference_layout import reference_layout
+from ..reference_layout import MEMORY_CLIP_LEN, MEMORY_TOPK, reference_layout
 from ..transformers_parts import DECODERS, TOWERS, empty_model, rotary_positions
 from ..weights import check_index, fill_, stored_tensors, weight_files
 
@@ -74,6 +74,7 @@ class Reference:
             tokens_per_frame=tokens,
             source=_source(config, folder),
             connector_reads_state=True,
+            remembers={"topk": MEMORY_TOPK, "clip_len": MEMORY_CLIP_LEN},
             questions=config.texts("questions"),
         )
 

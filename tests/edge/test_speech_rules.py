@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgestream.edge.settings_tables import Settings, properties
-from edgestream.edge.speech_rules import engine_rules, speaking_rules
+from edgestream.edge.speech_rules import engine_rules, speaking_rules, with_memory_of
 from edgestream.runtime.assembly import EngineRules
+from edgestream.runtime.manifest_values import MemoryPlan
 from edgestream.runtime.speaking import SpeakingRules, TokenGateRules
 
 # These are for the run itself: its inbox and its pipeline.
@@ -61,3 +62,13 @@ def test_the_gate_token_is_the_session_s():
 def test_the_layout_is_asked_where_nothing_is_chosen(chosen, on_branch):
     settings = changed("session.question_on_branch", chosen)
     assert speaking_rules(settings).on_branch is on_branch
+
+
+def test_a_bundle_says_how_it_was_taught_to_remember():
+    plan = MemoryPlan(0, 0, 0, 0, topk=16, clip_len=2)
+    rules = speaking_rules(with_memory_of(Settings(), plan))
+    assert rules.recall.topk == 16 and rules.memory.key_frames.clip_len == 2
+    chosen = with_memory_of(changed("memory.topk", 3), plan)
+    assert (chosen.memory.topk, chosen.memory.clip_len) == (3, 2)
+    for nothing in (None, MemoryPlan(0, 0, 0, 0)):
+        assert speaking_rules(with_memory_of(Settings(), nothing)) == SpeakingRules()

@@ -57,6 +57,7 @@ def test_the_bundle_verifies_and_says_what_it_reads(made):
     ]  # fmt: skip
     manifest = bundle.manifest
     assert manifest.input.channels == 9 and manifest.input.motion.maps[4] == "d_luma"
+    assert (manifest.memory.topk, manifest.memory.clip_len) == (16, 2)
     assert manifest.gate.events == EVENTS and dict(manifest.gate.attributes) == ATTRIBUTES
     names = {part.role: [spec.name for spec in part.variants[0].inputs] for part in manifest.parts}
     assert names["gate"] == ["tokens", "summary", "motion", "dt_s", "conv", "ssm"]

@@ -44,6 +44,8 @@ OPTIONAL = [
     ("embeddings",),
     ("calibration",),
     ("memory",),
+    ("memory", "topk"),
+    ("memory", "clip_len"),
     ("input", "channels"),
     ("input", "max_gap_s"),
     ("input", "mean"),
