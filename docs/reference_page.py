@@ -26,8 +26,8 @@ Written by `python docs/reference_page.py` from the result lines of two commands
 ## The frozen set
 
 `edgestream eval reference --bundle assets/reference --checkpoint assets/reference-checkpoint`:
-{clips} rendered clips of 40 frames that were fixed, with a hash, before anything was trained, through
-the stages of the device. An event counts within one frame. The interval is 95 %, over clips.
+{clips} rendered clips of 40 frames that were fixed, with a hash, before anything was trained,
+through the stages of the device. An event counts within one frame. Intervals: 95 %, over clips.
 {missed}
 
 {frozen}
@@ -38,9 +38,10 @@ the question's topic, `rule` is a page of arithmetic on the same motion maps.
 
 ## Real footage
 
-`edgestream eval footage DIR --bundle assets/reference`: crops of stills of {footage} real clips, which are
-not part of this repository and were never trained on, {examples} of each kind. `joined`: two running
-clips, one after the other. Names that end in `_told` count its sentences, the others its gate.
+`edgestream eval footage DIR --bundle assets/reference`: crops of stills of {footage} real clips,
+which are not part of this repository and were never trained on, {examples} of each kind. `joined`:
+two running clips, one after the other. Names that end in `_told` count its sentences, the others
+its gate.
 {footage_missed}
 
 {real}
