@@ -84,7 +84,8 @@ class Recall:
         Args:
             question: may begin with the word that overrides the rule.
             time_s: nothing younger is shown, seconds.
-            shown_s: times of frames that are shown anyway.
+            shown_s: times of frames that are shown anyway: memory shows them again only with
+                what was said of them.
         """
         text, override = split_override(question)
         mode = override or self.rules.mode

@@ -105,8 +105,13 @@ class MemoryView:
         return self.recent.n_bytes + key_frames + sum(turn.n_bytes for turn in self.dialogue)
 
     def without(self, times_s: Collection[float]) -> MemoryView:
-        """The same without the key frames of some times, seconds."""
-        left = tuple(frame for frame in self.key_frames if frame.time_s not in times_s)
+        """The same without the key frames of some times, seconds, of which nothing was said.
+
+        They are shown anyway; what was said of a frame is shown with memory alone.
+        """
+        left = tuple(
+            frame for frame in self.key_frames if frame.said or frame.time_s not in times_s
+        )
         return MemoryView(self.recent, left, self.dialogue)
 
     def until(self, time_s: float) -> MemoryView:

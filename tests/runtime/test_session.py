@@ -569,6 +569,17 @@ def test_a_question_about_the_past_is_shown_what_memory_chose_and_says_so():
     assert final.used[0][1] >= final.used[1][1]
 
 
+def test_a_frame_that_is_shown_anyway_is_remembered_only_for_what_was_said():
+    frames = tuple(
+        KeyFrame(
+            f"k{n}", float(n), np.zeros((1, 2), np.float16), np.zeros(2, np.float32), said=said
+        )
+        for n, said in enumerate(("", "It gets dark.", ""))
+    )
+    left = MemoryView(key_frames=frames).without((1.0, 2.0)).key_frames
+    assert [(frame.frame_id, frame.said) for frame in left] == [("k0", ""), ("k1", "It gets dark.")]
+
+
 def test_a_question_about_now_is_not_unless_it_says_so():
     engine = ScriptedDecoder(script(default="a dog"))
     session = remembering(engine, 5)
