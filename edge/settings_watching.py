@@ -48,6 +48,15 @@ class EncoderSettings(Table):
         gt=0,
         le=3600,
     )
+    settle_s: float = setting(
+        0.0,
+        "s",
+        "So long after the last movement every frame is encoded: that something has stopped is "
+        "seen in the frames at rest. 0 saves them; with 0.75, three frames at the usual "
+        "rate, the reference assistant finds most of the stops that it misses otherwise.",
+        ge=0,
+        le=3600,
+    )
 
 
 class GateSettings(Table):

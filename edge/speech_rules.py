@@ -28,6 +28,7 @@ def engine_rules(settings: Settings) -> EngineRules:
         speak_share=engine.speak_share,
         chunk_tokens=engine.chunk_tokens,
         heartbeat_s=settings.encoder.heartbeat_s,
+        settle_s=settings.encoder.settle_s,
     )
 
 

@@ -49,6 +49,7 @@ class EngineRules:
         speak_share: of the busy time, that speaking gets at least.
         chunk_tokens: that the language model reads in one go.
         heartbeat_s: a still scene is encoded again after this long, stream seconds.
+        settle_s: so long after the last movement every frame is encoded, stream seconds.
     """
 
     providers: Sequence[str] = PROVIDERS
@@ -57,6 +58,7 @@ class EngineRules:
     speak_share: float = 0.25
     chunk_tokens: int = 16
     heartbeat_s: float = 2.0
+    settle_s: float = 0.0
 
     @property
     def engine_threads(self) -> int:
@@ -187,6 +189,7 @@ def attached(
             bundle.manifest.input,
             lane,
             heartbeat_s=engines.heartbeat_s,
+            settle_s=engines.settle_s,
         )
         connector = EngineConnector(opener.open("connector").engine)
         network = _gate_network(opener)

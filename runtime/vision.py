@@ -46,16 +46,18 @@ class VisionState:
     Attributes:
         motion: of its MotionDetector.
         encoded: the last frame that the engine saw; None before the first.
+        moved_s: when the picture last moved, seconds; None where it has not.
     """
 
     motion: MotionState
     encoded: Encoded | None
+    moved_s: float | None = None
 
 
 class VisionEncoder:
     """Features of frames; a still one takes over tokens that are younger than a heartbeat.
 
-    State: that of its MotionDetector, and the tokens and summary of one frame.
+    State: that of its MotionDetector, the tokens and summary of one frame, and a time.
 
     Args:
         engine: of the part `vision`: pixels → tokens (1, n, dim) and summary (1, dim).
@@ -63,13 +65,21 @@ class VisionEncoder:
         lane: the engine runs as watch; scaling is done outside.
         heartbeat_s: a still scene is encoded again after this long, stream seconds: what changes
             too slowly for motion is seen after 2 s (a choice); 0 encodes every frame.
+        settle_s: so long after the last movement every frame is encoded, stream seconds: that
+            something has stopped is seen in the frames at rest.
 
     Raises:
         EngineUnusable: the graph takes or gives something else, or motion of another kind.
     """
 
     def __init__(
-        self, engine: Engine, frame_input: FrameInput, lane: Lanes, *, heartbeat_s: float = 2.0
+        self,
+        engine: Engine,
+        frame_input: FrameInput,
+        lane: Lanes,
+        *,
+        heartbeat_s: float = 2.0,
+        settle_s: float = 0.0,
     ) -> None:
         got = [spec.name for spec in engine.inputs]
         missing = sorted({"tokens", "summary"} - {spec.name for spec in engine.outputs})
@@ -81,6 +91,8 @@ class VisionEncoder:
             )
         if not heartbeat_s >= 0:
             raise ValueError(f"heartbeat_s must be 0 or more, got {heartbeat_s}")
+        if not settle_s >= 0:
+            raise ValueError(f"settle_s must be 0 or more, got {settle_s}")
         _check_motion(frame_input)
         self._engine = engine
         self._frame_input = frame_input
@@ -88,6 +100,7 @@ class VisionEncoder:
         self._reads_small = frame_input.resize == "squash" and frame_input.size_px == SMALL
         self._lane = lane
         self._heartbeat_s = heartbeat_s
+        self._settle_s = settle_s
         self._motion = MotionDetector()
         self.reset()
 
@@ -95,15 +108,16 @@ class VisionEncoder:
         """Start again: the next frame is a first frame."""
         self._motion.reset()
         self._encoded: Encoded | None = None
+        self._moved_s: float | None = None
 
     def snapshot(self) -> VisionState:
         """The state, to be put back by `restore`."""
-        return VisionState(self._motion.snapshot(), self._encoded)
+        return VisionState(self._motion.snapshot(), self._encoded, self._moved_s)
 
     def restore(self, state: VisionState) -> None:
         """Continue from a state as if nothing had been between."""
         self._motion.restore(state.motion)
-        self._encoded = state.encoded
+        self._encoded, self._moved_s = state.encoded, state.moved_s
 
     def encode(self, frame: Frame) -> Features:
         """Features of the frame; `motion` is always its own, `is_fresh` says whose tokens they are.
@@ -120,6 +134,8 @@ class VisionEncoder:
         """
         small = small_picture(frame.pixels)
         motion = self._motion.step_small(small, frame.time_s)
+        if not motion.is_still and not motion.is_first:
+            self._moved_s = frame.time_s
         kept = self._encoded
         is_fresh = kept is None or not self._serves(kept, frame.time_s, motion)
         if kept is None or is_fresh:
@@ -142,7 +158,13 @@ class VisionEncoder:
         """
         age_s = time_s - kept.time_s
         compared_with_it = kept.is_still or motion.over_s <= age_s + TIME_ROUNDING_S
-        return motion.is_still and compared_with_it and age_s < self._heartbeat_s - TIME_ROUNDING_S
+        is_young = age_s < self._heartbeat_s - TIME_ROUNDING_S
+        return motion.is_still and compared_with_it and is_young and self._is_settled(time_s)
+
+    def _is_settled(self, time_s: float) -> bool:
+        if self._moved_s is None or not self._settle_s:
+            return True
+        return time_s - self._moved_s > self._settle_s + TIME_ROUNDING_S
 
     def _run(self, frame: Frame, small: UInt8, motion: Motion) -> Encoded:
         self._encoded = None  # should the engine fail, the tokens of before stand for nothing now

@@ -87,14 +87,14 @@ rates = st.sampled_from([2.0, 4.0, 10.0, 25.0])
 def test_a_state_taken_out_and_put_back_goes_on_exactly(vision, scenes, fps, data):
     frames = frames_of(scenes, fps)
     cut = data.draw(st.integers(0, len(frames)))
-    whole, _ = encoder_of(vision, heartbeat_s=0.5)
+    whole, _ = encoder_of(vision, heartbeat_s=0.5, settle_s=0.3)
     expected = [numbers(whole.encode(frame)) for frame in frames]
-    first, _ = encoder_of(vision, heartbeat_s=0.5)
+    first, _ = encoder_of(vision, heartbeat_s=0.5, settle_s=0.3)
     seen = [numbers(first.encode(frame)) for frame in frames[:cut]]
     state = first.snapshot()
     for frame in frames[cut:]:
         first.encode(frame)  # what happens after a snapshot is not in it
-    second, _ = encoder_of(vision, heartbeat_s=0.5)
+    second, _ = encoder_of(vision, heartbeat_s=0.5, settle_s=0.3)
     second.restore(state)
     assert [*seen, *(numbers(second.encode(frame)) for frame in frames[cut:])] == expected
     first.reset()
@@ -131,6 +131,17 @@ def test_a_still_scene_is_encoded_once_a_heartbeat(vision, fps, heartbeat_s):
     fresh = [index for index, features in enumerate(seen) if features.is_fresh]
     assert fresh == list(range(0, len(seen), round(fps * heartbeat_s)))
     assert engine.runs == len(fresh)
+
+
+def test_a_scene_that_came_to_rest_is_encoded_until_it_has_settled(vision):
+    scenes = [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    moving, resting = {3, 9}, {4, 5, 6, 10, 11, 12}
+    for settle_s, expected in ((0.0, {0} | moving), (0.75, {0} | moving | resting)):
+        encoder, engine = encoder_of(vision, settle_s=settle_s)
+        seen = [encoder.encode(frame) for frame in frames_of(scenes, 4.0)]
+        assert {n for n, one in enumerate(seen) if not one.is_still} == {0} | moving
+        assert {n for n, one in enumerate(seen) if one.is_fresh} == expected
+        assert engine.runs == len(expected)
 
 
 def test_without_a_heartbeat_every_frame_is_encoded(vision):
@@ -201,6 +212,8 @@ def test_another_graph_is_refused_at_once(tmp_path):
 def test_a_heartbeat_before_the_frame_is_refused(vision, heartbeat_s):
     with pytest.raises(ValueError, match="heartbeat_s"):
         encoder_of(vision, heartbeat_s=heartbeat_s)
+    with pytest.raises(ValueError, match="settle_s"):
+        encoder_of(vision, settle_s=heartbeat_s)
 
 
 # --- a model that reads motion ---
