@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from edgestream.models.reference_checkpoint import load_reference
 from edgestream.runtime.errors import OutputExists, UsageError
@@ -46,6 +48,22 @@ def curve(out: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in one.items() if key not in timed} for one in points]
 
 
+def numbers(point: dict[str, object]) -> list[float]:
+    return [float(value) for value in point.values() if isinstance(value, int | float)]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Up to one digit of float16: sums in another process may round otherwise.
+
+    A lost state of the optimiser, or a batch that is read again, moves weights by far more.
+    """
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        expected = theirs[name].float()
+        assert torch.allclose(weight.float(), expected, rtol=1e-3, atol=1e-4), name
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path):
     whole = tmp_path / "whole"
@@ -64,13 +82,15 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path):
     process.wait()
     assert not (cut / "config.json").exists()
     trained(cut)
-    assert curve(cut) == curve(whole)
+    for ours, theirs in zip(curve(cut), curve(whole), strict=True):
+        assert list(ours) == list(theirs)
+        assert numbers(ours) == pytest.approx(numbers(theirs), rel=1e-4)
     model, tokenizer, meaning = load_reference(cut)
     assert tokenizer.get_vocab_size() <= model.narrator.config.vocab_size
     assert meaning.calibrated_on is not None and meaning.calibrated_on["clips"] == 4
     told = json.loads((cut / "config.json").read_text())["trained"]
     assert told["steps"] == "vision=30,cache=2,text=10,stream=10" and told["seed"] == 4
-    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert_same_weights(cut, whole)
     assert "I cannot tell" in (cut / "MODEL_CARD.md").read_text()
 
 
