@@ -37,7 +37,7 @@ $(DEMO)/done: pyproject.toml constraints.txt
 
 demo: $(DEMO)/done
 	@echo "Watching assets/sample.mp4 (39 s, rendered by us) with assets/reference, the small assistant that"
-	@echo "EdgeStream trained itself (4 million weights, 8 MB). It is made to be true about scene, light and"
+	@echo "EdgeStream trained itself (3.4 million weights, 8 MB). It is made to be true about scene, light and"
 	@echo "camera; what it says of things is only indicative. The three questions are asked at 36.5 s."
 	$(DEMO)/bin/edgestream run assets/sample.mp4 --bundle assets/reference \
 	    --ask "36.5:Which way did the camera pan first?" --ask "36.5:Did the scene change?" \
