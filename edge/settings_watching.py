@@ -49,11 +49,11 @@ class EncoderSettings(Table):
         le=3600,
     )
     settle_s: float = setting(
-        0.0,
+        0.75,
         "s",
         "So long after the last movement every frame is encoded: that something has stopped is "
-        "seen in the frames at rest. 0 saves them; with 0.75, three frames at the usual "
-        "rate, the reference assistant finds most of the stops that it misses otherwise.",
+        "seen in the frames at rest. 0.75 s is three frames at the usual rate; 0 saves them, and "
+        "the reference assistant misses most stops.",
         ge=0,
         le=3600,
     )

@@ -58,7 +58,7 @@ class EngineRules:
     speak_share: float = 0.25
     chunk_tokens: int = 16
     heartbeat_s: float = 2.0
-    settle_s: float = 0.0
+    settle_s: float = 0.75
 
     @property
     def engine_threads(self) -> int:
