@@ -35,7 +35,7 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog_every_s(environ: Mapping[str, str] = os.environ, pid: int | None = None) -> float:
-    """How often ALIVE is to be told, seconds: a third of what systemd waits; 0: it does not wait."""
+    """How often to tell ALIVE, seconds: a third of what systemd waits; 0: it does not wait."""
     if environ.get("WATCHDOG_PID", str(pid or os.getpid())) != str(pid or os.getpid()):
         return 0.0
     waits_us = environ.get("WATCHDOG_USEC", "0")
