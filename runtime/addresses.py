@@ -20,8 +20,8 @@ URL_IN_TEXT = re.compile(
 # What a camera's own address may say openly: which of its streams is meant. Everything else in a
 # query is hidden, since there is no telling under which key a camera takes its password.
 OPEN_KEYS = frozenset(
-    "camera channel fps height profile quality resolution rate size stream subtype width".split()
-)
+    {"camera", "channel", "fps", "height", "profile", "quality", "resolution"}
+) | {"rate", "size", "stream", "subtype", "width"}
 OPEN_VALUE = re.compile(r"[A-Za-z0-9x._-]{1,16}")
 SECRET_WORD = r"(?:user|usr|login|pass|pwd|pw|token|key|secret|auth|sig|cred|cookie)"
 # Some cameras have `/user=admin_password=secret_channel=1.sdp` for a path.

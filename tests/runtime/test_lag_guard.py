@@ -1,4 +1,4 @@
-"""The lag guard: latency stays bounded whatever the decoder's speed, and nothing is skipped idly."""
+"""The lag guard: latency stays bounded however slow the decoder, and nothing is skipped idly."""
 
 from __future__ import annotations
 
