@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, TextIO
 from ..runtime.errors import OutputUnwritable, UsageError
 from ..runtime.inbox import Inbox
 from ..runtime.line_file import LineFile
+from ..runtime.live_rules import LiveRules
 from ..runtime.metrics import Metrics
 from ..runtime.outlet import Outlet
 from ..runtime.pipeline import run
 from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
-from ..runtime.sources import Source, SourceSettings, open_source
+from ..runtime.sources import Source, SourceSettings, open_source, tells_its_state
 from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate
 from .progress import progress_shown, summary_line
@@ -159,8 +160,8 @@ def _run(
         staged.kept.keeper.tell = records.put
     with ExitStack() as stack:
         if staged.can_answer:
-            # A file that is played at its own speed has an end as well.
-            has_end = settings.source.realtime or not source.is_live
+            # A file that is played at its own speed has an end as well; a camera has none.
+            has_end = not tells_its_state(source)
             reads_stdin = asks.reads_stdin and source.is_live
             stack.enter_context(
                 asked(staged.known, inbox, has_end=has_end, reads_stdin=reads_stdin)
@@ -175,7 +176,8 @@ def source_from_settings(address: str, settings: Settings) -> Source:
         SourceError: nothing can be read there.
     """
     chosen = settings.source
-    source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
+    live = LiveRules(**settings.live.model_dump())
+    source = open_source(address, SourceSettings(chosen.fps, chosen.max_side_px, live))
     if chosen.realtime and not source.is_live:
         return PacedSource(source, sleep=time.sleep, monotonic=time.monotonic)
     return source

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_live import LiveSettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
@@ -21,6 +22,7 @@ class Settings(Table):
     """Everything the user may choose, one table per stage."""
 
     source: SourceSettings = SourceSettings()
+    live: LiveSettings = LiveSettings()
     engine: EngineSettings = EngineSettings()
     encoder: EncoderSettings = EncoderSettings()
     gate: GateSettings = GateSettings()
