@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
@@ -28,6 +29,7 @@ class Settings(Table):
     memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def expected_value(key: str) -> str:
     schema = properties()[key]
     if schema["type"] == "object":
         values = _in_words(schema["additionalProperties"], schema["unit"])
-        return values if entry else f"a table of event types, each with {values}"
+        return values if entry else f"a table of {schema['entries']}, each with {values}"
     return _in_words(schema, schema["unit"])
 
 
