@@ -13,6 +13,7 @@ from .settings_field import Table
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
+from .settings_standing import StandingSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
 SCHEMA_ID = "urn:edgestream:settings:1"
@@ -30,6 +31,7 @@ class Settings(Table):
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
     privacy: PrivacySettings = PrivacySettings()
+    standing: StandingSettings = StandingSettings()
 
 
 @dataclass(frozen=True, slots=True)
