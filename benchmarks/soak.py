@@ -167,7 +167,7 @@ def measured(samples: list[Sample], fps: float) -> tuple[list[dict[str, Any]], l
     warm_s = min(WARM_UP_S, samples[-1].at_s / 2)
     after = [one for one in samples if one.at_s >= warm_s]
     first, last = after[0], after[-1]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "camera": name,
             "decoded/s": rate(after, name, "frames_decoded_total"),

@@ -11,8 +11,10 @@ from typing import Any
 
 from .settings_field import Table
 from .settings_live import LiveSettings
+from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
+from .settings_standing import StandingSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
 SCHEMA_ID = "urn:edgestream:settings:1"
@@ -30,6 +32,8 @@ class Settings(Table):
     memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    standing: StandingSettings = StandingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def expected_value(key: str) -> str:
     schema = properties()[key]
     if schema["type"] == "object":
         values = _in_words(schema["additionalProperties"], schema["unit"])
-        return values if entry else f"a table of event types, each with {values}"
+        return values if entry else f"a table of {schema['entries']}, each with {values}"
     return _in_words(schema, schema["unit"])
 
 

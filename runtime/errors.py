@@ -3,6 +3,8 @@
     EdgeStreamError            never raised itself       exit
     ├─ UsageError              what was asked for           2   SettingsInvalid QuestionRefused
     │                                                           SchemeUnknown PromptTooLong
+    │                                                           ZoneInvalid StandingInvalid
+    │                                                           StandingRefused
     ├─ BundleError             bundle or checkpoint         3   BundleMissing BundleFileRefused
     │                                                           HashMismatch ManifestInvalid
     │                                                           FormatTooNew VariantMissing
@@ -23,7 +25,7 @@
     ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
     │                                                           CalibrationTooSmall
     │                                                           CalibrationConstant
-    ├─ ServiceError            service or network           7
+    ├─ ServiceError            service or network           7   StreamBusy
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -67,6 +69,24 @@ class SettingsInvalid(UsageError):
     """A setting is unknown or out of its range."""
 
     code = "settings-invalid"
+
+
+class ZoneInvalid(SettingsInvalid):
+    """A privacy zone is no zone, or lies outside the picture."""
+
+    code = "zone-invalid"
+
+
+class StandingInvalid(UsageError):
+    """A standing request asks for nothing, or for something that cannot be held."""
+
+    code = "standing-invalid"
+
+
+class StandingRefused(UsageError):
+    """No further standing request is taken: there are too many, or nobody can answer them."""
+
+    code = "standing-refused"
 
 
 class QuestionRefused(UsageError):
@@ -343,6 +363,12 @@ class ServiceError(EdgeStreamError):
     """The service or the network failed."""
 
     exit_code, code = 7, "service"
+
+
+class StreamBusy(ServiceError):
+    """A stream did not come to a frame boundary in time to do what it was told."""
+
+    code = "stream-busy"
 
 
 class OutputError(EdgeStreamError):

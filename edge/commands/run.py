@@ -18,7 +18,7 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip. "
-            "Live: rtsp://USER:PASSWORD@HOST/PATH (also rtsps://), http:// or https:// (MJPEG, HLS), "
+            "Live: rtsp://USER:PASSWORD@HOST/PATH (or rtsps://), http:// or https:// (MJPEG, HLS), "
             "/dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or loop:FILE, a file "
             "again and again. A live source that is lost is tried again until it is back.",
         ),
@@ -43,6 +43,15 @@ def run(
             "begins with a number: '5: 2 or 3?', ': 12:30 or later?'. - takes lines from stdin; "
             "a file is watched when stdin has ended. May be repeated. In a terminal, questions "
             "can be typed while it runs.",
+        ),
+    ] = None,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="REQUEST",
+            help="A standing request, as 'Tell me when it gets dark': it is checked at events and "
+            "every standing.check_s seconds, and told when it comes true. May be repeated.",
         ),
     ] = None,
     jsonl: Annotated[
@@ -109,6 +118,10 @@ def run(
             "--ask needs a model that answers; got none", hint="name one with --bundle DIR"
         )
 
+    if tell and bundle is None:
+        raise UsageError(
+            "--tell needs a model that can be asked; got none", hint="name one with --bundle DIR"
+        )
     flags = {"source.fps": fps, "source.realtime": realtime, "gate.kind": gate}
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"
@@ -121,4 +134,5 @@ def run(
         jsonl=path,
         json_to_stdout=to_stdout,
         state=state,
+        tells=tell or (),
     )
