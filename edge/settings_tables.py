@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_outward import MqttSettings, WebhookSettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
@@ -28,6 +29,8 @@ class Settings(Table):
     memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    mqtt: MqttSettings = MqttSettings()
 
 
 @dataclass(frozen=True, slots=True)
