@@ -11,6 +11,7 @@ from typing import Any
 
 from .settings_field import Table
 from .settings_live import LiveSettings
+from .settings_outward import MqttSettings, WebhookSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
@@ -34,6 +35,8 @@ class Settings(Table):
     records: RecordsSettings = RecordsSettings()
     privacy: PrivacySettings = PrivacySettings()
     standing: StandingSettings = StandingSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    mqtt: MqttSettings = MqttSettings()
 
 
 @dataclass(frozen=True, slots=True)

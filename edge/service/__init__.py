@@ -1,0 +1,1 @@
+"""The camera service: cameras watched at once, an HTTP API, a page."""
