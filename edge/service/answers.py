@@ -1,4 +1,4 @@
-"""Answers to the questions of clients: who asked gets the partial texts of exactly that question."""
+"""Answers for clients: who asked gets the partial texts of exactly that question."""
 
 from __future__ import annotations
 

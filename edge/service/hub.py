@@ -60,6 +60,10 @@ class Wanted:
         return is_its and (not self.types or record.type in self.types)
 
 
+NOTHING = Wanted(types=frozenset({"no record"}))
+"""For who looks at pictures: a listener like the others, who wants no records."""
+
+
 class Listener:
     """One listener's queue. `offer` is called by any thread, `take` by the loop.
 
@@ -136,10 +140,12 @@ class Hub:
         most: listeners at a time.
     """
 
-    def __init__(self, *, keep_bytes: int, first: int, capacity: int = 256, most: int = 256) -> None:
+    def __init__(
+        self, *, keep_bytes: int, first: int, capacity: int = 256, most: int = 256
+    ) -> None:
         self._keep_bytes, self._capacity, self._most = keep_bytes, capacity, most
         self._lock = threading.Lock()
-        self._last = first
+        self._first = self._last = first
         self._kept: deque[Numbered] = deque()
         self._kept_bytes = 0
         self._gone_up_to = first
@@ -184,7 +190,7 @@ class Hub:
                 )
             listener = Listener(wanted, self._capacity)
             if after is not None:
-                listener.begin_with(self._after(after, wanted), has_gap=after < self._gone_up_to)
+                listener.begin_with(self._after(after, wanted), has_gap=self._has_gap(after))
             self._listeners.add(listener)
             return listener
 
@@ -234,6 +240,10 @@ class Hub:
 
     def _after(self, number: int, wanted: Wanted) -> list[Numbered]:
         return [one for one in self._kept if one.number > number and wanted(one)]
+
+    def _has_gap(self, after: int) -> bool:
+        """Whether records after this one are not kept any more; 0 asks for what there is."""
+        return after < self._gone_up_to and (after > 0 or self._gone_up_to > self._first)
 
     def _all(self) -> Sequence[Listener]:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The newest picture of a camera, as JPEG where somebody looks: encoded once per frame and width."""
+"""The newest picture of a camera, as JPEG where somebody looks, encoded once per frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...runtime.sources import Source
 from ...runtime.values import Frame, UInt8
 
 if TYPE_CHECKING:
-    import av
+    pass
 
 WIDTHS_KEPT = 4
 """Encoded pictures of the newest frame that are kept: who looks uses one of a few widths."""

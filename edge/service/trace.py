@@ -1,4 +1,4 @@
-"""The trace: what the gate scored in the last two minutes, for curves and thresholds on the page."""
+"""The trace: what the gate scored in the last two minutes, for curves and thresholds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE_OVER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One frame: its time, scores in the order of the trace's names, what the encoder made of it."""
+    """One frame: its time, scores in the order of the names, what the encoder made of it."""
 
     time_s: float
     scores: tuple[float, ...]
