@@ -20,7 +20,7 @@ from .api_values import (
     TraceRows,
     Width,
 )
-from .cameras import Camera
+from .camera import Camera
 from .hub import NOTHING, Listener
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from ... import __version__
 from ...runtime.errors import EdgeStreamError, PageMissing, RequestInvalid
 from .access import Access, Guarded
 from .api_values import ErrorBody
-from .cameras import Camera, CameraBoard
+from .camera import Camera
+from .cameras import CameraBoard
 from .faults import App, Receive, Scope, Send, is_openai, send_fault, status_of
 from .guest import Guest
 from .hub import Hub
