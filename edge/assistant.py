@@ -24,6 +24,7 @@ from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate
+from .privacy_rules import unused_zones, with_zones
 from .progress import progress_shown, summary_line
 from .staging import Staged, staged_run
 from .terminal import let_go_of_gone_terminal
@@ -154,7 +155,7 @@ def _run(
         clock=source.now_s,
         capacity=settings.records.outlet_capacity,
     )
-    records.put_all(staged.notes)
+    records.put_all((*unused_zones(source.name, settings.privacy), *staged.notes))
     if staged.kept is not None:
         staged.kept.keeper.tell = records.put
     with ExitStack() as stack:
@@ -169,13 +170,15 @@ def _run(
 
 
 def source_from_settings(address: str, settings: Settings) -> Source:
-    """The source at an address, sampled and paced as the settings say.
+    """The source at an address, its zones hidden, sampled and paced as the settings say.
 
     Raises:
         SourceError: nothing can be read there.
+        ZoneInvalid: a zone of any camera is none.
     """
     chosen = settings.source
     source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
+    source = with_zones(source, settings.privacy)
     if chosen.realtime and not source.is_live:
         return PacedSource(source, sleep=time.sleep, monotonic=time.monotonic)
     return source

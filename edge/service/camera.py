@@ -6,9 +6,10 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from ...runtime.addresses import redacted
 from ...runtime.errors import CameraNotWatching, EdgeStreamError
 from .answers import Answer, Answers
-from .camera_source import kind_of, shown_address
+from .camera_source import kind_of, zones_of
 from .pictures import Pictures
 from .trace import Trace
 from .watch_run import Shared, Shown, WatchRun, opened_run
@@ -46,7 +47,7 @@ class Camera:
 
     def __init__(self, name: str, address: str, shared: Shared) -> None:
         self.name, self.address, self.kind = name, address, kind_of(address)
-        self.shown_address = shown_address(address)
+        self.shown_address = redacted(address)
         self.pictures, self.trace, self.answers = Pictures(), Trace(), Answers()
         self._shared = shared
         self._lock = threading.RLock()
@@ -144,7 +145,7 @@ class Camera:
     @property
     def has_zones(self) -> bool:
         """Part of its picture is blackened."""
-        return False
+        return bool(zones_of(self.name, self._shared.settings))
 
     @property
     def state(self) -> CameraState:

@@ -39,6 +39,7 @@ STATUS: dict[type[EdgeStreamError], int] = {
     errors.TooManyRequests: 429,
     errors.ServiceFull: 503,
     errors.AnswerLost: 503,
+    errors.StreamBusy: 503,
 }
 OPENAI_PATHS = ("/v1/chat/", "/v1/models")
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",

@@ -16,6 +16,7 @@ from ...runtime.outlet import Outlet
 from ...runtime.pipeline import run
 from ...runtime.recent import RecentMemory
 from ...runtime.sinks import Sink
+from ...runtime.source_pushed import PushedSource
 from ...runtime.sources import Source
 from ...runtime.stages import Stages
 from ..gate_rules import change_rules, learned_rules_of
@@ -74,6 +75,7 @@ class WatchRun:
     Attributes:
         source: as the pipeline sees it.
         pausing: pauses it.
+        pushed: takes the pictures of a page; None of a source that finds its own.
         stages: with their counters.
         inbox: what it is asked.
         records: where its records go.
@@ -85,6 +87,7 @@ class WatchRun:
 
     source: Source
     pausing: Pausing
+    pushed: PushedSource | None
     stages: Stages
     inbox: Inbox
     records: Outlet
@@ -120,7 +123,7 @@ def opened_run(
         EdgeStreamError: its source, its state or an engine is at fault.
     """
     settings = shared.settings
-    source, pausing = opened_source(address, settings)
+    opened = opened_source(name, address, settings)
     with ExitStack() as stack:
         model = stack.enter_context(attached_by(shared.pool, settings))
         place = None if shared.state is None else shared.state / name
@@ -128,7 +131,7 @@ def opened_run(
         stages = staged.stages
         stages.gate = TracedGate(stages.gate, shown.trace)
         stages.session = AnsweringSession(model.session, shown.answers)
-        seen: Source = ShownSource(source, name, shown.pictures, has_stopped)
+        seen: Source = ShownSource(opened.source, name, shown.pictures, has_stopped)
         if staged.kept is not None:
             seen = staged.kept.continued(seen)
         sinks: list[Sink] = [HubSink(shared.hub), *shared.sinks(name)]
@@ -136,7 +139,8 @@ def opened_run(
             stack.callback(sink.close)
         yield WatchRun(
             source=seen,
-            pausing=pausing,
+            pausing=opened.pausing,
+            pushed=opened.pushed,
             stages=stages,
             inbox=Inbox(seen.now_s, capacity=settings.session.questions_waiting),
             records=Outlet(

@@ -189,6 +189,7 @@ def test_stats_say_all():
         ("settings", ["source", "fps"], 0),
         ("settings", ["source", "fsp"], 8),
         ("settings", ["gate", "kind"], "every:0"),
+        ("settings", ["privacy", "zones", "door"], 5),
     ],
 )
 def test_a_wrong_value_is_refused(name, keys, value):
@@ -222,4 +223,5 @@ def test_the_settings_schema_is_that_of_the_tables():
 def test_the_page_shows_the_default_settings():
     shown, plain = example("settings"), Settings().model_dump(mode="json")
     shown["gate"] |= {"open_above": {}, "hold_s": {}}  # the page shows how an entry is written
+    shown["privacy"] |= {"zones": {}}
     assert shown == plain
