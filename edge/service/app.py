@@ -94,7 +94,7 @@ def service_app(service: Service, *, logs_json: bool = False) -> App:
 def _routes(service: Service) -> FastAPI:
     from fastapi import FastAPI
 
-    from . import api_cameras, api_chat, api_events, api_pages, api_recall
+    from . import api_cameras, api_chat, api_events, api_pages, api_pushed, api_recall
 
     app = FastAPI(
         title="EdgeStream",
@@ -104,7 +104,7 @@ def _routes(service: Service) -> FastAPI:
         redoc_url=None,
         responses=ERRORS,
     )
-    for part in (api_pages, api_cameras, api_recall, api_events, api_chat):
+    for part in (api_pages, api_cameras, api_recall, api_events, api_pushed, api_chat):
         app.include_router(part.router(service))
     _answer_faults(app)
     return app

@@ -34,6 +34,7 @@ from .access import Access, check_listening, is_loopback, key_from_file
 from .app import Service, service_app
 from .camera_list import CameraList
 from .cameras import CameraBoard
+from .connections import guarded_protocol
 from .faults import App
 from .guest import opened_guest
 from .hub import Hub
@@ -218,8 +219,9 @@ def _server(app: App, choice: ServeChoice, running: Service) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=guarded_protocol(running.limits),
             ws="websockets-sansio",
+            ws_per_message_deflate=False,  # records are small, and it costs memory per listener
             ws_max_size=running.limits.body_bytes,
             log_config=None,
             access_log=False,
