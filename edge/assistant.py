@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ def watch_source(
     jsonl: Path | None = None,
     json_to_stdout: bool = False,
     state: Path | None = None,
+    tells: Sequence[str] = (),
 ) -> None:
     """Watch one source to its end, tell every event and answer every question.
 
@@ -55,6 +56,7 @@ def watch_source(
         jsonl: file to which every record is appended; None for none.
         json_to_stdout: records instead of lines for people on stdout.
         state: folder of which the memory goes on, and into which it is saved; None for neither.
+        tells: standing requests in the user's words; only with a bundle.
 
     Raises:
         EdgeStreamError: settings, source or output are at fault.
@@ -76,7 +78,7 @@ def watch_source(
         stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
         asks = asks or Asks()
         read = partial(asked_before, asks, is_live=source.is_live, has_left=left.is_set)
-        staged = stack.enter_context(staged_run(bundle, settings, read, state))
+        staged = stack.enter_context(staged_run(bundle, settings, read, state, tells))
         is_typed = staged.can_answer and is_typed_at()
         # A bar that moves would run through what is typed.
         bar = nullcontext((source, stdout)) if is_typed else progress_shown(source, stdout)

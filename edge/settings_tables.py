@@ -14,6 +14,7 @@ from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_service import ServiceSettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
+from .settings_standing import StandingSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
 SCHEMA_ID = "urn:edgestream:settings:1"
@@ -32,6 +33,7 @@ class Settings(Table):
     records: RecordsSettings = RecordsSettings()
     service: ServiceSettings = ServiceSettings()
     privacy: PrivacySettings = PrivacySettings()
+    standing: StandingSettings = StandingSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@
     │                                                           OriginRefused BodyTooLarge
     │                                                           BodyTooSlow TooManyRequests
     │                                                           ServiceFull AnswerLost StreamBusy
+    │                                                           StandingUnknown
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -473,6 +474,12 @@ class ServiceFull(ServiceError):
     """The service serves as many at a time as it may."""
 
     code = "service-full"
+
+
+class StandingUnknown(ServiceError):
+    """No standing request of the service goes by this name."""
+
+    code = "standing-unknown"
 
 
 class AnswerLost(ServiceError):

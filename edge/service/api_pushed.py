@@ -2,6 +2,7 @@
 
 # No postponed annotations here: FastAPI reads those of the inner functions where they are made.
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from .app import Service
 
+START_WITHIN_S, LOOK_EVERY_S = 10.0, 0.05
 PICTURES_PER_MINUTE = 60 * 60
 """Of one page: twice what a camera gives, and far more than is looked at."""
 
@@ -28,7 +30,7 @@ def router(service: "Service") -> "APIRouter":
     @routes.websocket("/v1/cameras/{name}/frames")
     async def frames(name: str, socket: WebSocket) -> None:
         try:
-            pushed = fed_by_pages(service, name)
+            pushed = await fed_by_pages(service, name)
             seat = service.hub.sit()
         except EdgeStreamError as fault:
             await socket.close(1008, fault.code)
@@ -45,13 +47,17 @@ def router(service: "Service") -> "APIRouter":
     return routes
 
 
-def fed_by_pages(service: "Service", name: str) -> PushedSource:
-    """What takes the pictures of a camera.
+async def fed_by_pages(service: "Service", name: str) -> PushedSource:
+    """What takes the pictures of a camera; one that is starting is waited for.
 
     Raises:
         CameraUnknown, CameraNotWatching: there is no such camera, or it is none of a page.
     """
-    pushed = service.board.camera(name).watching().pushed
+    camera = service.board.camera(name)
+    deadline_s = service.monotonic() + START_WITHIN_S
+    while camera.state.state == "starting" and service.monotonic() < deadline_s:
+        await asyncio.sleep(LOOK_EVERY_S)
+    pushed = camera.watching().pushed
     if pushed is None:
         raise CameraNotWatching(
             f"camera {name} takes no pictures of a page", hint="add one with the address browser:"

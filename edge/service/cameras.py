@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from ...runtime.errors import CameraExists, CamerasFull, CameraUnknown
 from .camera import Camera
-from .camera_list import CameraList, wipe_folder
+from .camera_list import CameraList
+from .camera_source import opened_source
+from .state_files import wipe_folder
 from .watch_run import Shared
 
 
@@ -50,8 +52,11 @@ class CameraBoard:
 
         Raises:
             CameraExists, CamerasFull: it cannot be added.
+            SourceError, SettingsInvalid: one that is to be kept has an address that is none.
             OutputError: the list on disk cannot be written; the camera is not added.
         """
+        if keeps:
+            opened_source(name, address, self.shared.settings)
         with self._lock:
             # A folder is named after it, and on some systems Door and door are one folder.
             if any(name.casefold() == known.casefold() for known in self._cameras):

@@ -38,6 +38,8 @@ STATUS: dict[type[EdgeStreamError], int] = {
     errors.BodyTooSlow: 408,
     errors.TooManyRequests: 429,
     errors.ServiceFull: 503,
+    errors.StandingUnknown: 404,
+    errors.StandingRefused: 409,
     errors.AnswerLost: 503,
     errors.StreamBusy: 503,
 }

@@ -26,6 +26,7 @@ from .camera_source import Pausing, opened_source
 from .hub import Hub, HubSink
 from .pictures import Pictures, ShownSource
 from .shares import Shares
+from .standing_board import StandingBoard
 from .trace import Trace, TracedGate, rounded
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Shared:
         settings: with the facts of the bundle and a camera's share of the budget.
         shares: how the budget is divided.
         hub: takes every record.
+        standing: requests that cameras hold.
         state: folder with a folder of each camera; None where nothing is saved.
         sinks: makes the further sinks of a camera, closed with its run.
     """
@@ -51,6 +53,7 @@ class Shared:
     settings: Settings
     shares: Shares
     hub: Hub
+    standing: StandingBoard
     state: Path | None = None
     sinks: Callable[[str], Sequence[Sink]] = lambda camera: ()
 
@@ -129,6 +132,8 @@ def opened_run(
         place = None if shared.state is None else shared.state / name
         staged = stack.enter_context(staged_on(shared.pool, model, settings, lambda: (), place))
         stages = staged.stages
+        shared.standing.attach(name, stages.standing)
+        stack.callback(shared.standing.detach, name)
         stages.gate = TracedGate(stages.gate, shown.trace)
         stages.session = AnsweringSession(model.session, shown.answers)
         seen: Source = ShownSource(opened.source, name, shown.pictures, has_stopped)
