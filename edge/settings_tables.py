@@ -14,6 +14,7 @@ from .settings_live import LiveSettings
 from .settings_outward import MqttSettings, WebhookSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
+from .settings_service import ServiceSettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_standing import StandingSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
@@ -33,6 +34,7 @@ class Settings(Table):
     memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
+    service: ServiceSettings = ServiceSettings()
     privacy: PrivacySettings = PrivacySettings()
     standing: StandingSettings = StandingSettings()
     webhook: WebhookSettings = WebhookSettings()
@@ -90,6 +92,8 @@ def expected_value(key: str) -> str:
     if schema["type"] == "object":
         values = _in_words(schema["additionalProperties"], schema["unit"])
         return values if entry else f"a table of {schema['entries']}, each with {values}"
+    if schema["type"] == "array":
+        return f"a list, each of it {_in_words(schema['items'], '')}"
     return _in_words(schema, schema["unit"])
 
 
