@@ -67,28 +67,29 @@ function show() {
   const known = camera();
   byId("camera-actions").hidden = !known;
   setText(byId("camera-name"), known?.name ?? "No camera");
-  const [words, kind] = known ? (STATES[known.state] ?? [known.state, "calm"]) : ["", "calm"];
+  const [label, kind] = known ? (STATES[known.state] ?? [known.state, "calm"]) : ["", "calm"];
   const badge = byId("badge");
   badge.hidden = !known;
   badge.className = `badge badge-${kind}`;
-  setText(badge, words);
+  setText(badge, label);
   const isTrouble = known && known.reason && !["open", "rebased"].includes(known.state);
   byId("reason").hidden = !isTrouble;
   setText(byId("reason"), isTrouble ? sentence(known.reason) : "");
   byId("camera-facts").hidden = !known;
   if (!known) return;
   setText(byId("camera-facts"), factsOf(known));
-  setText(byId("pause-text"), known.is_paused ? "Resume" : "Pause");
-  byId("pause-icon").setAttribute("href", known.is_paused ? "#i-play" : "#i-pause");
-  byId("pause").disabled = known.state === "ended" || known.state === "failed";
+  const words = isOver(known) ? "Start again" : known.is_paused ? "Resume" : "Pause";
+  setText(byId("pause-text"), words);
+  byId("pause-icon").setAttribute("href", words === "Pause" ? "#i-pause" : "#i-play");
 }
+
+const isOver = (known) => ["ended", "failed", "stopped"].includes(known.state);
 
 function factsOf(known) {
   const facts = [];
   if (Number.isFinite(known.fps)) facts.push(`${numberText(known.fps)} fps`);
   if (Number.isFinite(known.time_s)) facts.push(`watched ${streamTime(known.time_s)}`);
   if (known.has_zones) facts.push("privacy zones on");
-  if (known.can_answer === false) facts.push("events only, no model");
   return facts.join(" · ");
 }
 
@@ -131,7 +132,7 @@ function chip(known) {
 
 async function pauseOrResume() {
   const known = camera();
-  const action = known.is_paused ? "resume" : "pause";
+  const action = known.is_paused || isOver(known) ? "resume" : "pause";
   await attempt(`The camera could not be ${action}d.`, byId("pause"), async () => {
     await call("POST", cameraPath(known.name, action));
     await refresh();

@@ -40,17 +40,15 @@ async function readModel() {
 function show() {
   const known = camera();
   const canAsk = state.isLinked && known && known.can_answer !== false;
-  byId("question").disabled = !known || known.can_answer === false;
   byId("ask").disabled = !canAsk;
   byId("ask").hidden = asking !== null;
   byId("stop").hidden = asking === null;
   byId("suggestions").hidden = !canAsk || byId("messages").childElementCount > 0;
-  const why = known && known.can_answer === false;
   byId("chat-empty").hidden = byId("messages").childElementCount > 0;
   setText(
     byId("chat-empty"),
-    why
-      ? "This service runs without a model: it tells events and answers no questions."
+    known && known.can_answer === false
+      ? `${known.name} is not watched now and can answer nothing.`
       : "Ask about now, or about anything it has watched.",
   );
   setText(byId("ask-of"), known ? `of ${known.name}` : "");

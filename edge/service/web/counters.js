@@ -33,7 +33,7 @@ async function refresh() {
     const stats = await call("GET", cameraPath(name, "stats"));
     if (name === state.chosen) show(stats);
   } catch (fault) {
-    if (fault.status !== 404) console.warn(sentencesOf(fault)); // 404: none yet
+    if (![404, 409].includes(fault.status)) console.warn(sentencesOf(fault)); // 404: none yet
   }
 }
 

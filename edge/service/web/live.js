@@ -8,6 +8,7 @@ import { STATES, sentence } from "./words.js";
 const STREAM_FPS = 6;
 const POLL_MS = 500;
 const FAILED_POLL_MS = 2000;
+const OLD_POLL_MS = 5000; // of a camera that gives no new ones now
 // Whoever stands between (a proxy that collects) may hold a stream back for ever.
 const FIRST_PICTURE_MS = 6000;
 
@@ -20,7 +21,7 @@ export function startLive() {
   picture.addEventListener("load", () => {
     picture.hidden = false;
     showCover();
-    if (mode === "poll") timer = setTimeout(poll, POLL_MS);
+    if (mode === "poll") timer = setTimeout(poll, givesPictures() ? POLL_MS : OLD_POLL_MS);
     else clearTimeout(timer);
   });
   picture.addEventListener("error", () => {
@@ -57,7 +58,7 @@ const givesPictures = () => ["open", "rebased"].includes(camera()?.state);
 function restart() {
   stop();
   const picture = byId("picture");
-  if (shown !== state.chosen) picture.hidden = true;
+  if (shown !== state.chosen) picture.hidden = byId("still").hidden = true;
   shown = state.chosen;
   showCover();
   if (!isShown()) return;
@@ -129,6 +130,7 @@ function showCover() {
   const isLive = known && givesPictures();
   cover.hidden = Boolean(isLive && hasPicture);
   cover.classList.toggle("is-veil", hasPicture);
+  byId("cover-add").hidden = !state.isLinked || Boolean(known);
   if (!known) {
     setText(byId("cover-title"), state.isLinked ? "No camera yet" : "Not connected");
     setText(byId("cover-text"), state.isLinked ? "Add one by its address, or use this device's own." : "");

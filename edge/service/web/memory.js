@@ -29,7 +29,9 @@ async function refresh() {
     const memory = await call("GET", cameraPath(name, "memory"));
     if (name === state.chosen) show(name, memory);
   } catch (fault) {
-    if (fault.status !== 404) console.warn(sentencesOf(fault));
+    // 404 and 409: it was removed, or does not watch now and remembers nothing.
+    if (![404, 409].includes(fault.status)) console.warn(sentencesOf(fault));
+    else if (name === state.chosen) clear();
   }
 }
 

@@ -116,8 +116,7 @@ function entryOf(record) {
     return { kind: "told", record, text: record.text, question: record.request };
   }
   if (record.type === "camera") {
-    const [words] = STATES[record.state] ?? [record.state];
-    return { kind: "note", record, text: `${words}: ${record.reason}` };
+    return { kind: "note", record, text: record.reason || (STATES[record.state]?.[0] ?? record.state) };
   }
   if (record.type === "warning") return { kind: "warn", record, text: record.message };
   return null;

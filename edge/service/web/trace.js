@@ -61,7 +61,7 @@ async function refresh() {
     if (name !== state.chosen) return;
     take(part, newest);
   } catch (fault) {
-    if (fault.status !== 404) console.warn(sentencesOf(fault));
+    if (![404, 409].includes(fault.status)) console.warn(sentencesOf(fault));
   }
 }
 

@@ -40,12 +40,14 @@ export function attributesText(attributes = {}) {
 
 /** State of a camera: [what a person reads, kind of badge]. */
 export const STATES = {
+  starting: ["Starting", "wait"],
   connecting: ["Connecting", "wait"],
   open: ["Live", "good"],
   rebased: ["Live", "good"],
   lost: ["Lost", "bad"],
   paused: ["Paused", "calm"],
   ended: ["Ended", "calm"],
+  stopped: ["Stopped", "calm"],
   failed: ["Failed", "bad"],
 };
 
