@@ -5,8 +5,8 @@ import { byId, element, setText } from "./elements.js";
 import { announce } from "./notices.js";
 import { camera, on, state } from "./store.js";
 import {
-  STATES, ago, attributesText, clockTime, eventGroup, eventName, eventSentence, plural, sentence,
-  streamTime,
+  STATES, ago, attributesText, clockTime, eventGroup, eventName, eventSentence, firedText, plural,
+  sentence, streamTime,
 } from "./words.js";
 
 const KEPT_ENTRIES = 300;
@@ -18,7 +18,9 @@ const END_PX = 24;
 // Per camera, bounded: the entries of its log, oldest first, and the newest sentence.
 const logs = new Map();
 
-const emptyLog = () => ({ entries: [], seen: new Set(), now: null, partial: null });
+// `awaits`: an event has opened and was not described yet. A partial text does not say why it is
+// spoken, so only then it is taken for a description.
+const emptyLog = () => ({ entries: [], seen: new Set(), now: null, partial: null, awaits: false });
 
 export function startSays() {
   on("record", (record) => hear(record, true));
@@ -61,6 +63,7 @@ function hear(record, isNew) {
   const log = logs.get(record.camera);
   const isShown = isNew && record.camera === state.chosen;
   if (record.type === "partial") {
+    if (!log.awaits) return; // an answer to somebody, or a check: no news of the scene
     log.partial = record;
     if (isShown) showNow(log);
     return;
@@ -84,12 +87,15 @@ function taken(log, record) {
   log.seen.add(key);
   if (log.seen.size > KEPT_ENTRIES * 4) log.seen.delete(log.seen.values().next().value);
   if (record.type === "final") return takenFinal(log, record);
+  if (record.type === "opened") log.awaits = true;
   const entry = entryOf(record);
   return entry && { entry: kept(log, entry), isFresh: true };
 }
 
 function takenFinal(log, record) {
   if (log.partial?.turn_id === record.turn_id) log.partial = null;
+  if (record.cause === "standing") return null; // yes or no to a check; a `standing` record is the news
+  if (record.cause === "event") log.awaits = false;
   if (!record.text.trim() && record.cause !== "question") return null; // the model's veto
   if (record.cause === "question") {
     const asked = { question: record.question, text: record.text || "(no answer)" };
@@ -113,7 +119,7 @@ function entryOf(record) {
   }
   if (record.type === "standing") {
     if (record.is_met === false) return null;
-    return { kind: "told", record, text: record.text, question: record.request };
+    return { kind: "told", record, text: firedText(record), question: record.request };
   }
   if (record.type === "camera") {
     return { kind: "note", record, text: record.reason || (STATES[record.state]?.[0] ?? record.state) };

@@ -4,7 +4,7 @@ import { call, sentencesOf } from "./api.js";
 import { byId, element, icon, setText } from "./elements.js";
 import { announce, complain, notify, toast } from "./notices.js";
 import { camera, on, repeat, state, wallOf } from "./store.js";
-import { ago, clockTime, eventName, sentence } from "./words.js";
+import { ago, clockTime, eventName, firedText, sentence } from "./words.js";
 
 const REFRESH_MS = 10000;
 const LIT_MS = 12000;
@@ -110,7 +110,7 @@ function fired(record) {
   toldTurns.add(key);
   if (toldTurns.size > TOLD_MOST) toldTurns.delete(toldTurns.values().next().value);
   const title = `${record.request}`;
-  const said = sentence(record.text);
+  const said = sentence(firedText(record));
   toast(title, `${said} ${record.camera}, ${clockTime(record.wall)}`, "told");
   announce(`${title}: ${said}`);
   notify(title, `${said} (${record.camera})`, record.request_id);

@@ -32,6 +32,12 @@ export function eventSentence(type, attributes = {}) {
   return attributes.direction ? `${words} ${attributes.direction}` : words;
 }
 
+/** What a standing request fired at: the answer to its check, or the types of the events. */
+export function firedText({ turn_id: turnId, text }) {
+  if (turnId) return text;
+  return text.split(", ").map((type) => eventSentence(type)).join(", ");
+}
+
 export function attributesText(attributes = {}) {
   return Object.entries(attributes)
     .map(([name, value]) => `${plain(name)}: ${value}`)
