@@ -79,8 +79,9 @@ class EdgeStreamWatcher:
     """The stages of a bundle; every frame is encoded, as in PyTorch."""
 
     def __init__(self, folder: str, stack: ExitStack) -> None:
-        from edgestream.runtime.assembly import EngineRules, attached
+        from edgestream.runtime.assembly import attached
         from edgestream.runtime.bundle import open_bundle
+        from edgestream.runtime.engine_pool import EngineRules
 
         rules = EngineRules(threads=1, heartbeat_s=0.0)
         self._model = stack.enter_context(attached(open_bundle(folder), rules))

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..runtime.assembly import Attached, EngineRules, attached
+from ..runtime.assembly import Attached, attached
 from ..runtime.bundle import Bundle, open_bundle
 from ..runtime.engine import backend_for
+from ..runtime.engine_pool import EngineRules
 from ..runtime.engines.ladder import Refusal
 from ..runtime.manifest import Variant
 from ..runtime.metrics import rss_bytes

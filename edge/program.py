@@ -23,6 +23,7 @@ from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.inspect import inspect
 from .commands.run import run
+from .commands.serve import serve
 from .commands.settings import settings
 from .commands.train import train
 from .commands.verify import verify
@@ -65,6 +66,7 @@ def _program(
 
 
 app.command()(run)
+app.command()(serve)
 app.command()(settings)
 app.command()(doctor)
 app.command()(export)

@@ -11,6 +11,7 @@ from typing import Any
 
 from .settings_field import Table
 from .settings_remembering import MemorySettings
+from .settings_service import ServiceSettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
@@ -28,6 +29,7 @@ class Settings(Table):
     memory: MemorySettings = MemorySettings()
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
+    service: ServiceSettings = ServiceSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ def expected_value(key: str) -> str:
     schema = properties()[key]
     if schema["type"] == "object":
         values = _in_words(schema["additionalProperties"], schema["unit"])
-        return values if entry else f"a table of event types, each with {values}"
+        names = "names" if schema["additionalProperties"]["type"] == "string" else "event types"
+        return values if entry else f"a table of {names}, each with {values}"
+    if schema["type"] == "array":
+        return f"a list, each of it {_in_words(schema['items'], '')}"
     return _in_words(schema, schema["unit"])
 
 

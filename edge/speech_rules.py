@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..runtime.assembly import EngineRules
 from ..runtime.decoder import Decoding
+from ..runtime.engine_pool import EngineRules
 from ..runtime.engines.ladder import PROVIDERS
 from ..runtime.errors import SettingsInvalid
 from ..runtime.memory.keyframes import KeyFrameRules

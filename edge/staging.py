@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from .progress import work_shown
 from .questions import AskedQuestion
 
 if TYPE_CHECKING:
+    from ..runtime.assembly import Attached
+    from ..runtime.engine_pool import EnginePool
     from ..runtime.manifest_values import Manifest
     from .settings_tables import Settings
     from .state_keeping import Kept
@@ -69,18 +71,48 @@ def staged_run(
         yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
         return
     # What runs models takes long to load; a run without them shall not wait for it.
-    from ..runtime.assembly import attached
-    from .speech_rules import engine_rules, speaking_rules
+    from ..runtime.engine_pool import engine_pool
+    from .speech_rules import engine_rules
 
     with ExitStack() as stack:
         with work_shown(f"opening {bundle.name}"):
             opened = open_bundle(bundle)
-            settings = _with_facts_of(settings, opened.manifest)
-            rules = engine_rules(settings), speaking_rules(settings)
-            model = stack.enter_context(attached(opened, *rules))
-        gate = watching_gate(settings.gate, model.gate, opened.manifest.gate)
+            settings = with_facts_of(settings, opened.manifest)
+            pool = stack.enter_context(engine_pool(opened, engine_rules(settings)))
+            model = stack.enter_context(attached_by(pool, settings))
+        yield stack.enter_context(staged_on(pool, model, settings, read, state))
+
+
+def attached_by(pool: EnginePool, settings: Settings) -> AbstractContextManager[Attached]:
+    """What one stream has of a pool, as the settings say."""
+    from ..runtime.assembly import attached_to
+    from .speech_rules import speaking_rules
+
+    return attached_to(pool, speaking_rules(settings))
+
+
+@contextmanager
+def staged_on(
+    pool: EnginePool,
+    model: Attached,
+    settings: Settings,
+    read: Callable[[], tuple[AskedQuestion, ...]],
+    state: Path | None = None,
+) -> Iterator[Staged]:
+    """The stages of one stream that has what it needs of a pool, for as long as the block lasts.
+
+    Args:
+        pool, model: the engines, and what this stream has of them.
+        settings: with the facts of the bundle.
+        read, state: as `staged_run` has them.
+
+    Raises:
+        EdgeStreamError: the settings or the state are at fault.
+    """
+    with ExitStack() as stack:
+        gate = watching_gate(settings.gate, model.gate, pool.bundle.manifest.gate)
         known = read()  # before the counters' clock starts: waiting for a pipe is no watching
-        kept = _kept(state, model.memory, gate, settings, opened, stack)
+        kept = _kept(state, model.memory, gate, settings, pool.bundle, stack)
         metrics = _metrics(settings, model.gauges())
         model.session.dropped = metrics.drop
         router = TurnRouter(
@@ -104,7 +136,7 @@ def staged_run(
         yield Staged(stages, notes, known, can_answer=True, kept=kept)
 
 
-def _with_facts_of(settings: Settings, manifest: Manifest) -> Settings:
+def with_facts_of(settings: Settings, manifest: Manifest) -> Settings:
     """The settings with what the user left to the bundle."""
     from .speech_rules import with_memory_of
 

@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.assembly import Attached, EngineRules, attached
+from ..runtime.assembly import Attached, attached
 from ..runtime.bundle import Bundle
+from ..runtime.engine_pool import EngineRules
 from ..runtime.errors import BundleFileRefused
 from ..runtime.gate_learned import LearnedGate
 from ..runtime.gate_network import SPEAK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .bundle import Bundle
 from .connector import EngineConnector
 from .decoder_rungs import DecoderRungs
-from .engine import Engine, backend_for
-from .engines.ladder import PROVIDERS, Refusal, Rung, proven_engine
-from .engines.lane import Lane, Lanes, OpenLane
+from .engine import Engine
+from .engine_pool import EnginePool, EngineRules, LeasedEngine, engine_pool
+from .engines.ladder import Refusal, Rung
+from .engines.lane import Lanes
 from .errors import BundleFileRefused
 from .gate_network import GateNetwork, has_learned_gate
 from .keeping import memory_of, view_of
@@ -27,7 +27,6 @@ from .routers import indexer_missing
 from .session import LanguageSession
 from .speaking import SpeakingRules, context_of, token_gate_of
 from .stages import Memory, NoMemory
-from .token_rows import TokenRows
 from .trained import check_trained, notes_of
 from .values import Features, GateDecision
 from .vision import VisionEncoder
@@ -36,36 +35,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRules:
-    """What models run on.
-
-    Attributes:
-        providers: in the order in which they are tried.
-        threads: of each engine; 0: all usable cores, or 1 where the lane is open.
-        is_shared: one engine runs at a time, frames first; else all at once.
-        speak_share: of the busy time, that speaking gets at least.
-        chunk_tokens: that the language model reads in one go.
-        heartbeat_s: a still scene is encoded again after this long, stream seconds.
-        settle_s: so long after the last movement every frame is encoded, stream seconds.
-    """
-
-    providers: Sequence[str] = PROVIDERS
-    threads: int = 0
-    is_shared: bool = True
-    speak_share: float = 0.25
-    chunk_tokens: int = 16
-    heartbeat_s: float = 2.0
-    settle_s: float = 0.75
-
-    @property
-    def engine_threads(self) -> int:
-        """Threads of one engine."""
-        if self.threads:
-            return self.threads
-        return usable_cores() if self.is_shared else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +85,18 @@ class Attached:
 
 @dataclass(slots=True)
 class _Opener:
-    """Opens engines and closes them with the block. State: what runs and what was refused."""
+    """Takes engines out of a pool for one stream. State: what runs and what was refused."""
 
-    bundle: Bundle
-    rules: EngineRules
-    opened: ExitStack
+    pool: EnginePool
+    leases: ExitStack
     refusals: list[Refusal] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
 
     def open(self, role: str, failed: Sequence[str] = ()) -> Rung:
         """The highest rung of a part that stands, but for those that failed."""
-        rung = proven_engine(
-            self.bundle,
-            role,
-            lambda provider: backend_for(provider, threads=self.rules.engine_threads),
-            providers=self.rules.providers,
-            failed=failed,
-        )
-        self.opened.enter_context(rung.engine)
+        rung = self.pool.lease(role, failed)
+        assert isinstance(rung.engine, LeasedEngine)
+        self.leases.callback(rung.engine.give_back)
         for refusal in rung.refusals:
             self.refuse(refusal)
         self.variants[role] = rung.variant
@@ -147,7 +110,7 @@ class _Opener:
         """
         if recall.router != "indexer" or recall.mode == "recent":
             return None
-        if "indexer" not in [part.role for part in self.bundle.manifest.parts]:
+        if "indexer" not in [part.role for part in self.pool.bundle.manifest.parts]:
             raise indexer_missing()
         return self.open("indexer").engine
 
@@ -161,7 +124,7 @@ class _Opener:
 def attached(
     bundle: Bundle, engines: EngineRules | None = None, speaking: SpeakingRules | None = None
 ) -> Iterator[Attached]:
-    """The stages of a bundle, for as long as the block lasts.
+    """The stages of a bundle for one stream, for as long as the block lasts.
 
     Args:
         bundle: opened with check="all".
@@ -169,38 +132,52 @@ def attached(
         speaking: what the language model sees, when and how it speaks.
 
     Raises:
+        as `attached_to`.
+
+    Cost: every engine is opened and runs its golden calls.
+    """
+    speaking = speaking or SpeakingRules()
+    check_trained(bundle, speaking)  # before anything is opened
+    with engine_pool(bundle, engines) as pool, attached_to(pool, speaking) as model:
+        yield model
+
+
+@contextmanager
+def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]:
+    """The stages of one stream on the engines of a pool, for as long as the block lasts.
+
+    State, memory and cache are this stream's own; weights and lane are the pool's.
+
+    Raises:
         UntrainedModel: its weights look random, and nobody said that it may speak all the same.
         EngineUnusable: a part is missing, or nothing here runs it.
         SettingsInvalid: the rules do not fit the model.
         PromptInvalid: the tokenizer is not the layout's.
-
-    Cost: every engine is opened and runs its golden calls.
     """
-    engines, speaking = engines or EngineRules(), speaking or SpeakingRules()
+    bundle, engines = pool.bundle, pool.rules
     check_trained(bundle, speaking)
     layout, tokenizer = _language(bundle)
     gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
-    lane: Lanes = Lane(speak_share=engines.speak_share) if engines.is_shared else OpenLane()
     memory = memory_of(speaking.memory, bundle.manifest.memory)
-    with ExitStack() as opened:
-        opener = _Opener(bundle, engines, opened)
+    with ExitStack() as leases:
+        opener = _Opener(pool, leases)
         encoder = VisionEncoder(
             opener.open("vision").engine,
             bundle.manifest.input,
-            lane,
+            pool.lane,
             heartbeat_s=engines.heartbeat_s,
             settle_s=engines.settle_s,
         )
         connector = EngineConnector(opener.open("connector").engine)
         network = _gate_network(opener)
-        session = _session(opener, lane, speaking, layout, tokenizer, memory)
+        session = _session(opener, speaking, layout, tokenizer, memory)
         session.gate = gate
         yield Attached(
             encoder,
             connector,
             memory if speaking.context != "continuous" else NoMemory(),
             session,
-            lane,
+            pool.lane,
             speaking.context == "continuous",
             notes_of(bundle, opener.refusals),
             layout,
@@ -213,7 +190,7 @@ def attached(
 
 def _gate_network(opener: _Opener) -> GateNetwork | None:
     """The network of the model's own gate; None where the bundle has none."""
-    manifest = opener.bundle.manifest
+    manifest = opener.pool.bundle.manifest
     if not has_learned_gate(manifest) or manifest.gate is None:
         return None
     return GateNetwork(opener.open("gate").engine, manifest.gate, manifest.input.fps)
@@ -221,25 +198,25 @@ def _gate_network(opener: _Opener) -> GateNetwork | None:
 
 def _session(
     opener: _Opener,
-    lane: Lanes,
     speaking: SpeakingRules,
     layout: PromptLayout,
     tokenizer: Tokenizer,
     memory: KeyFrameMemory | RecentMemory,
 ) -> LanguageSession:
+    pool = opener.pool
     rungs = DecoderRungs(lambda failed: opener.open("decoder", failed), opener.refuse)
     model = rungs.model(
-        opener.bundle.manifest,
-        TokenRows(opener.bundle.embeddings()),
-        lane,
+        pool.bundle.manifest,
+        pool.rows,
+        pool.lane,
         opener.open("evict").engine,
         cache_slots=speaking.cache_slots,
-        chunk_tokens=opener.rules.chunk_tokens,
+        chunk_tokens=pool.rules.chunk_tokens,
     )
     context = context_of(
         speaking,
         model,
-        opener.bundle.manifest,
+        pool.bundle.manifest,
         layout,
         lambda text: ids_of(tokenizer, text),
         view_of(memory),
@@ -255,12 +232,6 @@ def _session(
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def plain_text(tokenizer: Tokenizer) -> Callable[[str], str]:

@@ -22,7 +22,15 @@
     ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
     │                                                           CalibrationTooSmall
     │                                                           CalibrationConstant
-    ├─ ServiceError            service or network           7
+    ├─ ServiceError            service or network           7   AddressTaken ListenUnsafe
+    │                                                           CameraUnknown CameraExists
+    │                                                           CamerasFull CameraNotWatching
+    │                                                           AddressRefused PictureMissing
+    │                                                           PageMissing ModelUnknown
+    │                                                           RequestInvalid KeyNeeded
+    │                                                           OriginRefused BodyTooLarge
+    │                                                           BodyTooSlow TooManyRequests
+    │                                                           ServiceFull AnswerLost
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -336,6 +344,114 @@ class ServiceError(EdgeStreamError):
     """The service or the network failed."""
 
     exit_code, code = 7, "service"
+
+
+class AddressTaken(ServiceError):
+    """The service cannot listen where it should."""
+
+    code = "address-taken"
+
+
+class ListenUnsafe(ServiceError):
+    """Others than this machine could reach the service, and nothing keeps them out."""
+
+    code = "listen-unsafe"
+
+
+class CameraUnknown(ServiceError):
+    """No camera of the service goes by this name."""
+
+    code = "camera-unknown"
+
+
+class CameraExists(ServiceError):
+    """A camera of the service has this name already."""
+
+    code = "camera-exists"
+
+
+class CamerasFull(ServiceError):
+    """The service has as many cameras as it may have."""
+
+    code = "cameras-full"
+
+
+class CameraNotWatching(ServiceError):
+    """A camera that watches nothing now cannot do what was asked."""
+
+    code = "camera-not-watching"
+
+
+class AddressRefused(ServiceError):
+    """A request may not have this address opened."""
+
+    code = "address-refused"
+
+
+class PictureMissing(ServiceError):
+    """There is no such picture, or none yet."""
+
+    code = "picture-missing"
+
+
+class PageMissing(ServiceError):
+    """The service has nothing at this path."""
+
+    code = "page-missing"
+
+
+class ModelUnknown(ServiceError):
+    """The service runs another model."""
+
+    code = "model-unknown"
+
+
+class RequestInvalid(ServiceError):
+    """A request is not written as it should be."""
+
+    code = "request-invalid"
+
+
+class KeyNeeded(ServiceError):
+    """A request came without the key of the service, or with a wrong one."""
+
+    code = "key-needed"
+
+
+class OriginRefused(ServiceError):
+    """A request came from the page of another site, or by another host name."""
+
+    code = "origin-refused"
+
+
+class BodyTooLarge(ServiceError):
+    """A request is larger than the service takes."""
+
+    code = "body-too-large"
+
+
+class BodyTooSlow(ServiceError):
+    """A request took too long to arrive."""
+
+    code = "body-too-slow"
+
+
+class TooManyRequests(ServiceError):
+    """A client asks more often than it may."""
+
+    code = "too-many-requests"
+
+
+class ServiceFull(ServiceError):
+    """The service serves as many at a time as it may."""
+
+    code = "service-full"
+
+
+class AnswerLost(ServiceError):
+    """An answer broke off, or its camera stopped before it came."""
+
+    code = "answer-lost"
 
 
 class OutputError(EdgeStreamError):

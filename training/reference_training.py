@@ -16,7 +16,7 @@ from ..evaluation.world.phrasings import SEEN
 from ..models.gate_files import GateMeaning
 from ..models.reference_checkpoint import save_reference, uncalibrated
 from ..models.reference_model import ReferenceConfig
-from ..runtime.assembly import usable_cores
+from ..runtime.engine_pool import usable_cores
 from ..runtime.errors import OutputExists
 from .curve import Curve
 from .gate_thresholds import calibrated

@@ -93,7 +93,7 @@ def reference(
     A bundle needs no PyTorch. A checkpoint is exported in full precision first, whose engines are
     proven equal to PyTorch. Exit code 6: a bound of the table is not kept.
     """
-    from ...runtime.assembly import usable_cores
+    from ...runtime.engine_pool import usable_cores
     from ...runtime.errors import QualityError, UsageError
     from ..reference_evaluation import evaluate_reference
 

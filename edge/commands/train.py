@@ -115,7 +115,7 @@ def _choice(
     device: str,
     renderers: int | None,
 ) -> TrainingChoice:
-    from ...runtime.assembly import usable_cores
+    from ...runtime.engine_pool import usable_cores
     from ...runtime.errors import UsageError
     from ...training.reference_recipe import QUICK, Recipe, budgets_of_minutes
     from ...training.reference_training import TrainingChoice

@@ -6,7 +6,7 @@ import pytest
 
 from edgestream.edge.settings_tables import Settings, properties
 from edgestream.edge.speech_rules import engine_rules, speaking_rules, with_memory_of
-from edgestream.runtime.assembly import EngineRules
+from edgestream.runtime.engine_pool import EngineRules
 from edgestream.runtime.manifest_values import MemoryPlan
 from edgestream.runtime.speaking import SpeakingRules, TokenGateRules
 

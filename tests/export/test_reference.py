@@ -13,9 +13,10 @@ from edgestream.export.graphs import Schemes
 from edgestream.export.reprove import reproven
 from edgestream.models.cognition_gate import CognitionGate
 from edgestream.models.families import load_checkpoint
-from edgestream.runtime.assembly import EngineRules, attached
+from edgestream.runtime.assembly import attached
 from edgestream.runtime.bundle import open_bundle
 from edgestream.runtime.engine import backend_for
+from edgestream.runtime.engine_pool import EngineRules
 from edgestream.runtime.errors import EngineUnusable
 from edgestream.runtime.gate_learned import GateBeside, LearnedGate
 from edgestream.runtime.golden_check import check_golden

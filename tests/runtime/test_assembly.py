@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgestream.runtime.assembly import EngineRules, attached
+from edgestream.runtime.assembly import attached
 from edgestream.runtime.bundle import open_bundle
 from edgestream.runtime.decoder_rungs import DecoderRungs
+from edgestream.runtime.engine_pool import EngineRules
 from edgestream.runtime.engines.ladder import Rung
 from edgestream.runtime.engines.lane import OpenLane
 from edgestream.runtime.errors import (
