@@ -19,6 +19,7 @@
     ├─ SourceError             camera or file               5   SourceMissing SourceUnreadable
     │                                                           SourceUnknown SourceHasNoVideo
     │                                                           SourceHasNoFrames StreamOutOfOrder
+    │                                                           SourceLost
     ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
     │                                                           CalibrationTooSmall
     │                                                           CalibrationConstant
@@ -296,6 +297,12 @@ class SourceHasNoFrames(SourceError):
     """The file names a picture track, but not one frame could be decoded."""
 
     code = "source-no-frames"
+
+
+class SourceLost(SourceError):
+    """A camera cannot be reached now, or gives no more pictures; it is tried again."""
+
+    code = "source-lost"
 
 
 class StreamOutOfOrder(SourceError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .addresses import redacted
 from .errors import SourceHasNoFrames, SourceHasNoVideo, SourceMissing, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check_present(path: str) -> os.stat_result:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise SourceMissing(
-            f"got the source {path!r}, but there is no such file or folder",
+            f"got the source {redacted(path)!r}, but there is no such file or folder",
             hint="check the path; a relative one starts at the folder you are in",
         ) from error
     except OSError as error:
@@ -80,7 +81,7 @@ def opened(path: str) -> Iterator[InputContainer]:
         container = av.open(
             "file:" + path,
             options={"protocol_whitelist": "file", "pattern_type": "none"},
-            **_lenient_about_text(av.__version__),
+            **lenient_about_text(av.__version__),
         )
     except av.error.EOFError as error:
         raise SourceHasNoFrames(
@@ -97,7 +98,7 @@ def opened(path: str) -> Iterator[InputContainer]:
         yield container
 
 
-def _lenient_about_text(av_version: str) -> dict[str, Any]:
+def lenient_about_text(av_version: str) -> dict[str, Any]:
     """PyAV before 19 refuses a file with a title that is no UTF-8, unless told not to."""
     return {"metadata_errors": "replace"} if int(av_version.split(".")[0]) < 19 else {}
 

@@ -12,10 +12,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from .addresses import redacted
 from .errors import SettingsInvalid, SourceUnknown
+from .live_rules import LiveRules
 from .records import Record
 from .values import Frame
 
@@ -37,6 +39,7 @@ class SourceSettings:
         max_side_px: larger frames are scaled down to this longer side, so that memory stays
             bounded; 16 to 16384. With the default, 1280, 720p passes untouched and an 8K frame
             becomes 2.8 MB of pixels; a guess, to be measured.
+        live: how patient a source is that can be lost.
 
     Raises:
         SettingsInvalid: out of range.
@@ -44,6 +47,7 @@ class SourceSettings:
 
     fps: float = 4.0
     max_side_px: int = 1280
+    live: LiveRules = field(default_factory=LiveRules)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and 0 < self.fps <= FASTEST_FPS):
@@ -141,26 +145,87 @@ def _open_file(address: str, settings: SourceSettings) -> Source:
     return VideoFile(address, settings)
 
 
+def _open_network(address: str, settings: SourceSettings) -> Source:
+    from .live_kinds import network_source
+
+    return network_source(address, settings)
+
+
+def _open_device(address: str, settings: SourceSettings) -> Source:
+    from .live_kinds import device_source
+
+    return device_source(address, settings)
+
+
+def _open_gst(address: str, settings: SourceSettings) -> Source:
+    from .live_kinds import gst_source
+
+    return gst_source(address, settings)
+
+
+def _open_screen(address: str, settings: SourceSettings) -> Source:
+    from .live_kinds import screen_source
+
+    return screen_source(address, settings)
+
+
+def _open_loop(address: str, settings: SourceSettings) -> Source:
+    from .live_kinds import loop_source
+
+    return loop_source(address, settings)
+
+
+def _open_pushed(address: str, settings: SourceSettings) -> Source:
+    from .source_pushed import pushed_source
+
+    return pushed_source(address, settings)
+
+
+def _begins(*beginnings: str) -> Callable[[str], bool]:
+    return lambda address: address.startswith(beginnings)
+
+
+def _is_device(address: str) -> bool:
+    return address.startswith("v4l2:") or re.match(r"/dev/video\d+(\?|$)", address) is not None
+
+
 def _has_scheme(address: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) is not None
 
 
 KINDS: dict[str, Kind] = {
-    "scripted": Kind("test:NAME[?seed=N]", lambda text: text.startswith("test:"), _open_scripted),
+    "scripted": Kind("test:NAME[?seed=N]", _begins("test:"), _open_scripted),
+    "rtsp": Kind(
+        "rtsp[s]://[USER:PASSWORD@]HOST/PATH", _begins("rtsp://", "rtsps://"), _open_network
+    ),
+    "http": Kind(
+        "http[s]://HOST/PATH (MJPEG or HLS)", _begins("http://", "https://"), _open_network
+    ),
+    "v4l2": Kind("[v4l2:]/dev/videoN[?size=WxH&fps=N&format=F]", _is_device, _open_device),
+    "gst": Kind("gst:PIPELINE", _begins("gst:"), _open_gst),
+    "screen": Kind("screen:[DISPLAY][?size=WxH&fps=N]", _begins("screen:"), _open_screen),
+    "loop": Kind("loop:FILE", _begins("loop:"), _open_loop),
+    "browser": Kind("browser:", _begins("browser:"), _open_pushed),
     "images": Kind("a folder of images", os.path.isdir, _open_images),
     "file": Kind("a video file", lambda text: not _has_scheme(text), _open_file),
 }
+
+
+def tells_its_state(source: Source) -> bool:
+    """Whether it says itself when it is open, lost or paused: a live source, wrapped or not."""
+    return hasattr(source, "state")
 
 
 def open_source(address: str, settings: SourceSettings) -> Source:
     """The source at an address; nothing is held open until its frames are read.
 
     Args:
-        address: a video file, a folder of images, or `test:NAME[?seed=N]`.
-        settings: how it is sampled.
+        address: one of those that KINDS lists.
+        settings: how it is sampled, and how patient it is where it is live.
 
     Raises:
         SourceUnknown: no kind of source takes this address.
+        SettingsInvalid: an option in it is wrong.
         SourceMissing: nothing is there.
         SourceUnreadable: something is there, but it cannot be read or is no video.
         SourceHasNoVideo: it can be read and holds no picture.
@@ -172,7 +237,7 @@ def open_source(address: str, settings: SourceSettings) -> Source:
             return kind.open(address, settings)
     scheme = address.split("://")[0]
     raise SourceUnknown(
-        f"got the source {address!r}, but nothing here reads {scheme}://; "
+        f"got the source {redacted(address)!r}, but nothing here reads {scheme}://; "
         f"expected {_listed([kind.address for kind in KINDS.values()])}",
         hint="record it to a file first and give that file",
     )

@@ -1,0 +1,190 @@
+"""A source whose pictures are handed in from outside: a browser's camera, JPEG after JPEG."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from .errors import SettingsInvalid, SourceLost, SourceUnreadable
+from .jpeg_size import jpeg_size_px
+from .live_source import LiveSource
+from .sources import SourceSettings
+
+if TYPE_CHECKING:
+    import av
+    from av.video.codeccontext import VideoCodecContext
+
+    from .live_feed import VideoPacket
+
+PREFIX = "browser:"
+LARGEST_JPEG_BYTES = 4_000_000
+LARGEST_JPEG_PX = 4096 * 4096
+
+LOOK_EVERY_S = 0.05
+
+
+class Pushed:
+    """The newest JPEG that was handed in, and who hands in. Safe for several threads.
+
+    State: how many peers are connected, one JPEG, when something last came.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._jpeg: bytes | None = None
+        self._peers = 0
+        self._came_s = 0.0
+
+    def join(self) -> None:
+        """One more peer is connected."""
+        with self._changed:
+            self._peers += 1
+            self._came_s = self._monotonic()
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """A peer has gone."""
+        with self._changed:
+            self._peers -= 1
+            self._changed.notify_all()
+
+    def is_joined(self) -> bool:
+        """Whether anyone is connected."""
+        return self._peers > 0
+
+    def wait_joined(self, within_s: float) -> bool:
+        """Whether anyone is connected, waiting that long for it."""
+        with self._changed:
+            return self._changed.wait_for(self.is_joined, within_s)
+
+    def put(self, jpeg: bytes) -> None:
+        """The newest one; takes the place of one that was not decoded yet."""
+        with self._changed:
+            self._jpeg = jpeg
+            self._came_s = self._monotonic()
+            self._changed.notify_all()
+
+    def take(self, within_s: float) -> bytes | None:
+        """The newest one, waiting that long for it; None where there is none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jpeg is not None, within_s)
+            jpeg, self._jpeg = self._jpeg, None
+            return jpeg
+
+    def silent_s(self) -> float:
+        """For how long nothing came, seconds."""
+        with self._changed:
+            return self._monotonic() - self._came_s
+
+
+class PushedFeed:
+    """Pushed JPEGs as packets. See `Feed`; each was taken when it came.
+
+    Args:
+        pushed: what is handed in.
+        stall_s: how long a connected peer may be silent, seconds.
+    """
+
+    has_times = False
+
+    def __init__(self, pushed: Pushed, stall_s: float) -> None:
+        from av import CodecContext
+
+        self._pushed = pushed
+        self._stall_s = stall_s
+        self._decoder: VideoCodecContext = CodecContext.create("mjpeg", "r")
+        self._decoder.thread_count = 1
+        self._decoder.options = {"max_pixels": str(LARGEST_JPEG_PX)}
+
+    def packets(self) -> Generator[VideoPacket | None, None, None]:
+        """See `Feed`."""
+        import av
+
+        while True:
+            jpeg = self._pushed.take(LOOK_EVERY_S)
+            if jpeg is not None:
+                packet = av.Packet(jpeg)
+                packet.is_keyframe = True
+                yield cast("VideoPacket", packet)
+                continue
+            if not self._pushed.is_joined():
+                raise SourceLost("the page has gone")
+            if self._pushed.silent_s() > self._stall_s:
+                raise SourceLost(f"the page sent nothing for {self._stall_s:g} s")
+            yield None
+
+    def decode(self, packet: VideoPacket, *, is_joining: bool) -> list[av.VideoFrame]:
+        """See `Feed`."""
+        return self._decoder.decode(packet)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PushedSource(LiveSource):
+    """A live source whose pictures are pushed; see `LiveSource`.
+
+    It waits for a peer: connecting until the first picture, lost when the peer has gone or is
+    silent for `live.stall_s`. Only the newest picture is decoded; times are those of arrival.
+
+    Args:
+        name: of the camera in records.
+        settings: sampling, largest side, and `live`.
+    """
+
+    def __init__(self, name: str, settings: SourceSettings) -> None:
+        self._pushed = Pushed()
+        super().__init__(name, self._opened, settings)
+
+    def _opened(self, has_left: Callable[[], bool]) -> PushedFeed:
+        """Waits for as long as it takes: a camera in a page is there when somebody opens it."""
+        while not self._pushed.wait_joined(LOOK_EVERY_S):
+            if has_left():
+                raise SourceLost("nobody waits for it any more")
+        return PushedFeed(self._pushed, self._settings.live.stall_s)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """A peer is there while the block lasts."""
+        self._pushed.join()
+        try:
+            yield
+        finally:
+            self._pushed.leave()
+
+    def push(self, jpeg: bytes) -> None:
+        """Hand in a picture; from any thread, inside `connected`. Never waits.
+
+        Raises:
+            SourceUnreadable: it is no JPEG, or larger than 4 MB or 4096 x 4096 pixels. One with a
+                good header that cannot be decoded is counted as damaged instead.
+        """
+        if len(jpeg) > LARGEST_JPEG_BYTES:
+            raise SourceUnreadable(
+                f"got a picture of {len(jpeg)} bytes, expected at most {LARGEST_JPEG_BYTES}",
+                hint="send a smaller picture, or a lower quality",
+            )
+        width, height = jpeg_size_px(jpeg)
+        if width * height > LARGEST_JPEG_PX:
+            raise SourceUnreadable(
+                f"got a picture of {width} x {height} px, expected at most 4096 x 4096 in all",
+                hint="send a smaller picture; 1280 x 720 is all that is looked at",
+            )
+        self._pushed.put(bytes(jpeg))
+
+
+def pushed_source(address: str, settings: SourceSettings) -> PushedSource:
+    """The source at `browser:[NAME]`.
+
+    Raises:
+        SettingsInvalid: what follows is no name.
+    """
+    name = address.removeprefix(PREFIX)
+    if re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", name) is None:
+        raise SettingsInvalid(f"got the source {address!r}, expected browser: or browser:NAME")
+    return PushedSource(name or "browser", settings)
