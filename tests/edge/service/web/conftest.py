@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .serving import SAMPLE, Served, browser, served
+from .serving import PATIENCE_S, SAMPLE, Served, browser, served, wait
 
-# A sentence of the model, a replayed clip: generous for a machine that does other things besides.
-PATIENCE_MS = 90_000
+PATIENCE_MS = PATIENCE_S * 1000
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def opened(chromium: Any, service: Served) -> Iterator[Any]:
     page = context.new_page()
     watched = Watched(page, service.url)
     page.goto(service.url)
-    page.wait_for_function("document.querySelector('#badge').textContent !== ''")
+    wait(page, "document.querySelector('#badge').textContent !== ''")
     yield page
     context.close()
     assert watched.elsewhere == []

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ SAMPLE = ROOT / "assets" / "sample.mp4"
 BUNDLE = ROOT / "assets" / "reference"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 STOP_S = 60.0
+# A sentence of the model, a replayed clip: generous for a machine that does other things besides.
+PATIENCE_S = 90.0
 ASK_S = 30.0
 Y4M_FPS, Y4M_S, Y4M_SIZE_PX = 6, 20, (320, 240)
 
@@ -100,6 +103,18 @@ def browser(*arguments: str) -> Iterator[Any]:
             yield started
         finally:
             started.close()
+
+
+def wait(page: Any, condition: str, *given: Any) -> None:
+    """Return when an expression, or a function of `given`, is true on a page.
+
+    Playwright's own wait evaluates a text within the page, which the service's content policy
+    rightly forbids.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while not page.evaluate(condition, list(given)):
+        assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {condition}"
+        page.wait_for_timeout(100)
 
 
 def write_y4m(path: Path) -> Path:

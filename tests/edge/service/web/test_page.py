@@ -7,15 +7,11 @@ from typing import Any
 
 import pytest
 
-from .serving import Served
+from .serving import Served, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 MARKUP = "<img src=x onerror=\"document.title='taken'\"><b>bold</b>"
-
-
-def wait(page: Any, condition: str, *given: Any) -> None:
-    page.wait_for_function(condition, arg=list(given))
 
 
 def test_the_picture_is_live_and_sentences_appear_with_their_events(opened):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .conftest import PATIENCE_MS, Watched
-from .serving import Served, browser, served, write_y4m
+from .serving import Served, browser, served, wait, write_y4m
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -43,13 +43,13 @@ def test_the_camera_of_this_device_is_watched_asked_and_removed(with_camera, bar
     page.select_option("#device-fps", "8")
     page.click("#device-send")
     page.wait_for_selector("#device-strip:not([hidden])")
-    page.wait_for_function("document.querySelector('#badge').textContent === 'Live'")
-    page.wait_for_function("document.querySelector('#picture').naturalWidth > 0")
+    wait(page, "document.querySelector('#badge').textContent === 'Live'")
+    wait(page, "document.querySelector('#picture').naturalWidth > 0")
     # The clip's own events are told: the pictures arrived whole, in time and in order.
-    page.wait_for_function("document.querySelectorAll('#log .entry-said').length >= 2")
+    wait(page, "document.querySelectorAll('#log .entry-said').length >= 2")
     page.fill("#question", "What happened last?")
     page.press("#question", "Enter")
-    page.wait_for_function("document.querySelector('.answer-foot')?.textContent !== ''")
+    wait(page, "document.querySelector('.answer-foot')?.textContent !== ''")
     assert len(page.inner_text(".answer-text")) >= 3
     (row,) = bare_service.ask("GET", "v1/cameras")["cameras"]
     assert row["name"] == "phone" and row["kind"] == "browser"
@@ -57,10 +57,10 @@ def test_the_camera_of_this_device_is_watched_asked_and_removed(with_camera, bar
     assert row["fps"] > 1
     page.click("#device-stop")
     page.wait_for_selector("#device-strip", state="hidden")
-    page.wait_for_function("document.querySelector('#badge').textContent !== 'Live'")
+    wait(page, "document.querySelector('#badge').textContent !== 'Live'")
     page.click("#remove")
     page.click("#confirm-yes")
-    page.wait_for_function("document.querySelectorAll('.camera-chip').length === 0")
+    wait(page, "document.querySelectorAll('.camera-chip').length === 0")
     assert bare_service.ask("GET", "v1/cameras")["cameras"] == []
     context.close()
     assert (watched.elsewhere, watched.faults) == ([], [])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import PATIENCE_MS, Watched
-from .serving import SAMPLE, served
+from .serving import SAMPLE, served, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -29,7 +29,7 @@ def test_a_service_that_is_gone_is_told_and_found_again(chromium, tmp_path):
     watched = Watched(page, f"http://127.0.0.1:{port}/")
     with served(f"front=loop:{SAMPLE}", folder=tmp_path, port=port) as running:
         page.goto(running.url)
-        page.wait_for_function("document.querySelectorAll('#log .entry').length >= 2")
+        wait(page, "document.querySelectorAll('#log .entry').length >= 2")
         assert page.locator("#lost").is_hidden()
     page.wait_for_selector("#lost:not([hidden])")
     kept = page.locator("#log .entry").count()
@@ -38,10 +38,8 @@ def test_a_service_that_is_gone_is_told_and_found_again(chromium, tmp_path):
     assert page.locator("#ask").is_disabled()
     with served(f"front=loop:{SAMPLE}", folder=tmp_path, port=port):
         page.wait_for_selector("#lost", state="hidden")
-        page.wait_for_function(
-            "([n]) => document.querySelectorAll('#log .entry').length > n", arg=[kept]
-        )
-        page.wait_for_function("document.querySelector('#picture').naturalWidth > 0")
+        wait(page, "([n]) => document.querySelectorAll('#log .entry').length > n", kept)
+        wait(page, "document.querySelector('#picture').naturalWidth > 0")
     context.close()
     assert (watched.elsewhere, watched.faults) == ([], [])
 
@@ -66,14 +64,14 @@ def test_a_service_with_a_key_asks_for_it_once_and_keeps_it_nowhere(chromium, tm
         page.fill("#key-field", KEY)
         page.click("#key-send")
         page.wait_for_selector("#key-dialog", state="hidden")
-        page.wait_for_function("document.querySelectorAll('#log .entry').length >= 1")
-        page.wait_for_function("document.querySelector('#picture').naturalWidth > 0")
+        wait(page, "document.querySelectorAll('#log .entry').length >= 1")
+        wait(page, "document.querySelector('#picture').naturalWidth > 0")
         for store in ("localStorage", "sessionStorage"):
             assert KEY not in page.evaluate(f"JSON.stringify({{...{store}}})")
         assert page.evaluate("document.cookie") == "", "no script can read the cookie"
         assert KEY not in page.content()
         page.reload()
-        page.wait_for_function("document.querySelectorAll('#log .entry').length >= 1")
+        wait(page, "document.querySelectorAll('#log .entry').length >= 1")
         assert page.locator("#key-dialog").is_hidden()
         context.close()
     assert (watched.elsewhere, watched.faults) == ([], [])

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from .serving import wait
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text().split("\n", 1)[1]
@@ -32,11 +34,12 @@ WIDER = "document.documentElement.scrollWidth - document.documentElement.clientW
 
 def filled(page: Any) -> None:
     """Until every part of the page has something to show."""
-    page.wait_for_function(
+    wait(
+        page,
         "document.querySelectorAll('.key-frame').length > 1 && "
         "document.querySelectorAll('#log .entry').length > 1 && "
         "document.querySelectorAll('#lanes .line').length > 1 && "
-        "!document.querySelector('#counters').hidden"
+        "!document.querySelector('#counters').hidden",
     )
 
 
@@ -64,7 +67,7 @@ def test_a_question_and_a_key_frame_by_keyboard_alone(opened):
     opened.focus("#question")
     opened.keyboard.type("What happened last?")
     opened.keyboard.press("Enter")
-    opened.wait_for_function("document.querySelector('.answer-foot')?.textContent !== ''")
+    wait(opened, "document.querySelector('.answer-foot')?.textContent !== ''")
     opened.focus(".key-frame[tabindex='0']")
     opened.keyboard.press("ArrowLeft")
     name = opened.evaluate("document.activeElement.ariaLabel")
@@ -106,7 +109,7 @@ def test_every_text_has_the_contrast_of_aa(opened, scheme):
     filled(opened)
     opened.fill("#question", "What is there now?")
     opened.press("#question", "Enter")
-    opened.wait_for_function("document.querySelector('.answer-foot')?.textContent !== ''")
+    wait(opened, "document.querySelector('.answer-foot')?.textContent !== ''")
     assert opened.evaluate(CONTRAST) == []
     opened.click("#add-camera")
     assert opened.evaluate(CONTRAST) == []
