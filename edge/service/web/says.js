@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { byId, element, setText } from "./elements.js";
 import { announce } from "./notices.js";
-import { camera, on, state } from "./store.js";
+import { camera, keepClock, on, state } from "./store.js";
 import {
   STATES, ago, attributesText, clockTime, eventGroup, eventName, eventSentence, firedText, plural,
   sentence, streamTime,
@@ -47,7 +47,10 @@ export function startSays() {
 async function readHistory() {
   try {
     const { records } = await call("GET", "v1/records", { query: { types: HISTORY, limit: 400 } });
-    for (const record of records) hear(record, false);
+    for (const record of records) {
+      keepClock(record);
+      hear(record, false);
+    }
   } catch (fault) {
     console.warn("no history", fault);
   }

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .serving import PATIENCE_S, SAMPLE, Served, browser, served, wait
+from .serving import PATIENCE_S, SAMPLE, Served, chromium_path, chromium_started, served, wait
 
 PATIENCE_MS = PATIENCE_S * 1000
 
@@ -22,9 +22,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def driver() -> Iterator[Any]:
+    """Playwright, for one file: while it lives, an event loop runs in this thread."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
+    chromium_path()
+    with sync_api.sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(driver: Any) -> Iterator[Any]:
     """A Chromium without a window."""
-    with browser() as started:
+    with chromium_started(driver) as started:
         yield started
 
 

@@ -91,18 +91,15 @@ def chromium_path() -> str:
 
 
 @contextmanager
-def browser(*arguments: str) -> Iterator[Any]:
-    """A Chromium that is driven by Playwright; skips where one of them is missing."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
-    path = chromium_path()
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", *arguments]
-        )
-        try:
-            yield started
-        finally:
-            started.close()
+def chromium_started(driver: Any, *arguments: str) -> Iterator[Any]:
+    """A Chromium without a window."""
+    started = driver.chromium.launch(
+        executable_path=chromium_path(), args=["--no-sandbox", *arguments]
+    )
+    try:
+        yield started
+    finally:
+        started.close()
 
 
 def wait(page: Any, condition: str, *given: Any) -> None:

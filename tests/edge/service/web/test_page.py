@@ -45,8 +45,7 @@ def test_a_typed_question_is_answered_as_it_is_spoken(opened):
     assert opened.locator("#stop").is_hidden()
     # It was answered from memory: its key frames are linked and open.
     opened.locator(".used-frame").first.click()
-    assert opened.locator("#key-frame-dialog").is_visible()
-    assert opened.locator("#key-frame-dialog .used-by li").count() >= 1
+    opened.wait_for_selector("#key-frame-dialog .used-by li")
     opened.keyboard.press("Escape")
     assert opened.locator("#key-frame-dialog").is_hidden()
 
@@ -154,8 +153,10 @@ def test_reading_the_log_is_not_disturbed(opened):
     wait(opened, "document.querySelectorAll('#log .entry').length >= 4")
     opened.set_viewport_size({"width": 1280, "height": 700})
     opened.evaluate("document.querySelector('.log-box').style.maxHeight = '90px'")
-    opened.evaluate("document.querySelector('#log').scrollTop = 0")
-    opened.wait_for_timeout(200)
+    wait(opened, "document.querySelector('#log').scrollTop > 0")  # it follows
+    opened.focus("#log")
+    opened.keyboard.press("Home")
+    wait(opened, "document.querySelector('#log').scrollTop === 0")
     count = opened.locator("#log .entry").count()
     top = opened.locator("#log .entry >> nth=0").bounding_box()
     wait(opened, "([n]) => document.querySelectorAll('#log .entry').length > n", count)
