@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source
 from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate
+from .privacy_rules import unused_zones, with_zones
 from .progress import progress_shown, summary_line
 from .staging import Staged, staged_run
 from .terminal import let_go_of_gone_terminal
@@ -43,6 +44,7 @@ def watch_source(
     jsonl: Path | None = None,
     json_to_stdout: bool = False,
     state: Path | None = None,
+    tells: Sequence[str] = (),
 ) -> None:
     """Watch one source to its end, tell every event and answer every question.
 
@@ -54,6 +56,7 @@ def watch_source(
         jsonl: file to which every record is appended; None for none.
         json_to_stdout: records instead of lines for people on stdout.
         state: folder of which the memory goes on, and into which it is saved; None for neither.
+        tells: standing requests in the user's words; only with a bundle.
 
     Raises:
         EdgeStreamError: settings, source or output are at fault.
@@ -75,7 +78,7 @@ def watch_source(
         stdout = stdout_lines(left.is_set, is_json=json_to_stdout)
         asks = asks or Asks()
         read = partial(asked_before, asks, is_live=source.is_live, has_left=left.is_set)
-        staged = stack.enter_context(staged_run(bundle, settings, read, state))
+        staged = stack.enter_context(staged_run(bundle, settings, read, state, tells))
         is_typed = staged.can_answer and is_typed_at()
         # A bar that moves would run through what is typed.
         bar = nullcontext((source, stdout)) if is_typed else progress_shown(source, stdout)
@@ -154,7 +157,7 @@ def _run(
         clock=source.now_s,
         capacity=settings.records.outlet_capacity,
     )
-    records.put_all(staged.notes)
+    records.put_all((*unused_zones(source.name, settings.privacy), *staged.notes))
     if staged.kept is not None:
         staged.kept.keeper.tell = records.put
     with ExitStack() as stack:
@@ -169,13 +172,15 @@ def _run(
 
 
 def source_from_settings(address: str, settings: Settings) -> Source:
-    """The source at an address, sampled and paced as the settings say.
+    """The source at an address, its zones hidden, sampled and paced as the settings say.
 
     Raises:
         SourceError: nothing can be read there.
+        ZoneInvalid: a zone of any camera is none.
     """
     chosen = settings.source
     source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
+    source = with_zones(source, settings.privacy)
     if chosen.realtime and not source.is_live:
         return PacedSource(source, sleep=time.sleep, monotonic=time.monotonic)
     return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -149,12 +150,27 @@ def _parts(
             yield part
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_leave_with_parent) as pool:
         waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
         for (_, size), one in zip(stretches, waiting, strict=True):
             part = one.result()
             on_clips(done := done + size, count)
             yield part
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was.
+
+    A process that is killed tells its workers nothing, and they would wait for work for ever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a worker alone"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="edgestream parent", daemon=True).start()
 
 
 def _watch_part(folders: Sequence[Path], first: int, count: int) -> list[_Part]:

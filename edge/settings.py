@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,10 +188,15 @@ def _value_from_text(text: str) -> object:
 def toml_text(value: object) -> str:
     """A value as a settings file writes it."""
     if isinstance(value, dict):
-        entries = (f"{name} = {toml_text(entry)}" for name, entry in value.items())
+        entries = (f"{_key_text(name)} = {toml_text(entry)}" for name, entry in value.items())
         return "{" + ", ".join(entries) + "}"
     # TOML is stricter than JSON in one place: DEL may not stand in a text as it is.
     return json.dumps(value, default=str, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key_text(name: str) -> str:
+    """A key as TOML writes it: a name with a dot or a space stands in quotes."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_text(name)
 
 
 def _unknown(item: _Given, known: Sequence[str]) -> SettingsInvalid:

@@ -35,6 +35,7 @@ class ServiceSettings(Table):
         "",
         'Cameras that are watched from the start, by name: {door = "rtsp://10.0.0.5/main"}. Empty, '
         "because they may be named on the command line or added while the service runs.",
+        entries="cameras",
     )
     max_cameras: int = setting(
         4,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_service import ServiceSettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
+from .settings_standing import StandingSettings
 from .settings_watching import EncoderSettings, GateSettings, RecordsSettings, SourceSettings
 
 SCHEMA_ID = "urn:edgestream:settings:1"
@@ -30,6 +32,8 @@ class Settings(Table):
     session: SessionSettings = SessionSettings()
     records: RecordsSettings = RecordsSettings()
     service: ServiceSettings = ServiceSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    standing: StandingSettings = StandingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,7 @@ def expected_value(key: str) -> str:
     schema = properties()[key]
     if schema["type"] == "object":
         values = _in_words(schema["additionalProperties"], schema["unit"])
-        names = "names" if schema["additionalProperties"]["type"] == "string" else "event types"
-        return values if entry else f"a table of {names}, each with {values}"
+        return values if entry else f"a table of {schema['entries']}, each with {values}"
     if schema["type"] == "array":
         return f"a list, each of it {_in_words(schema['items'], '')}"
     return _in_words(schema, schema["unit"])

@@ -79,12 +79,14 @@ class GateSettings(Table):
         "Score from which an event of a type opens, per type: {cut = 0.4} opens more cuts. What is "
         "not named keeps the gate's own threshold: that of change was set on real clips, that of "
         "learned comes with the model, where speak is the wish to say anything at all.",
+        entries="event types",
     )
     hold_s: dict[str, Annotated[float, Field(ge=0, le=3600)]] = setting(
         {},
         "s",
         "How long the score of a type must stay low before its event closes, per type: "
         "{motion = 5}. What is not named keeps the gate's own time.",
+        entries="event types",
     )
     speak_below: float = setting(
         0.725,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..runtime.stages import Memory, Stages
 from .gate_rules import watching_gate, with_gate_of
 from .progress import work_shown
 from .questions import AskedQuestion
+from .standing_rules import standing_of, untaught
 
 if TYPE_CHECKING:
     from ..runtime.assembly import Attached
@@ -52,6 +53,7 @@ def staged_run(
     settings: Settings,
     read: Callable[[], tuple[AskedQuestion, ...]],
     state: Path | None = None,
+    tells: Sequence[str] = (),
 ) -> Iterator[Staged]:
     """The stages of a run, for as long as the block lasts.
 
@@ -60,15 +62,19 @@ def staged_run(
         settings: all of them.
         read: gives the questions that are known before the first frame; may take long.
         state: folder of the memory's state; None where none is kept.
+        tells: standing requests in the user's words.
 
     Raises:
-        EdgeStreamError: the bundle, the settings or the state are at fault.
+        EdgeStreamError: the bundle, the settings, the state or a request are at fault.
     """
     if bundle is None:
         settings = with_gate_of(settings, None)
         gate = watching_gate(settings.gate)
         router = TurnRouter(describes_events=False)
-        yield Staged(Stages(PixelEncoder(), gate, router, _metrics(settings)))
+        standing = standing_of(tells, settings, None)
+        yield Staged(
+            Stages(PixelEncoder(), gate, router, _metrics(settings), standing=standing),
+        )
         return
     # What runs models takes long to load; a run without them shall not wait for it.
     from ..runtime.engine_pool import engine_pool
@@ -80,7 +86,7 @@ def staged_run(
             settings = with_facts_of(settings, opened.manifest)
             pool = stack.enter_context(engine_pool(opened, engine_rules(settings)))
             model = stack.enter_context(attached_by(pool, settings))
-        yield stack.enter_context(staged_on(pool, model, settings, read, state))
+        yield stack.enter_context(staged_on(pool, model, settings, read, state, tells))
 
 
 def attached_by(pool: EnginePool, settings: Settings) -> AbstractContextManager[Attached]:
@@ -98,16 +104,17 @@ def staged_on(
     settings: Settings,
     read: Callable[[], tuple[AskedQuestion, ...]],
     state: Path | None = None,
+    tells: Sequence[str] = (),
 ) -> Iterator[Staged]:
     """The stages of one stream that has what it needs of a pool, for as long as the block lasts.
 
     Args:
         pool, model: the engines, and what this stream has of them.
         settings: with the facts of the bundle.
-        read, state: as `staged_run` has them.
+        read, state, tells: as `staged_run` has them.
 
     Raises:
-        EdgeStreamError: the settings or the state are at fault.
+        EdgeStreamError: the settings, the state or a request are at fault.
     """
     with ExitStack() as stack:
         gate = watching_gate(settings.gate, model.gate, pool.bundle.manifest.gate)
@@ -115,24 +122,20 @@ def staged_on(
         kept = _kept(state, model.memory, gate, settings, pool.bundle, stack)
         metrics = _metrics(settings, model.gauges())
         model.session.dropped = metrics.drop
-        router = TurnRouter(
-            describes_events=True,
-            passes_frames=model.passes_frames,
-            turns_before=0 if kept is None else kept.keeper.turns_before,
-        )
-        if kept is not None:
-            kept.keeper.router = router
         stages = Stages(
             encoder=model.encoder,
             gate=gate,
-            router=router,
+            router=_router(model.passes_frames, kept),
             metrics=metrics,
             connector=model.connector,
             memory=model.memory if kept is None else kept.keeper,
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
+            standing=standing_of(tells, settings, pool.bundle.manifest),
         )
-        notes = model.notes if kept is None else (*model.notes, *kept.notes, *kept.too_early(known))
+        notes = (*model.notes, *untaught(tells, pool.bundle.manifest))
+        if kept is not None:
+            notes = (*notes, *kept.notes, *kept.too_early(known))
         yield Staged(stages, notes, known, can_answer=True, kept=kept)
 
 
@@ -141,6 +144,15 @@ def with_facts_of(settings: Settings, manifest: Manifest) -> Settings:
     from .speech_rules import with_memory_of
 
     return with_memory_of(with_gate_of(settings, manifest), manifest.memory)
+
+
+def _router(passes_frames: bool, kept: Kept | None) -> TurnRouter:
+    """The router of a run with a model; its Turns go on counting where an earlier run ended."""
+    before = 0 if kept is None else kept.keeper.turns_before
+    router = TurnRouter(describes_events=True, passes_frames=passes_frames, turns_before=before)
+    if kept is not None:
+        kept.keeper.router = router
+    return router
 
 
 def _kept(

@@ -145,7 +145,7 @@ class Watcher:
         due: list[int] = []
         scores = np.zeros((len(frames), 1 + len(EVENT_TYPES)), np.float32)
         for number, (time_s, pixels) in enumerate(frames):
-            stages.remember(heard)
+            stages.hear(heard)
             features = stages.encode(Frame(number, float(time_s), pixels))
             decision = stages.decide(features)
             embeds = stages.connect(features, decision)

@@ -207,7 +207,7 @@ class ContinuousContext:
         logits = self.model.append(self.model.rows(ids), cancelled=cancelled)
         if logits is None:
             return None
-        is_branch = turn.question is not None and self.rules.on_branch
+        is_branch = turn.cause == "standing" or (turn.cause == "question" and self.rules.on_branch)
         self._before = _Before(is_branch, mark, place, spans)
         self._add("prefix", min(system, len(ids)), time_s)
         self._add("text", len(ids) - min(system, len(ids)), time_s)

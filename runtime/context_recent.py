@@ -146,7 +146,12 @@ class RecentContext:
     def _talk_before(
         self, turn: Turn, recalled: Recalled, view: RecentView
     ) -> tuple[DialogueTurn, ...]:
-        """The last turns; for a question about the past those that it is likely about."""
+        """The last turns; for a question about the past those that it is likely about.
+
+        A check is asked as if nobody had talked: what it finds is to depend on the stream alone.
+        """
+        if turn.cause == "standing":
+            return ()
         talk = {(one.time_s, one.question): one for one in (*view.dialogue, *self._talk)}
         in_order = sorted(talk.values(), key=lambda one: one.time_s)
         before = tuple(one for one in in_order if one.time_s <= turn.time_s)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from .orders import Order
 from .values import Frame, Moment, Question, Response
 
 
@@ -40,17 +41,19 @@ class DeliveryLog:
 
     Attributes:
         watched: (kind, value) in the order in which `watch` received them; kinds are frame
-            (None for a tick), heard, clock and due.
+            (None for a tick), orders, heard, clock and due.
         spoken: Moments in the order in which `speak` received them.
         polls: how often `speak` looked whether to stop, and heard that it need not, before it was
             told to; one number for each of `spoken`, None for what was never told to stop.
         last_heard: what was said after the last frame.
+        last_orders: those that came after it.
     """
 
     watched: list[tuple[str, Any]] = field(default_factory=list)
     spoken: list[Moment] = field(default_factory=list)
     polls: list[int | None] = field(default_factory=list)
     last_heard: tuple[Response, ...] = ()
+    last_orders: tuple[Order, ...] = ()
     _polled: int = 0
     _is_on: bool = True
 
@@ -95,12 +98,22 @@ class DeliveryLog:
         """The same mailbox; what is taken from it is written down."""
         return _LoggedHeard(heard, self.watched) if self._is_on else heard
 
-    def at_the_end(self, heard: Heard) -> tuple[Response, ...]:
-        """What nobody has taken from the mailbox, written down."""
-        said = heard.take()
+    def at_the_end(
+        self, orders: tuple[Order, ...], said: tuple[Response, ...]
+    ) -> tuple[tuple[Order, ...], tuple[Response, ...]]:
+        """What `watch` has not taken any more, written down."""
         if self._is_on:
-            self.last_heard = said
-        return said
+            self.last_orders, self.last_heard = orders, said
+        return orders, said
+
+    def orders(self, orders: Callable[[], tuple[Order, ...]]) -> Callable[[], tuple[Order, ...]]:
+        """The same orders, written down."""
+        return partial(self._ordered, orders) if self._is_on else orders
+
+    def _ordered(self, orders: Callable[[], tuple[Order, ...]]) -> tuple[Order, ...]:
+        taken = orders()
+        self.watched.append(("orders", taken))
+        return taken
 
     def asked(self, asked: Asked) -> Asked:
         """The same inbox; what is read from it is written down."""
@@ -151,6 +164,11 @@ class Replay:
         """Frames and ticks as they were delivered."""
         while self._left:
             yield self._next("frame")
+
+    def orders(self) -> tuple[Order, ...]:
+        """The orders that were carried out at this step."""
+        orders: tuple[Order, ...] = self._next("orders")
+        return orders
 
     def take(self) -> tuple[Response, ...]:
         """What had been heard at this step."""

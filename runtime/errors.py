@@ -3,6 +3,8 @@
     EdgeStreamError            never raised itself       exit
     ├─ UsageError              what was asked for           2   SettingsInvalid QuestionRefused
     │                                                           SchemeUnknown PromptTooLong
+    │                                                           ZoneInvalid StandingInvalid
+    │                                                           StandingRefused
     ├─ BundleError             bundle or checkpoint         3   BundleMissing BundleFileRefused
     │                                                           HashMismatch ManifestInvalid
     │                                                           FormatTooNew VariantMissing
@@ -31,7 +33,8 @@
     │                                                           RequestInvalid KeyNeeded
     │                                                           OriginRefused BodyTooLarge
     │                                                           BodyTooSlow TooManyRequests
-    │                                                           ServiceFull AnswerLost
+    │                                                           ServiceFull AnswerLost StreamBusy
+    │                                                           StandingUnknown
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -75,6 +78,24 @@ class SettingsInvalid(UsageError):
     """A setting is unknown or out of its range."""
 
     code = "settings-invalid"
+
+
+class ZoneInvalid(SettingsInvalid):
+    """A privacy zone is no zone, or lies outside the picture."""
+
+    code = "zone-invalid"
+
+
+class StandingInvalid(UsageError):
+    """A standing request asks for nothing, or for something that cannot be held."""
+
+    code = "standing-invalid"
+
+
+class StandingRefused(UsageError):
+    """No further standing request is taken: there are too many, or nobody can answer them."""
+
+    code = "standing-refused"
 
 
 class QuestionRefused(UsageError):
@@ -455,10 +476,22 @@ class ServiceFull(ServiceError):
     code = "service-full"
 
 
+class StandingUnknown(ServiceError):
+    """No standing request of the service goes by this name."""
+
+    code = "standing-unknown"
+
+
 class AnswerLost(ServiceError):
     """An answer broke off, or its camera stopped before it came."""
 
     code = "answer-lost"
+
+
+class StreamBusy(ServiceError):
+    """A stream did not come to a frame boundary in time to do what it was told."""
+
+    code = "stream-busy"
 
 
 class OutputError(EdgeStreamError):

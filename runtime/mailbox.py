@@ -91,7 +91,11 @@ def keep_newest_frame(waiting_frames: int = 1) -> DropRule[Frame | None]:
 
 
 def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
-    """A newer event takes the place of a waiting one; questions stay; the newest frames stay."""
+    """A newer event takes the place of a waiting one; the newest frames stay, and all else.
+
+    Questions and checks are never dropped: the inbox bounds how many questions wait, and of each
+    standing request one check at most is under way.
+    """
 
     def judge(waiting: Sequence[Moment], item: Moment) -> LetGo:
         if isinstance(item, Observed):
@@ -115,9 +119,10 @@ def keep_results(capacity: int) -> DropRule[StampedRecord]:
 
     In this order, the oldest of a kind first: a partial or stats; a `drop`, if a newer one of the
     same thing comes (its count has to be told again); an event, as a whole (`opened` with its
-    `closed`, never one of them alone); a final; any `drop`; a warning; a camera state. What is left
-    are halves of events, at most two for each event that is open at once: they wait beyond
-    `capacity`. A sink that is slower than the stream must not hold up the watch.
+    `closed`, never one of them alone); a final; any `drop`; a warning; a camera state; a standing
+    request that fired. What is left are halves of events, at most two for each event that is open
+    at once: they wait beyond `capacity`. A sink that is slower than the stream must not hold up the
+    watch.
     """
 
     def judge(waiting: Sequence[StampedRecord], item: StampedRecord) -> LetGo:
@@ -133,7 +138,7 @@ def keep_results(capacity: int) -> DropRule[StampedRecord]:
         whole_event = _oldest_whole_event(line)
         if whole_event is not None:
             return LetGo(whole_event)
-        for kind in ("final", "drop", "warning", "camera"):
+        for kind in ("final", "drop", "warning", "camera", "standing"):
             oldest = _first(line, lambda other, kind=kind: other.record.type == kind)  # type: ignore[misc]
             if oldest is not None:
                 return LetGo((oldest,))

@@ -108,7 +108,9 @@ class Metrics:
             self._counts["gated"] += bool(decision.opened)
 
     def spoke(self, final: Response) -> None:
-        """Count one Turn that was answered, and how long its first token took."""
+        """Count one Turn that was answered, and how long its first token took; a check is none."""
+        if final.cause == "standing":
+            return
         with self._lock:
             self._counts["turns"] += 1
         if final.first_token_ms is not None:

@@ -1,7 +1,7 @@
 """The program: source → frames → encoder → gate → memory → router → language model → sinks.
 
 `watch` and `speak` are plain generators. The same deliveries give the same output, in threads or
-without: deliveries.py writes down, in order, which frame, question, clock reading and heard
+without: deliveries.py writes down, in order, which frame, order, question, clock reading and heard
 response each step received, and plays them again.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from .deliveries import Asked, DeliveryLog, Heard
 from .inbox import Inbox
 from .mailbox import Mailbox, keep_all, keep_newest_frame, newest_event_all_questions
 from .metrics import Metrics
+from .orders import Order
 from .outlet import Outlet
 from .records import Record, camera_state
 from .router import QUIET
@@ -54,26 +54,31 @@ def run(
     """
     log = log or DeliveryLog.off()
     heard = Mailbox[Response](keep_all())
-    with (
-        _remembered_to_the_end(stages, log, heard),
-        Running(
-            is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
-        ) as running,
-    ):
+    with Running(
+        is_live=source.is_live, in_threads=in_threads, left=left, on_drop=stages.metrics.drop
+    ) as running:
         records.start(running, is_live=source.is_live, metrics=stages.metrics)
-        running.say_last(lambda: _end(source, stages, inbox, records))
+        running.say_last(lambda: _end(source, stages, inbox, records, log, heard))
         frames = running.hand_over(
             frames_until_answered(source, stages, inbox, records, running.cancelled),
             keep_newest_frame(stages.waiting_frames),
         )
         moments = running.hand_over(
-            watch(log.frames(frames), stages, log.asked(inbox), log.heard(heard), records),
+            watch(
+                log.frames(frames),
+                stages,
+                log.asked(inbox),
+                log.heard(heard),
+                log.orders(stages.orders.take),
+                records,
+            ),
             newest_event_all_questions(stages.waiting_observed),
         )
         cut = log.cuts(lambda moment: running.cancelled() or _gives_way(moment, stages, inbox))
         tell = partial(_tell, records, stages.metrics)
         for response in speak(log.moments(moments), stages.session, cut, tell):
-            records.put(response.record())
+            if response.cause != "standing":  # the answer to a check is for `watch` alone
+                records.put(response.record())
             if response.is_final:
                 heard.put(response)
                 stages.metrics.spoke(response)
@@ -81,21 +86,11 @@ def run(
                     inbox.answered()
 
 
-@contextmanager
-def _remembered_to_the_end(
-    stages: Stages, log: DeliveryLog, heard: Mailbox[Response]
-) -> Iterator[None]:
-    """What was said after the last frame has no other frame to be remembered at."""
-    try:
-        yield
-    finally:
-        stages.remember(log.at_the_end(heard))
-
-
 def _gives_way(moment: Moment, stages: Stages, inbox: Inbox) -> bool:
-    """Whether a sentence that nobody asked for should end, because somebody asks."""
-    is_answer = isinstance(moment, Turn) and moment.cause == "question"
-    return stages.question_cuts_event and not is_answer and inbox.is_owed()
+    """Whether a check, or a sentence that nobody asked for, should end, because somebody asks."""
+    cause = moment.cause if isinstance(moment, Turn) else "event"
+    may_cut = cause == "standing" or (cause == "event" and stages.question_cuts_event)
+    return may_cut and inbox.is_owed()
 
 
 def _tell(records: Outlet, metrics: Metrics, record: Record) -> None:
@@ -105,12 +100,26 @@ def _tell(records: Outlet, metrics: Metrics, record: Record) -> None:
         metrics.opened()
 
 
-def _end(source: Source, stages: Stages, inbox: Inbox, records: Outlet) -> None:
-    """What is said when every stage has stopped: nothing about a frame can come after it."""
+def _end(
+    source: Source,
+    stages: Stages,
+    inbox: Inbox,
+    records: Outlet,
+    log: DeliveryLog,
+    heard: Mailbox[Response],
+) -> None:
+    """What is done and said when every stage has stopped: nothing about a frame comes after it.
+
+    What was said and ordered after the last frame has no other frame to be carried out at.
+    """
     inbox.close()
+    orders, said = log.at_the_end(stages.orders.close(), heard.take())
+    stages.obey(orders)
+    fired = stages.hear(said)
     ended = camera_state("ended", f"{source.name} has ended")
     drops = stages.metrics.drops(inbox.clock())
-    records.put_last([*([ended] if inbox.has_ended else []), *drops, stages.metrics.stats()])
+    last = [*([ended] if inbox.has_ended else []), *drops, stages.metrics.stats()]
+    records.put_last([*fired, *last])
 
 
 def frames_until_answered(
@@ -140,27 +149,30 @@ def watch(
     stages: Stages,
     asked: Asked,
     heard: Heard,
+    orders: Callable[[], tuple[Order, ...]],
     records: Outlet,
 ) -> Iterator[Moment]:
     """Frames (or None: nothing new within 100 ms) in, Moments out. Never waits for the speaker."""
     for frame in frames:
-        stages.remember(heard.take())  # what was said, at a frame boundary
+        stages.obey(orders())  # what other threads want, and what was said: at a frame boundary
+        records.put_all(stages.hear(heard.take()))
         if frame is None:
             now_s = asked.clock()
             decision = stages.idle(now_s)  # phases time out; never a fresh event
-            records.put_all(decision.records())
+            records.put_all(stages.opened(decision))
             yield from stages.turns(decision, asked.due(now_s), now_s)
             continue
         features = stages.encode(frame)
         decision = stages.decide(features)
         embeds = stages.connect(features, decision)
-        records.put_all(decision.records())
+        records.put_all(stages.opened(decision))
         # Asked before this frame: answered before it.
         yield from stages.turns(QUIET, asked.due(frame.time_s), frame.time_s)
         due = asked.due(frame.time_s, inclusive=True)
         yield from stages.observed(features, embeds, due)  # only `continuous`
         stages.keep(features, embeds, decision)
         yield from stages.turns(decision, due, frame.time_s)
+        yield from stages.checks(decision, frame.time_s)
         records.put_all(stages.metrics.due(frame.time_s))
 
 

@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 
 SCHEMA = "edgestream.record/1"
 
-RecordType = Literal["opened", "closed", "partial", "final", "drop", "camera", "warning", "stats"]
+RecordType = Literal[
+    "opened", "closed", "partial", "final", "standing", "drop", "camera", "warning", "stats"
+]
 RECORD_TYPES: tuple[RecordType, ...] = get_args(RecordType)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from .standing_request import StandingRequest
 from .values import Features, Float32, GateDecision, Observed, Question, Turn
 
 # Nothing opened and nothing closed: for the moments at which only questions are looked at.
@@ -54,6 +55,17 @@ class TurnRouter:
                 "describe",
                 events=decision.opened,
             )
+
+    def checks(self, requests: Sequence[StandingRequest], now_s: float) -> Iterator[Turn]:
+        """One Turn per standing request that is to be checked now: it asks, and nobody reads it.
+
+        Args:
+            requests: each with a question.
+            now_s: stream time of the newest frame, seconds.
+        """
+        for request in requests:
+            question = Question(request.request_id, request.question or request.text, now_s)
+            yield Turn(self._next_id(), "standing", now_s, "check", question=question)
 
     def _next_id(self) -> str:
         self._turns += 1

@@ -147,7 +147,7 @@ class LanguageSession:
             except (EngineError, PromptTooLong, ContextTooSmall) as error:
                 fault = error
             except (KeyboardInterrupt, GeneratorExit):  # who leaves still gets what was said
-                if not saying.is_done:
+                if not saying.is_done and turn.cause != "standing":
                     saying.ended_by = "cut"
                     tell(self._response(saying, is_final=True, is_cut=True).record())
                 raise
@@ -195,7 +195,7 @@ class LanguageSession:
         self._close(saying)
         saying.is_done = True
         final = self._response(saying, is_final=True, is_cut=saying.ended_by == "cut")
-        if final.question is not None and not final.is_cut:
+        if final.cause == "question" and not final.is_cut:
             self.context.remember(final)
         yield final
 

@@ -183,6 +183,9 @@ class ConsoleSink:
         return _beside(f"{at}{words} → " if words else f"{at}→ ", text)
 
     def _told(self, stamped: StampedRecord, body: dict[str, Any]) -> str | None:
+        if stamped.record.type == "standing":
+            at = f"{clock_text(body['about_s'][1]):>10}  "
+            return _beside(at, f"{printable(body['request'])} → {printable(body['text']).strip()}")
         text = self._text(stamped.record.type, body)
         return text and f"{clock_text(stamped.time_s):>10}  {text}\n"
 

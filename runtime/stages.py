@@ -11,8 +11,10 @@ import numpy as np
 from .errors import SessionMissing
 from .gate import Gate
 from .metrics import Metrics
+from .orders import Order, Orders
 from .records import Record
 from .router import TurnRouter
+from .standing import StandingRequests
 from .values import (
     Features,
     Float32,
@@ -109,6 +111,7 @@ class Stages:
         waiting_frames: frames that may wait for the encoder when live.
         waiting_observed: frames that may wait for the session when live.
         question_cuts_event: a question that waits ends a sentence that nobody asked for.
+        standing: what the user wants to be told of whenever it comes true.
     """
 
     encoder: Encoder
@@ -121,12 +124,31 @@ class Stages:
     waiting_frames: int = 1
     waiting_observed: int = 16
     question_cuts_event: bool = True
+    standing: StandingRequests = field(default_factory=StandingRequests)
     _last_frame_s: float | None = None
 
-    def remember(self, said: Sequence[Response]) -> None:
-        """Hand what was said to the memory, at a frame boundary."""
-        if said:
-            self.memory.remember(said)
+    @property
+    def orders(self) -> Orders:
+        """What other threads want done between two frames."""
+        return self.standing.orders
+
+    def obey(self, orders: Sequence[Order]) -> None:
+        """Carry out what other threads want done, at a frame boundary."""
+        for order in orders:
+            self.standing.obey(order)
+
+    def hear(self, said: Sequence[Response]) -> tuple[Record, ...]:
+        """Take what was said in, at a frame boundary.
+
+        What answers a check of a standing request is no part of the talk: memory does not see it.
+
+        Returns:
+            The records of the standing requests that fire at it.
+        """
+        if talk := [one for one in said if one.cause != "standing"]:
+            self.memory.remember(talk)
+        fired = [self.standing.verdict(one) for one in said if one.cause == "standing"]
+        return tuple(record for record in fired if record is not None)
 
     def encode(self, frame: Frame) -> Features:
         """Features of the frame."""
@@ -160,6 +182,17 @@ class Stages:
     ) -> Iterator[Turn]:
         """Turns out of what opened and what is due."""
         return self.router.turns(decision, questions, now_s)
+
+    def opened(self, decision: GateDecision) -> tuple[Record, ...]:
+        """The records of what opened and closed, and of the standing requests that wait for it."""
+        return (*decision.records(), *self.standing.opened(decision))
+
+    def checks(self, decision: GateDecision, now_s: float) -> Iterator[Turn]:
+        """Turns that check the standing requests which are due; a question goes before them."""
+        for turn in self.router.checks(self.standing.step(now_s, decision), now_s):
+            assert turn.question is not None, "a check asks"
+            self.standing.asked(turn.question.question_id, turn.turn_id)
+            yield turn
 
     def observed(
         self, features: Features, embeds: Float32, questions: Sequence[Question]

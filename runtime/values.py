@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from .motion_value import Motion as Motion
 from .records import Record
+from .response import Cause as Cause
+from .response import EndedBy as EndedBy
+from .response import Response as Response
 
 Float32: TypeAlias = NDArray[np.float32]
 UInt8: TypeAlias = NDArray[np.uint8]
 Array = TypeVar("Array", bound=NDArray[Any])
 
 Phase = Literal["quiet", "opened", "ongoing", "closed"]
-Cause = Literal["event", "question"]
-Route = Literal["describe", "answer"]
-EndedBy = Literal["model", "limit", "cut", "fault"]
+Route = Literal["describe", "answer", "check"]
 
 
 def _time(name: str, value: float) -> None:
@@ -211,10 +212,10 @@ class Turn:
 
     Attributes:
         turn_id: unique in its stream.
-        cause: event or question.
+        cause: event, question, or standing: a check of a standing request, which nobody reads.
         time_s: stream time it is about, seconds.
         route: what the language model is asked to do.
-        question: of a question Turn.
+        question: of a question Turn, or what a check asks.
         events: of an event Turn: all that opened at one frame, so that they are told in one go.
     """
 
@@ -227,67 +228,10 @@ class Turn:
 
     def __post_init__(self) -> None:
         _time("Turn.time_s", self.time_s)
-        if (self.cause == "question") != (self.question is not None):
+        if (self.cause != "event") != (self.question is not None):
             raise ValueError(f"a Turn of cause {self.cause!r} got question={self.question}")
         if (self.cause == "event") != bool(self.events):
             raise ValueError(f"a Turn of cause {self.cause!r} got events={self.events}")
 
 
 Moment: TypeAlias = Observed | Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What is said about a Turn: partial texts, then exactly one final.
-
-    Attributes:
-        turn_id: of the Turn.
-        cause: of the Turn.
-        text: all said so far; an empty final is the model's veto.
-        is_final: nothing follows.
-        about_s: (from, to), the stretch of stream time it speaks of, seconds.
-        first_token_ms: from taking the Turn to the first token; None where nothing was said.
-        total_ms: from taking the Turn to this response.
-        used: (key frame id, score) of what memory chose, best first.
-        context: recent, recall or continuous; None where no memory was asked.
-        adapter: name of the adapter; None for the base.
-        is_cut: stopped before its end by a cancel, a newer question or a fault of the engine.
-        question: what was asked; None where an event was described.
-        ended_by: the model, its limit of tokens, a cut, or a fault; None of a partial text.
-    """
-
-    turn_id: str
-    cause: Cause
-    text: str
-    is_final: bool
-    about_s: tuple[float, float]
-    first_token_ms: float | None = None
-    total_ms: float | None = None
-    used: tuple[tuple[str, float], ...] = ()
-    context: str | None = None
-    adapter: str | None = None
-    is_cut: bool = False
-    question: str | None = None
-    ended_by: EndedBy | None = None
-
-    def record(self) -> Record:
-        """A `partial` or a `final` record."""
-        if not self.is_final:
-            return Record("partial", {"turn_id": self.turn_id, "text": self.text})
-        return Record(
-            "final",
-            {
-                "turn_id": self.turn_id,
-                "cause": self.cause,
-                "question": self.question,
-                "text": self.text,
-                "about_s": [round(time_s, 4) for time_s in self.about_s],
-                "first_token_ms": self.first_token_ms,
-                "total_ms": self.total_ms,
-                "used": [{"id": name, "score": score} for name, score in self.used],
-                "context": self.context,
-                "adapter": self.adapter,
-                "is_cut": self.is_cut,
-                "ended_by": self.ended_by,
-            },
-        )

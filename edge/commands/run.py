@@ -42,6 +42,15 @@ def run(
             "can be typed while it runs.",
         ),
     ] = None,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="REQUEST",
+            help="A standing request, as 'Tell me when it gets dark': it is checked at events and "
+            "every standing.check_s seconds, and told when it comes true. May be repeated.",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +112,10 @@ def run(
             "--ask needs a model that answers; got none", hint="name one with --bundle DIR"
         )
 
+    if tell and bundle is None:
+        raise UsageError(
+            "--tell needs a model that can be asked; got none", hint="name one with --bundle DIR"
+        )
     flags = {"source.fps": fps, "source.realtime": realtime, "gate.kind": gate}
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"
@@ -115,4 +128,5 @@ def run(
         jsonl=path,
         json_to_stdout=to_stdout,
         state=state,
+        tells=tell or (),
     )

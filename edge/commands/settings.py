@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,9 +46,22 @@ def settings(
     resolved = load_settings(settings_file, sets or [], {}, os.environ)
     if as_json:
         values = resolved.settings.model_dump(mode="json")
+        values["service"]["cameras"] = without_secrets(resolved.value("service.cameras"))
         print(json.dumps({"settings": values, "origins": dict(resolved.origins)}))
         return
     print("\n".join(lines_of(resolved, columns_of(sys.stdout))))
+
+
+def without_secrets(cameras: Any) -> dict[str, str]:
+    """Name → address of cameras, without their passwords."""
+    from ...runtime.addresses import redacted
+
+    return {name: redacted(address) for name, address in cameras.items()}
+
+
+def _shown(resolved: Resolved, key: str) -> object:
+    value = resolved.value(key)
+    return without_secrets(value) if key == "service.cameras" else value
 
 
 def lines_of(resolved: Resolved, columns: int | None) -> list[str]:
@@ -63,7 +76,7 @@ def lines_of(resolved: Resolved, columns: int | None) -> list[str]:
 
     rows = setting_rows()
     cells = [
-        (row.key, toml_text(resolved.value(row.key)), row.unit, resolved.origins[row.key])
+        (row.key, toml_text(_shown(resolved, row.key)), row.unit, resolved.origins[row.key])
         for row in rows
     ]
     widths = column_widths([HEADER, *cells])

@@ -20,8 +20,8 @@ from .api_values import (
     TraceRows,
     Width,
 )
-from .cameras import Camera
-from .hub import NOTHING, Listener
+from .camera import Camera
+from .hub import Listener
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -124,7 +124,7 @@ def _add_pictures(routes: "APIRouter", service: "Service") -> None:
     async def live(name: CameraName, width: Width = 640, fps: FrameRate = 4.0) -> Any:
         """The newest frames as they come, until the client leaves or the camera is deleted."""
         camera = service.board.camera(name)
-        seat = service.hub.listen(NOTHING)
+        seat = service.hub.sit()
         return StreamingResponse(
             _live_parts(service, camera, seat, width, fps),
             media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",

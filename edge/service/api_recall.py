@@ -11,7 +11,7 @@ from pydantic import Field
 from ...runtime.errors import PictureMissing
 from .api_cameras import JPEG_CONTENT
 from .api_values import CameraName, DialogueRow, KeyFrameRow, MemoryRows, UsedIn
-from .cameras import Camera
+from .camera import Camera
 from .hub import Hub, Wanted
 from .pictures import jpeg_from_rgb
 

@@ -12,12 +12,14 @@ from ... import __version__
 from ...runtime.errors import EdgeStreamError, PageMissing, RequestInvalid
 from .access import Access, Guarded
 from .api_values import ErrorBody
-from .cameras import Camera, CameraBoard
+from .camera import Camera
+from .cameras import CameraBoard
 from .faults import App, Receive, Scope, Send, is_openai, send_fault, status_of
 from .guest import Guest
 from .hub import Hub
 from .limits import BodyLimit, Limits, RateLimit
 from .request_log import Logged, RequestCounts
+from .standing_board import StandingBoard
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,6 +39,7 @@ class Service:
 
     Attributes:
         board: the cameras.
+        standing: what they are to tell whenever it comes true.
         hub: their records.
         guest: answers about pictures that are sent along.
         access: who may come in.
@@ -48,6 +51,7 @@ class Service:
     """
 
     board: CameraBoard
+    standing: StandingBoard
     hub: Hub
     guest: Guest
     access: Access
@@ -93,7 +97,15 @@ def service_app(service: Service, *, logs_json: bool = False) -> App:
 def _routes(service: Service) -> FastAPI:
     from fastapi import FastAPI
 
-    from . import api_cameras, api_chat, api_events, api_pages, api_recall
+    from . import (
+        api_cameras,
+        api_chat,
+        api_events,
+        api_pages,
+        api_pushed,
+        api_recall,
+        api_standing,
+    )
 
     app = FastAPI(
         title="EdgeStream",
@@ -103,7 +115,8 @@ def _routes(service: Service) -> FastAPI:
         redoc_url=None,
         responses=ERRORS,
     )
-    for part in (api_pages, api_cameras, api_recall, api_events, api_chat):
+    parts = (api_pages, api_cameras, api_recall, api_events, api_standing, api_pushed, api_chat)
+    for part in parts:
         app.include_router(part.router(service))
     _answer_faults(app)
     return app

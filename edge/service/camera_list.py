@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
 from pathlib import Path
 
 from ...runtime.errors import OutputUnwritable, StateInvalid
+from .state_files import write_private
 
 FILE_NAME = "cameras.json"
 
@@ -57,24 +56,8 @@ class CameraList:
 
     def _write(self, entries: dict[str, str]) -> None:
         if self._path is not None:
-            _write_private(self._path, json.dumps({"cameras": entries}, indent=1) + "\n")
+            write_private(self._path, json.dumps({"cameras": entries}, indent=1) + "\n")
         self._entries = entries
-
-
-def wipe_folder(place: Path) -> None:
-    """Remove the folder of one camera with all that it saved.
-
-    Raises:
-        OutputUnwritable: it cannot be removed.
-    """
-    try:
-        if place.exists():
-            shutil.rmtree(place)
-    except OSError as error:
-        raise OutputUnwritable(
-            f"what was saved in {place} cannot be removed: {error.strerror}",
-            hint="remove it by hand",
-        ) from error
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -92,23 +75,4 @@ def _read(path: Path) -> dict[str, str]:
         raise StateInvalid(
             f"{path} is no list of cameras: {type(error).__name__}: {error}",
             hint=f"remove {path} and add the cameras again",
-        ) from error
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, readable by the owner alone from its first byte on."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.unlink(missing_ok=True)
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise OutputUnwritable(
-            f"the list of cameras cannot be written to {path}: {error.strerror}",
-            hint="free some space, or name another folder with --state",
         ) from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ...runtime.live_source import LiveSource
 from ...runtime.source_paced import PacedSource
-from ...runtime.sources import KINDS, Source, SourceSettings, open_source
+from ...runtime.source_pushed import PushedSource
+from ...runtime.sources import KINDS, Source, SourceSettings, open_source, tells_its_state
+from ...runtime.zones import MaskedSource, parsed_zones
 from ..settings_tables import Settings
 
 
@@ -52,25 +55,51 @@ class PausableClock:
             self._stopped_s = None
 
 
-def opened_source(address: str, settings: Settings) -> tuple[Source, Pausing]:
-    """The live source at an address, and what pauses it. A file is played at its own speed.
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A live source and how to pause it.
+
+    Attributes:
+        source: its frames are masked where its camera has zones.
+        pausing: pauses it.
+        pushed: takes the pictures of a page; None of a source that finds its own.
+    """
+
+    source: Source
+    pausing: Pausing
+    pushed: PushedSource | None = None
+
+
+def opened_source(name: str, address: str, settings: Settings) -> OpenedSource:
+    """The live source at an address. A file is played at its own speed.
 
     Raises:
-        SourceError: nothing can be read there.
+        SourceError, SettingsInvalid: nothing can be read there.
+        ZoneInvalid: the zones of the camera are none.
     """
+    opened = _opened(address, settings)
+    zones = zones_of(name, settings)
+    if not zones:
+        return opened
+    return replace(opened, source=MaskedSource(opened.source, parsed_zones(zones)))
+
+
+def zones_of(name: str, settings: Settings) -> str:
+    """The zones of a camera as the settings write them; empty where it has none."""
+    zones = settings.privacy.zones
+    return zones.get(name, zones.get("*", ""))
+
+
+def _opened(address: str, settings: Settings) -> OpenedSource:
     chosen = settings.source
     source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
-    if source.is_live:
-        return source, source  # type: ignore[return-value]  # live ones pause by themselves
+    if tells_its_state(source):
+        assert isinstance(source, LiveSource), "what tells its state is a LiveSource"
+        return OpenedSource(source, source, source if isinstance(source, PushedSource) else None)
     clock = PausableClock()
-    return PacedSource(source, sleep=time.sleep, monotonic=clock), clock
+    return OpenedSource(PacedSource(source, sleep=time.sleep, monotonic=clock), clock)
 
 
 def kind_of(address: str) -> str:
     """Which kind of source takes an address, as `KINDS` calls it; `unknown` where none does."""
     return next((name for name, kind in KINDS.items() if kind.claims(address)), "unknown")
-
-
-def shown_address(address: str) -> str:
-    """The address without user name and password, as people and programs may see it."""
-    return re.sub(r"(?<=://)[^/?#\s]*@", "", address)

@@ -38,7 +38,10 @@ STATUS: dict[type[EdgeStreamError], int] = {
     errors.BodyTooSlow: 408,
     errors.TooManyRequests: 429,
     errors.ServiceFull: 503,
+    errors.StandingUnknown: 404,
+    errors.StandingRefused: 409,
     errors.AnswerLost: 503,
+    errors.StreamBusy: 503,
 }
 OPENAI_PATHS = ("/v1/chat/", "/v1/models")
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",

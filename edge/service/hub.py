@@ -60,10 +60,6 @@ class Wanted:
         return is_its and (not self.types or record.type in self.types)
 
 
-NOTHING = Wanted(types=frozenset({"no record"}))
-"""For who looks at pictures: a listener like the others, who wants no records."""
-
-
 class Listener:
     """One listener's queue. `offer` is called by any thread, `take` by the loop.
 
@@ -193,6 +189,14 @@ class Hub:
                 listener.begin_with(self._after(after, wanted), has_gap=self._has_gap(after))
             self._listeners.add(listener)
             return listener
+
+    def sit(self) -> Listener:
+        """A listener who wants pictures and no records: counted like the others.
+
+        Raises:
+            ServiceFull: as `listen`.
+        """
+        return self.listen(Wanted(types=frozenset({"no record"})))
 
     def leave(self, listener: Listener) -> None:
         """A listener has gone."""

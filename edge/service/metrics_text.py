@@ -10,7 +10,7 @@ from ...runtime.metrics import rss_bytes
 
 if TYPE_CHECKING:
     from .app import Service
-    from .cameras import Camera
+    from .camera import Camera
 
 STATES = ("starting", "connecting", "open", "lost", "paused", "ended", "failed", "stopped")
 # Field of a `stats` record → name, help and kind of what it is called here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,6 +114,12 @@ class ShownSource:
     ) -> None:
         self.name, self.is_live, self.duration_s = name, source.is_live, source.duration_s
         self._source, self._pictures, self._has_stopped = source, pictures, has_stopped
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the source offers, such as `state`."""
+        if name.startswith("_"):  # while it is made, there is no inner source yet
+            raise AttributeError(name)
+        return getattr(self._source, name)
 
     def now_s(self) -> float:
         """Stream time now, seconds."""

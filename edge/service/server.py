@@ -29,16 +29,21 @@ from ..progress import work_shown
 from ..settings_tables import Settings
 from ..speech_rules import engine_rules
 from ..staging import with_facts_of
+from ..standing_rules import standing_of
 from ..state_keeping import check_state
+from ..systemd import ALIVE, READY, STOPPING, notify, watchdog_every_s
 from .access import Access, check_listening, is_loopback, key_from_file
 from .app import Service, service_app
 from .camera_list import CameraList
 from .cameras import CameraBoard
+from .connections import guarded_protocol
 from .faults import App
 from .guest import opened_guest
 from .hub import Hub
 from .limits import limits_of
 from .shares import Shares, shares_of
+from .standing_board import StandingBoard
+from .state_files import make_folder
 from .watch_run import Shared
 
 if TYPE_CHECKING:
@@ -88,6 +93,7 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     check_gate(choice.settings, has_language_model=True)
     if choice.state is not None:
         check_state(choice.settings, has_bundle=True)
+        make_folder(choice.state)
     access = Access(
         key,
         checks_host=is_loopback(service.host),
@@ -139,8 +145,9 @@ def _running(choice: ServeChoice, access: Access) -> Iterator[Service]:
             bounds = limits_of(settings.service)
             guest = stack.enter_context(opened_guest(pool, settings, shares, bounds.images_waiting))
         hub = _hub(settings)
+        standing = StandingBoard(lambda: standing_of((), settings, bundle.manifest), choice.state)
         board = CameraBoard(
-            Shared(pool, settings, shares, hub, choice.state),
+            Shared(pool, settings, shares, hub, standing, choice.state),
             most=settings.service.max_cameras,
             stop_within_s=settings.service.stop_within_s,
             added=CameraList(choice.state),
@@ -149,7 +156,7 @@ def _running(choice: ServeChoice, access: Access) -> Iterator[Service]:
         board.start_all({**settings.service.cameras, **choice.cameras})
         made = datetime.fromisoformat(bundle.manifest.created.replace("Z", "+00:00"))
         yield Service(
-            board, hub, guest, access, bounds, bundle.manifest.name, int(made.timestamp())
+            board, standing, hub, guest, access, bounds, bundle.manifest.name, int(made.timestamp())
         )
 
 
@@ -206,9 +213,20 @@ async def _serve_app(
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     announce()
+    notify(READY)
+    alive = asyncio.create_task(_tell_alive(watchdog_every_s()))
     await serving
+    alive.cancel()
+    notify(STOPPING)
     await asyncio.to_thread(running.board.close)  # a second Ctrl-C is still heard meanwhile
     return 130 if signals == [signal.SIGINT] else 0
+
+
+async def _tell_alive(every_s: float) -> None:
+    """Tell systemd that the loop, which answers every request, still turns."""
+    while every_s:
+        notify(ALIVE)
+        await asyncio.sleep(every_s)
 
 
 def _server(app: App, choice: ServeChoice, running: Service) -> uvicorn.Server:
@@ -218,8 +236,9 @@ def _server(app: App, choice: ServeChoice, running: Service) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=guarded_protocol(running.limits),
             ws="websockets-sansio",
+            ws_per_message_deflate=False,  # records are small, and it costs memory per listener
             ws_max_size=running.limits.body_bytes,
             log_config=None,
             access_log=False,

@@ -16,6 +16,7 @@ from ...runtime.outlet import Outlet
 from ...runtime.pipeline import run
 from ...runtime.recent import RecentMemory
 from ...runtime.sinks import Sink
+from ...runtime.source_pushed import PushedSource
 from ...runtime.sources import Source
 from ...runtime.stages import Stages
 from ..gate_rules import change_rules, learned_rules_of
@@ -25,6 +26,7 @@ from .camera_source import Pausing, opened_source
 from .hub import Hub, HubSink
 from .pictures import Pictures, ShownSource
 from .shares import Shares
+from .standing_board import StandingBoard
 from .trace import Trace, TracedGate, rounded
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Shared:
         settings: with the facts of the bundle and a camera's share of the budget.
         shares: how the budget is divided.
         hub: takes every record.
+        standing: requests that cameras hold.
         state: folder with a folder of each camera; None where nothing is saved.
         sinks: makes the further sinks of a camera, closed with its run.
     """
@@ -50,6 +53,7 @@ class Shared:
     settings: Settings
     shares: Shares
     hub: Hub
+    standing: StandingBoard
     state: Path | None = None
     sinks: Callable[[str], Sequence[Sink]] = lambda camera: ()
 
@@ -74,6 +78,7 @@ class WatchRun:
     Attributes:
         source: as the pipeline sees it.
         pausing: pauses it.
+        pushed: takes the pictures of a page; None of a source that finds its own.
         stages: with their counters.
         inbox: what it is asked.
         records: where its records go.
@@ -85,6 +90,7 @@ class WatchRun:
 
     source: Source
     pausing: Pausing
+    pushed: PushedSource | None
     stages: Stages
     inbox: Inbox
     records: Outlet
@@ -120,15 +126,17 @@ def opened_run(
         EdgeStreamError: its source, its state or an engine is at fault.
     """
     settings = shared.settings
-    source, pausing = opened_source(address, settings)
+    opened = opened_source(name, address, settings)
     with ExitStack() as stack:
         model = stack.enter_context(attached_by(shared.pool, settings))
         place = None if shared.state is None else shared.state / name
         staged = stack.enter_context(staged_on(shared.pool, model, settings, lambda: (), place))
         stages = staged.stages
+        shared.standing.attach(name, stages.standing)
+        stack.callback(shared.standing.detach, name)
         stages.gate = TracedGate(stages.gate, shown.trace)
         stages.session = AnsweringSession(model.session, shown.answers)
-        seen: Source = ShownSource(source, name, shown.pictures, has_stopped)
+        seen: Source = ShownSource(opened.source, name, shown.pictures, has_stopped)
         if staged.kept is not None:
             seen = staged.kept.continued(seen)
         sinks: list[Sink] = [HubSink(shared.hub), *shared.sinks(name)]
@@ -136,7 +144,8 @@ def opened_run(
             stack.callback(sink.close)
         yield WatchRun(
             source=seen,
-            pausing=pausing,
+            pausing=opened.pausing,
+            pushed=opened.pushed,
             stages=stages,
             inbox=Inbox(seen.now_s, capacity=settings.session.questions_waiting),
             records=Outlet(

@@ -148,7 +148,7 @@ def test_the_shell_gets_its_completions():
         "COMP_WORDS": "edgestream se",
         "COMP_CWORD": "1",
     }
-    assert ran(env=environ).stdout.split() == ["settings"]
+    assert ran(env=environ).stdout.split() == ["serve", "settings"]
 
 
 def on_a_terminal(arguments, **environ):

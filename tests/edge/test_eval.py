@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -69,3 +73,39 @@ def test_the_table_of_a_toy(tmp_path, capsys):
     assert metrics["questions_own_text"]["n"] > 0
     assert line["frozen_set"] == {"truth_sha256": frozen_set().truth_sha256, "clips": 2}
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def workers_of(pid):
+    """Processes that one has started, by their ids."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if stat.read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+def test_no_worker_outlives_a_command_that_was_killed():
+    bundle = Path(__file__).parents[2] / "assets" / "reference"
+    program = "import sys; from edgestream.edge.cli import main; main(sys.argv[1:])"
+    command = ["eval", "reference", "--bundle", str(bundle), "--clips", "40", "--processes", "2"]
+    ran = subprocess.Popen([sys.executable, "-c", program, *command], stdout=subprocess.DEVNULL)
+    try:
+        assert until(lambda: len(workers_of(ran.pid)) >= 3), "two workers and a resource tracker"
+        workers = workers_of(ran.pid)
+    finally:
+        ran.kill()
+        ran.wait()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), workers
+
+
+def until(holds, within_s=60.0):
+    """Whether it holds, at the latest after so long."""
+    end_s = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.1)
+    return True

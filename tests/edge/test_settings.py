@@ -141,6 +141,8 @@ def test_tables_of_event_types_are_replaced_whole_or_by_entry(tmp_path):
         ("gate.open_above=1", "expected a table of event types, each with a number above 0", ""),
         ("gate.open_above.cut=2", "gate.open_above.cut is 2, expected a number above 0", ""),
         ("gate.hold_s.cut=-1", "gate.hold_s.cut is -1, expected a number from 0 to 3600, in s", ""),
+        ("privacy.zones=1", "expected a table of cameras, each with a text in quotes, of at", ""),
+        ("privacy.zones.door=1", "privacy.zones.door is 1, expected a text in quotes", ""),
         ("source.fps", "got --set source.fps, expected KEY=VALUE", "source.fps=8"),
         ("=5", "got --set =5, expected KEY=VALUE", "source.fps=8"),
         (" =5", "got --set  =5, expected KEY=VALUE", "source.fps=8"),
@@ -323,3 +325,12 @@ def test_the_command_prints_one_json_line_that_fits_the_schema(tmp_path, monkeyp
     assert shown["settings"]["source"]["fps"] == 8.0
     assert shown["origins"]["source.fps"] == "flag --set"
     Settings.model_validate(shown["settings"])
+
+
+def test_a_table_of_texts_takes_names_with_dots_and_is_shown_as_it_is_written(tmp_path):
+    sets = ["privacy.zones.front.door=0,0 0.5,1", "privacy.zones.*=0,0 1,0.1"]
+    zones = load(tmp_path, sets=sets).settings.privacy.zones
+    assert zones == {"front.door": "0,0 0.5,1", "*": "0,0 1,0.1"}
+    shown = toml_text(zones)
+    assert shown == '{"front.door" = "0,0 0.5,1", "*" = "0,0 1,0.1"}'
+    assert load(tmp_path, f"[privacy]\nzones = {shown}\n").settings.privacy.zones == zones

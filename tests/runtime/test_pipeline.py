@@ -116,11 +116,12 @@ def replayed(log, seed):
         router=TurnRouter(describes_events=True, passes_frames=seed % 2 == 0),
     )
     records = outlet_of(sink, source)
-    moments = list(watch(replay.frames(), stages, replay, replay, records))
+    moments = list(watch(replay.frames(), stages, replay, replay, replay.orders, records))
     cuts = ReplayedCuts(log)
     told = []
     said = list(speak(cuts.moments(), stages.session, cuts.cut, told.append))
-    stages.remember(log.last_heard)
+    stages.obey(log.last_orders)
+    stages.hear(log.last_heard)
     return stages, sink, moments, said
 
 

@@ -15,6 +15,7 @@ from referencing import Registry, Resource
 from edgestream.edge.settings_tables import Settings, settings_schema
 from edgestream.runtime import errors, records
 from edgestream.runtime.metrics import Metrics
+from edgestream.runtime.standing_request import StandingRequest
 from edgestream.runtime.values import Event, Response
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,8 @@ def written_records():
         response(cause="question", used=(("k1", 0.5),), context="recall", total_ms=9.0).record(),
         *metrics.drops(5.0),
         metrics.stats(),
+        StandingRequest("r1", "Tell me", "Is it?").fired("t3", "Yes.", (0.5, 3.5)),
+        StandingRequest("r2", "Cuts", events=("cut",)).fired(None, "cut", (3.5, 3.5)),
         records.warning("source-truncated", "it ends early"),
         *(records.camera_state(state, "so") for state in ("open", "rebased", "ended")),
     ]
@@ -189,6 +192,7 @@ def test_stats_say_all():
         ("settings", ["source", "fps"], 0),
         ("settings", ["source", "fsp"], 8),
         ("settings", ["gate", "kind"], "every:0"),
+        ("settings", ["privacy", "zones", "door"], 5),
     ],
 )
 def test_a_wrong_value_is_refused(name, keys, value):
@@ -222,4 +226,5 @@ def test_the_settings_schema_is_that_of_the_tables():
 def test_the_page_shows_the_default_settings():
     shown, plain = example("settings"), Settings().model_dump(mode="json")
     shown["gate"] |= {"open_above": {}, "hold_s": {}}  # the page shows how an entry is written
+    shown["privacy"] |= {"zones": {}}
     assert shown == plain
