@@ -3,7 +3,7 @@
 import { call, sentencesOf } from "./api.js";
 import { byId, element, icon, setText } from "./elements.js";
 import { announce, complain, notify, toast } from "./notices.js";
-import { camera, on, repeat, state, wallOf } from "./store.js";
+import { on, repeat, state, wallOf } from "./store.js";
 import { ago, clockTime, eventName, firedText, sentence } from "./words.js";
 
 const REFRESH_MS = 10000;
@@ -11,6 +11,7 @@ const LIT_MS = 12000;
 
 let requests = [];
 const lit = new Map(); // request_id -> the moment it fired, for the highlight
+const firedAt = new Map(); // request_id -> the moment on the wall, of the records that are kept
 const toldTurns = new Set(); // a record that is replayed is told once
 const TOLD_MOST = 200;
 
@@ -19,6 +20,7 @@ export function startStanding() {
   byId("standing-kind").addEventListener("change", showFields);
   on("record", (record) => record.type === "standing" && fired(record));
   on("event-types", showTypes);
+  on("linked", readFired);
   repeat(refresh, REFRESH_MS);
   setInterval(show, 15000);
   showFields();
@@ -28,9 +30,22 @@ export function startStanding() {
 async function refresh() {
   try {
     ({ requests } = await call("GET", "v1/standing"));
+    const known = new Set(requests.map((one) => one.request_id));
+    for (const id of firedAt.keys()) if (!known.has(id)) firedAt.delete(id);
     show();
   } catch (fault) {
     if (fault.status !== 401) console.warn(sentencesOf(fault));
+  }
+}
+
+async function readFired() {
+  try {
+    const query = { types: "standing", limit: 200 };
+    const { records } = await call("GET", "v1/records", { query });
+    for (const record of records) firedAt.set(record.request_id, record.wall);
+    show();
+  } catch (fault) {
+    console.warn(sentencesOf(fault));
   }
 }
 
@@ -115,6 +130,7 @@ function fired(record) {
   announce(`${title}: ${said}`);
   notify(title, `${said} (${record.camera})`, record.request_id);
   lit.set(record.request_id, record.wall);
+  firedAt.set(record.request_id, record.wall);
   setTimeout(() => {
     lit.delete(record.request_id);
     show();
@@ -168,11 +184,12 @@ function itemOf(request) {
 }
 
 function lastText(request) {
-  const wall = lit.get(request.request_id) ?? lastWall(request);
+  const wall = firedAt.get(request.request_id) ?? wallOfFiring(request);
   return wall === null ? "not fired yet" : `fired ${ago(wall)}`;
 }
 
-function lastWall(request) {
-  if (!Number.isFinite(request.last_fired_s)) return null;
-  return wallOf(request.last_fired_s, request.camera ?? camera()?.name);
+/** Where its record is not kept any more: by the stream time of its camera. */
+function wallOfFiring({ camera: name, last_fired_s: firedS }) {
+  if (!Number.isFinite(firedS)) return null;
+  return wallOf(firedS, name ?? state.chosen);
 }
