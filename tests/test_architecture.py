@@ -35,7 +35,7 @@ MAY_BE_HEAVY = {
 MAY_BE_HEAVY |= {
     f"edge/service/{name}.py"
     for name in (
-        *("api_cameras", "api_events", "api_recall", "api_standing", "api_values"),
+        *("api_cameras", "api_chat", "api_events", "api_recall", "api_standing", "api_values"),
         "chat_values",
     )
 }
