@@ -6,6 +6,8 @@
 `edgestream serve` runs as its users run it, in a process of its own, with a page's event feed open.
 Every ten seconds one line goes to --log: resident memory, threads, descriptors, CPU, and what the
 service says of each camera. The cameras (soak_cameras.py) are a third process on the same machine.
+What cameras remember and what can be replayed is bounded so low that it is full after five minutes:
+what grows after that is a leak.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from edgestream.runtime.bundle import open_bundle
 ROOT = Path(__file__).parents[1]
 DECODED_MUST, GATED_MUST, RSS_MUST = 9.5, 4.0, 1.01
 EVERY_S, WARM_UP_S = 10.0, 300.0
+BOUNDED = ["--set", "service.budget_mb=16", "--set", "service.replay_mb=0.5"]
 RATE_WITHIN = 0.995
 """Of a rate that must be kept: a grid of frames may lose its last one to where the count began."""
 
@@ -63,7 +66,7 @@ def service(bundle: Path, addresses: list[str], log: Path) -> Iterator[tuple[str
     command = [sys.executable, "-c", program, "serve", *named, "--bundle", str(bundle)]
     with tempfile.TemporaryDirectory() as state, log.with_suffix(".err").open("w") as err:
         process = subprocess.Popen(
-            [*command, "--state", state, "--port", "0"],
+            [*command, "--state", state, "--port", "0", *BOUNDED],
             stdout=subprocess.PIPE, stderr=err, text=True,
         )  # fmt: skip
         assert process.stdout is not None

@@ -84,6 +84,8 @@ def _of_service(service: Service) -> list[Family]:
 def _of_cameras(service: Service) -> list[Family]:
     state = Family("camera_state", "1 for the state that the camera is in.", "gauge")
     fps = Family("camera_fps", "Frames watched a second, over the last 10 s.", "gauge")
+    decoded = Family("frames_decoded_total", "Pictures that came from the camera.", "counter")
+    lag = Family("camera_lag_seconds", "How much later than at best the last one came.", "gauge")
     dropped = Family("dropped_total", "What was let go, by what it was.", "counter")
     stages = Family("stage_seconds", "Time of each stage, of the latest samples.", "summary")
     families = {field: Family(*facts) for field, facts in OF_CAMERA.items()}
@@ -93,6 +95,10 @@ def _of_cameras(service: Service) -> list[Family]:
         fps.add(0.0 if opened is None else camera.trace.fps(), camera=camera.name)
         if opened is None:
             continue
+        link = getattr(opened.pausing, "state", None)
+        if link is not None:  # a file has no connection
+            decoded.add(link().decoded, camera=camera.name)
+            lag.add(link().lag_s, camera=camera.name)
         body = opened.stages.metrics.stats().body
         for name, family in families.items():
             if body[name] is not None:
@@ -100,7 +106,7 @@ def _of_cameras(service: Service) -> list[Family]:
         for what, count in body["dropped"].items():
             dropped.add(count, camera=camera.name, what=what)
         _add_stages(stages, camera.name, body["stage_ms"])
-    return [state, fps, *families.values(), dropped, stages]
+    return [state, fps, decoded, lag, *families.values(), dropped, stages]
 
 
 def _add_state(family: Family, camera: Camera) -> None:
