@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_governor import GovernorSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_speaking import ContextSettings, EngineSettings, SessionSettings
@@ -32,6 +33,7 @@ class Settings(Table):
     records: RecordsSettings = RecordsSettings()
     privacy: PrivacySettings = PrivacySettings()
     standing: StandingSettings = StandingSettings()
+    governor: GovernorSettings = GovernorSettings()
 
 
 @dataclass(frozen=True, slots=True)

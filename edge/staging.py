@@ -99,6 +99,7 @@ def staged_run(
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
             standing=standing_of(tells, settings, opened.manifest),
+            carriers=(model.encoder.carry,),
         )
         notes = (*model.notes, *untaught(tells, opened.manifest))
         if kept is not None:
