@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_governor import GovernorSettings
 from .settings_live import LiveSettings
 from .settings_outward import MqttSettings, WebhookSettings
 from .settings_privacy import PrivacySettings
@@ -39,6 +40,7 @@ class Settings(Table):
     standing: StandingSettings = StandingSettings()
     webhook: WebhookSettings = WebhookSettings()
     mqtt: MqttSettings = MqttSettings()
+    governor: GovernorSettings = GovernorSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ...runtime.errors import AnswerLost, EdgeStreamError
 from ...runtime.inbox import Inbox
 from ...runtime.records import Record
 from ...runtime.session import LanguageSession
-from ...runtime.values import Float32, Moment, Observed, Question, Response, Turn
+from ...runtime.values import Float32, Load, Moment, Observed, Question, Response, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ class CountedContext:
     def remember(self, final: Response) -> None:
         """See `Context`."""
         self._context.remember(final)
+
+    def carry(self, load: Load) -> None:
+        """See `Context`."""
+        self._context.carry(load)
 
     def reset(self) -> None:
         """See `Context`."""

@@ -186,7 +186,7 @@ def assert_same(seed, most_s):
     moments = list(watch(replay.frames(), again, replay, replay, replay.orders, records))
     cuts = ReplayedCuts(log)
     said = list(speak(cuts.moments(), again.session, cuts.cut, lambda record: None))
-    again.obey(log.last_orders)
+    list(again.obey(log.last_orders))
     records.put_all(again.hear(log.last_heard))
 
     assert sink.bodies("standing", "opened") == again_sink.bodies("standing", "opened")
