@@ -200,7 +200,7 @@ def test_wiping_leaves_nothing_of_before(other):
     after = {one["id"] for one in other.get("/v1/records?camera=w")["records"]}
     assert not before & after
     replayed = events(other, "/v1/events?after=0&camera=w")
-    kind, fields = next(one for one in replayed if one[0] == "event")
+    _, fields = next(one for one in replayed if one[0] == "event")
     assert int(fields["id"]) not in before
     replayed.close()
     other.json("DELETE", "/v1/cameras/w")
