@@ -102,10 +102,10 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     )
     with ExitStack() as stack:
         listening = stack.enter_context(listening_socket(service.host, service.port))
-        running = stack.enter_context(_running(choice, access))
-        app = service_app(running, logs_json=choice.logs_json)
+        served = stack.enter_context(running(choice, access))
+        app = service_app(served, logs_json=choice.logs_json)
         return asyncio.run(
-            _serve_app(app, listening, running, choice, lambda: announce(_url(choice, listening)))
+            _serve_app(app, listening, served, choice, lambda: announce(_url(choice, listening)))
         )
 
 
@@ -132,7 +132,7 @@ def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _running(choice: ServeChoice, access: Access) -> Iterator[Service]:
+def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
     """Engines and cameras, for as long as the block lasts; then every camera has saved."""
     with ExitStack() as stack:
         with work_shown(f"opening {choice.bundle.name}"):
@@ -190,21 +190,21 @@ def _hub(settings: Settings) -> Hub:
 async def _serve_app(
     app: App,
     listening: socket.socket,
-    running: Service,
+    service: Service,
     choice: ServeChoice,
     announce: Callable[[], None],
 ) -> int:
     """Serve until told to stop; the exit code."""
     loop = asyncio.get_running_loop()
-    running.hub.serve_in(loop)
-    server = _server(app, choice, running)
+    service.hub.serve_in(loop)
+    server = server_for(app, choice, service)
     signals: list[int] = []
 
     def stop(number: int) -> None:
         if signals:  # whoever asks twice will not wait
             os._exit(128 + number)
         signals.append(number)
-        running.hub.close()
+        service.hub.close()
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -218,7 +218,7 @@ async def _serve_app(
     await serving
     alive.cancel()
     notify(STOPPING)
-    await asyncio.to_thread(running.board.close)  # a second Ctrl-C is still heard meanwhile
+    await asyncio.to_thread(service.board.close)  # a second Ctrl-C is still heard meanwhile
     return 130 if signals == [signal.SIGINT] else 0
 
 
@@ -229,25 +229,25 @@ async def _tell_alive(every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-def _server(app: App, choice: ServeChoice, running: Service) -> uvicorn.Server:
+def server_for(app: App, choice: ServeChoice, service: Service) -> uvicorn.Server:
     import uvicorn
 
-    service = choice.settings.service
+    chosen = choice.settings.service
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=guarded_protocol(running.limits),
+            http=guarded_protocol(service.limits),
             ws="websockets-sansio",
             ws_per_message_deflate=False,  # records are small, and it costs memory per listener
-            ws_max_size=running.limits.body_bytes,
+            ws_max_size=service.limits.body_bytes,
             log_config=None,
             access_log=False,
             lifespan="off",
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=LEAVE_WITHIN_S,
-            ssl_certfile=service.tls_cert or None,
-            ssl_keyfile=service.tls_key or None,
+            ssl_certfile=chosen.tls_cert or None,
+            ssl_keyfile=chosen.tls_key or None,
         )
     )
 
