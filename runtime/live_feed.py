@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     VideoPacket: TypeAlias = Packet[VideoStream]
 
 # Their demuxers make time stamps up out of a frame rate that nobody promised: arrival says more.
-INVENTED_TIMES = frozenset({"mjpeg", "mpjpeg", "yuv4mpegpipe"})
+INVENTED_TIMES = frozenset({"mjpeg", "mpjpeg"})
 
 # A camera sends no picture above 8K; a broken or hostile stream may announce one of gigabytes.
 MOST_PIXELS = 8192 * 4608
