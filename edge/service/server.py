@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
-from ...runtime.errors import AddressTaken, SettingsInvalid
+from ...runtime.errors import SettingsInvalid
 from ..gate_rules import check_gate
 from ..progress import work_shown
 from ..settings_tables import Settings
@@ -32,7 +32,7 @@ from ..staging import with_facts_of
 from ..standing_rules import standing_of
 from ..state_keeping import check_state
 from ..systemd import ALIVE, READY, STOPPING, notify, watchdog_every_s
-from .access import Access, check_listening, is_loopback, key_from_file
+from .access import Access
 from .app import Service, service_app
 from .camera_list import CameraList
 from .cameras import CameraBoard
@@ -41,6 +41,13 @@ from .faults import App
 from .guest import opened_guest
 from .hub import Hub
 from .limits import limits_of
+from .listening import (
+    check_certificate,
+    check_listening,
+    is_loopback,
+    key_from_file,
+    listening_socket,
+)
 from .shares import Shares, shares_of
 from .standing_board import StandingBoard
 from .state_files import make_folder
@@ -94,6 +101,8 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     if choice.state is not None:
         check_state(choice.settings, has_bundle=True)
         make_folder(choice.state)
+    if service.tls_cert:
+        check_certificate(service.tls_cert, service.tls_key)
     access = Access(
         key,
         checks_host=is_loopback(service.host),
@@ -107,28 +116,6 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
         return asyncio.run(
             _serve_app(app, listening, served, choice, lambda: announce(_url(choice, listening)))
         )
-
-
-@contextmanager
-def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, taken before anything that takes long.
-
-    Raises:
-        AddressTaken: it cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    with listening:
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host.strip("[]"), port))
-            listening.listen(1024)
-        except (OSError, UnicodeError) as error:
-            raise AddressTaken(
-                f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', error)}",
-                hint="take another one with --port, or 0 for any that is free",
-            ) from error
-        yield listening
 
 
 @contextmanager
@@ -212,6 +199,8 @@ async def _serve_app(
     serving = asyncio.create_task(server._serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    if serving.done():
+        return serving.result() or 1  # it could not start; what was wrong is raised here
     announce()
     notify(READY)
     alive = asyncio.create_task(_tell_alive(watchdog_every_s()))
