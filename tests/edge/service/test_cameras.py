@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -69,6 +71,24 @@ def test_a_fault_of_ours_ends_one_camera_and_is_logged(caplog):
         until(lambda: camera.state.state == "failed")
         assert "ZeroDivisionError" in camera.state.reason
         assert "ours" in caplog.text, "with its traceback"
+
+
+def test_a_fault_of_ours_is_a_500_without_its_traceback_and_the_log_has_it(caplog):
+    with in_thread() as (service, port):
+        service.board.all = None  # calling it is a TypeError
+
+        for path in ("/v1/cameras", "/metrics"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}")
+            assert caught.value.code == 500
+            with caught.value as answer:
+                body = answer.read().decode()
+            assert json.loads(body)["error"]["code"] == "error" and "Traceback" not in body
+            assert "not callable" not in body
+        del service.board.all
+        assert caplog.text.count("not callable") >= 2
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            assert answer.status == 200
 
 
 def test_who_is_told_to_stop_finishes_what_was_asked():
