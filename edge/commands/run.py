@@ -20,7 +20,8 @@ def run(
             help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip. "
             "Live: rtsp://USER:PASSWORD@HOST/PATH (also rtsps://), http:// or https:// "
             "(MJPEG, HLS), /dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or "
-            "loop:FILE, a file again and again. A live source that is lost is tried again until it is back.",
+            "loop:FILE, a file again and again. A live source that is lost is tried again until "
+            "it is back.",
         ),
     ],
     bundle: Annotated[
