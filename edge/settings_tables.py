@@ -12,6 +12,7 @@ from typing import Any
 from .settings_field import Table
 from .settings_governor import GovernorSettings
 from .settings_live import LiveSettings
+from .settings_outward import MqttSettings, WebhookSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_service import ServiceSettings
@@ -37,6 +38,8 @@ class Settings(Table):
     service: ServiceSettings = ServiceSettings()
     privacy: PrivacySettings = PrivacySettings()
     standing: StandingSettings = StandingSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    mqtt: MqttSettings = MqttSettings()
     governor: GovernorSettings = GovernorSettings()
 
 

@@ -51,6 +51,7 @@ class Metrics:
         fps_target: sampled frames a second that the run aims at.
         stats_every_s: stream seconds between two `stats` records.
         monotonic: for stage times and up time; handed in so that a test can step it.
+        wall: the time of day, seconds since 1970, for how long frames wait.
         gauges: field of a `stats` record → what it is now, for what others count.
     """
 
@@ -60,12 +61,13 @@ class Metrics:
         fps_target: float,
         stats_every_s: float = 60.0,
         monotonic: Callable[[], float] = time.perf_counter,
+        wall: Callable[[], float] = time.time,
         gauges: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         self._gauges = dict(gauges or {})
         self._fps_target = fps_target
         self._stats_every_s = stats_every_s
-        self._monotonic = monotonic
+        self._monotonic, self._wall = monotonic, wall
         self._started = monotonic()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -105,6 +107,16 @@ class Metrics:
             if item is not None:
                 self._add_latency(stage, self._monotonic() - begun)
             yield item
+
+    def waited(self, captured_s: float | None) -> None:
+        """Count how long a frame waited from when it was taken; nothing of a file.
+
+        Args:
+            captured_s: wall time, seconds since 1970. A wall clock that was set back meanwhile
+                counts as no wait.
+        """
+        if captured_s is not None:
+            self._add_latency("wait", max(0.0, self._wall() - captured_s))
 
     def _add_latency(self, stage: str, seconds: float) -> None:
         with self._lock:

@@ -175,6 +175,7 @@ class Stages:
 
     def encode(self, frame: Frame) -> Features:
         """Features of the frame."""
+        self.metrics.waited(frame.captured_s)
         with self.metrics.timed("encode"):
             return self.encoder.encode(frame)
 

@@ -25,6 +25,7 @@ ROOMS = {
 UPSTREAM = {"torch", "transformers", "onnx", "onnxscript", "peft", "bitsandbytes", "optimum"}
 # What takes long to load: only inside the functions that need it, on the device side.
 HEAVY = UPSTREAM | {"av", "onnxruntime", "pydantic", "pydantic_settings", "rich", "tensorrt"}
+HEAVY |= {"fastapi", "paho", "starlette", "uvicorn", "websockets"}
 # The tables of settings are pydantic models; only edge/settings.py imports them, when it is needed.
 MAY_BE_HEAVY = {
     f"edge/settings{part}.py"
@@ -33,7 +34,10 @@ MAY_BE_HEAVY = {
 # Values of the HTTP API check themselves; nothing but the API imports them.
 MAY_BE_HEAVY |= {
     f"edge/service/{name}.py"
-    for name in ("api_cameras", "api_events", "api_recall", "api_standing", "api_values", "chat_values")
+    for name in (
+        *("api_cameras", "api_chat", "api_events", "api_recall", "api_standing", "api_values"),
+        "chat_values",
+    )
 }
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40
 # One tree of errors, a few lines each, is easier to read in one place than in three.

@@ -91,13 +91,13 @@ def lines_of(resolved: Resolved, columns: int | None) -> list[str]:
         if columns is None:
             lines.append(start + GAP + row.meaning)
         elif is_narrow:
-            meaning = textwrap.wrap(row.meaning, max(20, columns - 4))
+            meaning = textwrap.wrap(row.meaning, max(20, columns - 4), break_on_hyphens=False)
             lines += [
                 start.rstrip(),
                 *("    " + painted(text, DIM, sys.stdout) for text in meaning),
             ]
         else:
-            first, *rest = textwrap.wrap(row.meaning, columns - indent)
+            first, *rest = textwrap.wrap(row.meaning, columns - indent, break_on_hyphens=False)
             lines += [start + GAP + first, *(" " * indent + text for text in rest)]
     return lines
 

@@ -1,1 +1,1 @@
-"""The camera service: cameras that share one model, and the HTTP API in front of them."""
+"""The camera service: cameras watched at once, an HTTP API, a page."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from ...runtime.context import Context, Prompted
 from ...runtime.decoder import Decoding
 from ...runtime.errors import AnswerLost, EdgeStreamError
-from ...runtime.governor import Load
 from ...runtime.inbox import Inbox
 from ...runtime.records import Record
 from ...runtime.session import LanguageSession
-from ...runtime.values import Float32, Moment, Observed, Question, Response, Turn
+from ...runtime.values import Float32, Load, Moment, Observed, Question, Response, Turn
 
 
 @dataclass(frozen=True, slots=True)

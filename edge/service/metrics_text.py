@@ -84,6 +84,8 @@ def _of_service(service: Service) -> list[Family]:
 def _of_cameras(service: Service) -> list[Family]:
     state = Family("camera_state", "1 for the state that the camera is in.", "gauge")
     fps = Family("camera_fps", "Frames watched a second, over the last 10 s.", "gauge")
+    decoded = Family("frames_decoded_total", "Pictures that came from the camera.", "counter")
+    lag = Family("camera_lag_seconds", "How much later than at best the last one came.", "gauge")
     dropped = Family("dropped_total", "What was let go, by what it was.", "counter")
     load = Family("load_level", "Steps that the governor has gone down; 0: all is done.", "gauge")
     stages = Family("stage_seconds", "Time of each stage, of the latest samples.", "summary")
@@ -94,6 +96,10 @@ def _of_cameras(service: Service) -> list[Family]:
         fps.add(0.0 if opened is None else camera.trace.fps(), camera=camera.name)
         if opened is None:
             continue
+        link = getattr(opened.pausing, "state", None)
+        if link is not None:  # a file has no connection
+            decoded.add(link().decoded, camera=camera.name)
+            lag.add(link().lag_s, camera=camera.name)
         body = opened.stages.metrics.stats().body
         for name, family in families.items():
             if body[name] is not None:
@@ -103,7 +109,7 @@ def _of_cameras(service: Service) -> list[Family]:
         _add_stages(stages, camera.name, body["stage_ms"])
         if "governor" in body:
             load.add(body["governor"]["level"], camera=camera.name)
-    return [load, state, fps, *families.values(), dropped, stages]
+    return [load, state, fps, decoded, lag, *families.values(), dropped, stages]
 
 
 def _add_state(family: Family, camera: Camera) -> None:

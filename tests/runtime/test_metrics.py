@@ -99,3 +99,13 @@ def test_stats_come_every_so_many_stream_seconds():
     metrics = Metrics(fps_target=4.0, stats_every_s=10.0)
     times_s = [time_s for time_s in range(100) if metrics.due(float(time_s))]
     assert times_s == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+
+
+def test_frames_of_a_camera_wait_and_those_of_a_file_do_not():
+    wall = Clock()
+    metrics = Metrics(fps_target=4.0, wall=wall)
+    for captured_s, now_s in [(10.0, 10.5), (11.0, 11.25), (None, 12.0), (13.0, 12.9)]:
+        wall.now_s = now_s
+        metrics.waited(captured_s)
+    told = metrics.stats().body["stage_ms"]["wait"]
+    assert told == {"p50": 250.0, "p99": 500.0, "n": 3}

@@ -1,0 +1,1 @@
+"""The outward connections: a webhook and an MQTT broker get the records, also after a pause."""
