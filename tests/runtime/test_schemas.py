@@ -165,7 +165,8 @@ def test_what_is_no_record_is_refused(change, word):
 def test_stats_say_all():
     stats = example("record", type="stats")
     assert faults("record", {**stats, "lane": None}) == []
-    del stats["lane"]
+    assert faults("record", {**stats, "governor": None})
+    del stats["lane"], stats["governor"]
     assert faults("record", stats) == []
     stats["stage_ms"] = {"watch": {"p50": 1.0, "p99": 2.0}}
     assert "'n' is a required property" in faults("record", stats)
