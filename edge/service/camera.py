@@ -114,7 +114,7 @@ class Camera:
             log.error("camera %s did not stop within %g s", self.name, LEAVE_WITHIN_S)
 
     def forget(self) -> None:
-        """Show nothing of what was seen any more; call it when nothing watches."""
+        """Show nothing of what was seen any more; what is seen next is shown."""
         self.pictures.forget()
         self.trace.clear()
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...runtime.errors import ServiceFull
@@ -30,12 +32,14 @@ class Numbered:
         number: greater than that of every record before, also of earlier runs of the service.
         camera, type: of the record.
         text: its JSON, one line.
+        put_s: when it came, by the clock of the hub.
     """
 
     number: int
     camera: str
     type: str
     text: str
+    put_s: float = 0.0
 
     @property
     def n_bytes(self) -> int:
@@ -139,12 +143,22 @@ class Hub:
         first: number before the first; from the wall clock, so that it grows over restarts.
         capacity: records that may wait for one listener.
         most: listeners at a time.
+        retention_s: nothing older is kept; 0: as long as there is room.
+        monotonic: seconds.
     """
 
     def __init__(
-        self, *, keep_bytes: int, first: int, capacity: int = 256, most: int = 256
+        self,
+        *,
+        keep_bytes: int,
+        first: int,
+        capacity: int = 256,
+        most: int = 256,
+        retention_s: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keep_bytes, self._capacity, self._most = keep_bytes, capacity, most
+        self._retention_s, self._monotonic = retention_s, monotonic
         self._lock = threading.Lock()
         self._first = self._last = first
         self._kept: deque[Numbered] = deque()
@@ -163,16 +177,23 @@ class Hub:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         with self._lock:
             self._last += 1
-            record = Numbered(self._last, stamped.camera, stamped.record.type, text)
+            kind, now_s = stamped.record.type, self._monotonic()
+            record = Numbered(self._last, stamped.camera, kind, text, now_s)
             self._kept.append(record)
             self._kept_bytes += record.n_bytes
-            while self._kept_bytes > self._keep_bytes and self._kept:
-                gone = self._kept.popleft()
-                self._kept_bytes -= gone.n_bytes
-                self._gone_up_to = gone.number
+            self._let_go()
             for listener in self._listeners:
                 listener.offer(record)
         self._wake()
+
+    def _let_go(self) -> None:
+        """Let go of what is too much or too old."""
+        oldest_s = self._monotonic() - self._retention_s if self._retention_s else -math.inf
+        kept = self._kept
+        while kept and (self._kept_bytes > self._keep_bytes or kept[0].put_s < oldest_s):
+            gone = kept.popleft()
+            self._kept_bytes -= gone.n_bytes
+            self._gone_up_to = gone.number
 
     def listen(self, wanted: Wanted, after: int | None = None) -> Listener:
         """A new listener; with `after`, what is kept of later records waits for it already.
@@ -189,6 +210,7 @@ class Hub:
                     f"{len(self._listeners)} listeners are connected, which is the limit",
                     hint="close one, or raise service.max_listeners",
                 )
+            self._let_go()
             listener = Listener(wanted, self._capacity)
             if after is not None:
                 listener.begin_with(self._after(after, wanted), has_gap=self._has_gap(after))
@@ -226,6 +248,7 @@ class Hub:
     def kept(self, wanted: Wanted, limit: int) -> list[Numbered]:
         """The newest kept records, oldest first."""
         with self._lock:
+            self._let_go()
             found: list[Numbered] = []
             for record in reversed(self._kept):
                 if len(found) == limit:

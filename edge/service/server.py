@@ -172,6 +172,7 @@ def _hub(settings: Settings) -> Hub:
         first=int(time.time() * 1e3),  # so numbers grow over restarts, below 1000 records a second
         capacity=service.listener_records,
         most=service.max_listeners,
+        retention_s=settings.privacy.retention_s,
     )
 
 
