@@ -49,3 +49,17 @@ class LiveSettings(Table):
         gt=0,
         le=3600,
     )
+    tls_verify: bool = setting(
+        True,
+        "",
+        "Whether rtsps:// and https:// need a certificate that is trusted. On, because otherwise "
+        "anyone in the network may stand in for the camera and learn its password; name a "
+        "camera's own certificate in tls_ca_file rather than turn it off.",
+    )
+    tls_ca_file: str = setting(
+        "",
+        "",
+        "File of the certificates that are trusted for rtsps:// and https://, PEM. Empty for those "
+        "of the system.",
+        max_length=1000,
+    )

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     VideoPacket: TypeAlias = Packet[VideoStream]
 
 # Their demuxers make time stamps up out of a frame rate that nobody promised: arrival says more.
-INVENTED_TIMES = frozenset({"mjpeg", "mpjpeg", "yuv4mpegpipe"})
+INVENTED_TIMES = frozenset({"mjpeg", "mpjpeg"})
+# What is delivered in files of some seconds each.
+SEGMENTED = frozenset({"hls", "dash"})
 
 # A camera sends no picture above 8K; a broken or hostile stream may announce one of gigabytes.
 MOST_PIXELS = 8192 * 4608
@@ -63,6 +65,9 @@ reason. It may block for `LiveRules.open_timeout_s`."""
 class AvFeed:
     """A feed that FFmpeg reads by itself.
 
+    Attributes:
+        comes_in_bursts: seconds of it come at once.
+
     Args:
         container: open; belongs to the feed.
         camera: the name for messages.
@@ -77,6 +82,7 @@ class AvFeed:
         self._stall_s = stall_s
         self._stream = _live_stream(container, camera)
         self.has_times = container.format.name not in INVENTED_TIMES
+        self.comes_in_bursts = container.format.name in SEGMENTED
 
     def packets(self) -> Generator[VideoPacket | None, None, None]:
         """See `Feed`. Other streams than the video's are read as well, and give None."""

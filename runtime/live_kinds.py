@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable
 from functools import partial
 
 from .addresses import camera_name, check_network_address, options_in
-from .errors import SettingsInvalid, SourceLost, SourceMissing
+from .errors import SettingsInvalid, SourceLost, SourceMissing, SourceUnreadable
+from .feed_spread import SpreadFeed
 from .live_feed import Feed, opened_by_av
+from .live_rules import LiveRules
 from .live_source import LiveSource
 from .sources import SourceSettings
 
@@ -25,6 +28,11 @@ PROBING = {"analyzeduration": "1000000", "probesize": "1000000", "fpsprobesize":
 RTSP = {"rtsp_transport": "tcp", "allowed_media_types": "video", "protocol_whitelist": "tcp,tls"}
 HTTP = {"protocol_whitelist": "http,https,tcp,tls,httpproxy,crypto"}
 
+UNTRUSTED_HINT = (
+    "perhaps its certificate is not trusted: live.tls_ca_file can name it, "
+    "live.tls_verify=false trusts any"
+)
+
 V4L2 = "video4linux2,v4l2"
 
 
@@ -37,11 +45,33 @@ def network_source(address: str, settings: SourceSettings) -> LiveSource:
     check_network_address(address)
     name = camera_name(address)
     kind = RTSP if address.startswith("rtsp") else HTTP
+    is_tls = address.startswith(("rtsps:", "https:"))
 
     def open_feed(has_left: Callable[[], bool]) -> Feed:
-        return opened_by_av(address, name, settings.live, options={**PROBING, **kind})
+        trust = _tls_options(settings.live) if is_tls else {}
+        try:
+            feed = opened_by_av(address, name, settings.live, options={**PROBING, **kind, **trust})
+        except SourceLost as error:
+            if not (is_tls and settings.live.tls_verify):
+                raise
+            raise SourceLost(f"{error.message}; {UNTRUSTED_HINT}") from None
+        return SpreadFeed(feed, has_left) if feed.comes_in_bursts else feed
 
     return LiveSource(name, open_feed, settings)
+
+
+def _tls_options(rules: LiveRules) -> dict[str, str]:
+    """FFmpeg's options; it is always told, since its own default differs from version to version.
+
+    Raises:
+        SourceUnreadable: the file of certificates is not there.
+    """
+    if not rules.tls_verify:
+        return {"tls_verify": "0"}
+    trusted = rules.tls_ca_file or ssl.get_default_verify_paths().cafile or ""
+    if rules.tls_ca_file and not os.path.isfile(trusted):
+        raise SourceUnreadable(f"live.tls_ca_file names {trusted}, but there is no such file")
+    return {"tls_verify": "1", **({"ca_file": trusted} if trusted else {})}
 
 
 def device_source(address: str, settings: SourceSettings) -> LiveSource:

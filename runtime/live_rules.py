@@ -1,18 +1,19 @@
-"""What the user chooses about live sources: when one counts as lost, and how often it is tried."""
+"""What the user chooses about live sources: when one is lost, how it is tried again, its TLS."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from .errors import SettingsInvalid
 
 LONGEST_S = 3600.0
+TIMES = ("stall_s", "backoff_s", "backoff_most_s", "open_timeout_s", "max_lag_s")
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRules:
-    """How patient a live source is; each more than 0 and at most an hour.
+    """How patient a live source is, and whom it trusts; each time more than 0 and at most an hour.
 
     Attributes:
         stall_s: a connection that gives nothing for so long is lost, seconds.
@@ -21,6 +22,8 @@ class LiveRules:
         open_timeout_s: how long opening may take, seconds.
         max_lag_s: pictures that come later than this after the best case are skipped up to the
             next key frame, seconds.
+        tls_verify: of rtsps:// and https:// only a certificate that is trusted is good enough.
+        tls_ca_file: the certificates that are trusted, PEM; empty for those of the system.
 
     Raises:
         SettingsInvalid: out of range.
@@ -31,13 +34,15 @@ class LiveRules:
     backoff_most_s: float = 30.0
     open_timeout_s: float = 10.0
     max_lag_s: float = 1.5
+    tls_verify: bool = True
+    tls_ca_file: str = ""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in TIMES:
+            value = getattr(self, name)
             if not (math.isfinite(value) and 0 < value <= LONGEST_S):
                 raise SettingsInvalid(
-                    f"live.{field.name} is {value}, expected more than 0 and at most {LONGEST_S:g}"
+                    f"live.{name} is {value}, expected more than 0 and at most {LONGEST_S:g}"
                 )
         if self.backoff_most_s < self.backoff_s:
             raise SettingsInvalid(

@@ -68,6 +68,8 @@ class Watching:
         assert not self._thread.is_alive()
         times_s = [one.frame.time_s for one in self.given]
         assert times_s == sorted(times_s)
+        began_s = [(one.frame.captured_s or 0) - one.frame.time_s for one in self.given]
+        assert not began_s or max(began_s) - min(began_s) < 0.25  # one clock, read twice
         assert [one.frame.index for one in self.given] == sorted(
             {one.frame.index for one in self.given}
         )

@@ -10,6 +10,7 @@ import base64
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -129,14 +130,23 @@ class RtspServer:
         clip: what is played.
         user: `name:password` that a client must give (Basic); empty for anyone.
         port: 0 for a free one; `restart` takes the same again.
+        tls: for rtsps://; None for plain TCP.
         start_at: number of the picture at which a client comes in, as in the middle of a film.
     """
 
-    def __init__(self, clip: Clip, user: str = "", port: int = 0, start_at: int = 0) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        user: str = "",
+        port: int = 0,
+        start_at: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.requests: list[str] = []
         self._clip = clip
         self._user = user
         self._start_at = start_at
+        self._tls = tls
         self._frozen = threading.Event()
         self._corrupt_share = 0.0
         self._random = random.Random(0)
@@ -153,7 +163,7 @@ class RtspServer:
 
     def url(self, user: str = "") -> str:
         """The address, with `name:password@` where one is given, as it is to be written."""
-        return f"rtsp://{user and user + '@'}127.0.0.1:{self.port}/live"
+        return f"rtsp{'s' if self._tls else ''}://{user and user + '@'}127.0.0.1:{self.port}/live"
 
     def freeze(self, is_frozen: bool = True) -> None:
         """Send no more pictures, on connections that stay open."""
@@ -210,6 +220,11 @@ class RtspServer:
             except OSError:  # closed
                 return
             client.settimeout(10)
+            if self._tls is not None:
+                try:
+                    client = self._tls.wrap_socket(client, server_side=True)
+                except OSError:
+                    continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._clients.add(client)
             self._start(self._serve, client)

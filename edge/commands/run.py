@@ -18,9 +18,9 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip. "
-            "Live: rtsp://USER:PASSWORD@HOST/PATH (or rtsps://), http:// or https:// (MJPEG, HLS), "
-            "/dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or loop:FILE, a file "
-            "again and again. A live source that is lost is tried again until it is back.",
+            "Live: rtsp://USER:PASSWORD@HOST/PATH (also rtsps://), http:// or https:// (MJPEG, "
+            "HLS), /dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or loop:FILE, "
+            "a file again and again. A live source that is lost is tried again until it is back.",
         ),
     ],
     bundle: Annotated[

@@ -14,8 +14,9 @@ from ...runtime.records import RECORD_TYPES
 from .access import client_of
 from .answers import Answer
 from .api_values import MOST_LETTERS, CameraName, RecordRows
-from .hub import Hub, Listener, Numbered, Wanted
+from .hub import Hub
 from .limits import RateLimit
+from .listener import Listener, Numbered, Wanted
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, WebSocket

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from edgestream.runtime.feed_gst import PROGRAM, gst_words
 from edgestream.runtime.live_kinds import gst_of_device
 from edgestream.runtime.sources import SourceSettings, open_source
 
-from ..live_watching import Watching, is_gone, wait_no_readers
+from ..live_watching import QUICK, Watching, is_gone, wait_no_readers
 
 needs_gst = pytest.mark.skipif(
     shutil.which(PROGRAM) is None, reason=f"{PROGRAM} of GStreamer is not installed"
@@ -74,6 +76,26 @@ def test_a_child_that_stands_still_is_ended_and_started_again():
         watching.wait_frames()
     assert is_gone(child)
     assert not children()
+
+
+@needs_gst
+def test_a_child_that_stands_still_holds_nobody_who_leaves():
+    with Watching(LIVE, rules=replace(QUICK, stall_s=60)) as watching:
+        watching.wait_frames()
+        (child,) = children()
+        os.kill(child, signal.SIGSTOP)
+        watching.wait(lambda: time.time() - watching.given[-1].wall_s > 0.3, "silence")
+    wait_no_readers()
+    assert is_gone(child) and not children()
+
+
+@needs_gst
+def test_times_are_those_of_arrival():
+    """What a pipeline declares (20 a second) is not always what it gives (10)."""
+    with Watching(f"{LIVE} ! identity sleep-time=100000") as watching:
+        watching.wait_frames(12)
+    times_s = [one.frame.time_s for one in watching.given]
+    assert (times_s[-1] - times_s[2]) / (len(times_s) - 3) > 0.08
 
 
 @needs_gst

@@ -158,11 +158,12 @@ def test_a_slow_consumer_gets_the_newest_frame(server):
 
 
 class SlowFeed:
-    """A real connection with a decoder that takes its time for every picture."""
+    """A real connection with a decoder that takes its time; notes which packets were key frames."""
 
     has_times = True
 
     def __init__(self, url: str, decode_s: float) -> None:
+        self.decoded: list[bool] = []
         self._inner = opened_by_av(url, "slow", QUICK, options=TCP)
         self._decode_s = decode_s
         self.packets = self._inner.packets
@@ -170,7 +171,22 @@ class SlowFeed:
 
     def decode(self, packet, *, is_joining):
         time.sleep(self._decode_s)
+        self.decoded.append(packet.is_keyframe)
         return self._inner.decode(packet, is_joining=is_joining)
+
+
+def test_nothing_is_decoded_before_the_first_key_frame(clip):
+    """H.264 would show nothing anyway; other decoders show grey."""
+    feeds: list[SlowFeed] = []
+
+    def open_feed(has_left):
+        feeds.append(SlowFeed(server.url(), 0.0))
+        return feeds[-1]
+
+    source = LiveSource("late", open_feed, SourceSettings(live=QUICK))
+    with RtspServer(clip, start_at=24) as server, Watching(source) as watching:
+        watching.wait_frames(1)
+    assert feeds[0].decoded[0]
 
 
 @pytest.mark.slow

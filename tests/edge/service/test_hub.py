@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgestream.edge.service.hub import PASSING, Hub, HubSink, Listener, Numbered, Wanted
+from edgestream.edge.service.hub import Hub, HubSink
+from edgestream.edge.service.listener import PASSING, Listener, Numbered, Wanted
 from edgestream.runtime.errors import ServiceFull
 from edgestream.runtime.records import RECORD_TYPES, Record, StampedRecord
 
