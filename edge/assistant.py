@@ -175,6 +175,12 @@ def _run(
         run(source, staged.stages, inbox, records, left=left)
 
 
+def source_settings(settings: Settings) -> SourceSettings:
+    """How a source is sampled, and how patient it is, as the settings say it."""
+    chosen, live = settings.source, LiveRules(**settings.live.model_dump())
+    return SourceSettings(chosen.fps, chosen.max_side_px, live)
+
+
 def source_from_settings(address: str, settings: Settings) -> Source:
     """The source at an address, its zones hidden, sampled and paced as the settings say.
 
@@ -182,11 +188,8 @@ def source_from_settings(address: str, settings: Settings) -> Source:
         SourceError: nothing can be read there.
         ZoneInvalid: a zone of any camera is none.
     """
-    chosen = settings.source
-    live = LiveRules(**settings.live.model_dump())
-    source = open_source(address, SourceSettings(chosen.fps, chosen.max_side_px, live))
-    source = with_zones(source, settings.privacy)
-    if chosen.realtime and not source.is_live:
+    source = with_zones(open_source(address, source_settings(settings)), settings.privacy)
+    if settings.source.realtime and not source.is_live:
         return PacedSource(source, sleep=time.sleep, monotonic=time.monotonic)
     return source
 

@@ -17,3 +17,17 @@ class PrivacySettings(Table):
         "between zones. None, since only you know what must not be seen.",
         entries="cameras",
     )
+    retention_s: float = setting(
+        0.0,
+        "s",
+        "Nothing older is kept: frames, pictures, what was said and asked, and what --state saved. "
+        "0 keeps as long as there is room, which is what a question about the past needs.",
+        ge=0,
+        le=31_536_000,
+    )
+    keep_pictures: bool = setting(
+        True,
+        "",
+        "Pictures of key frames may be kept (memory.thumbnails). false keeps none, whatever that "
+        "says, and takes those out that an earlier run has saved.",
+    )

@@ -65,7 +65,7 @@ def key_frame_rules(settings: Settings) -> KeyFrameRules:
         key_frame_buffer_size=memory.key_frame_buffer_size,
         key_frame_match_ratio=memory.key_frame_match_ratio,
         max_frame_set_num=memory.max_frame_set_num,
-        thumbnails=memory.thumbnails,
+        thumbnails=memory.thumbnails and settings.privacy.keep_pictures,
     )
 
 

@@ -122,18 +122,8 @@ def staged_on(
         kept = _kept(state, model.memory, gate, settings, pool.bundle, stack)
         metrics = _metrics(settings, model.gauges())
         model.session.dropped = metrics.drop
-        stages = Stages(
-            encoder=model.encoder,
-            gate=gate,
-            router=_router(model.passes_frames, kept),
-            metrics=metrics,
-            connector=model.connector,
-            memory=model.memory if kept is None else kept.keeper,
-            session=model.session,
-            question_cuts_event=settings.session.question_cuts_event,
-            standing=standing_of(tells, settings, pool.bundle.manifest),
-            carriers=(model.encoder.carry,),
-        )
+        stages = _stages(model, gate, metrics, kept, settings)
+        stages.standing = standing_of(tells, settings, pool.bundle.manifest)
         notes = (*model.notes, *untaught(tells, pool.bundle.manifest))
         if kept is not None:
             notes = (*notes, *kept.notes, *kept.too_early(known))
@@ -147,13 +137,29 @@ def with_facts_of(settings: Settings, manifest: Manifest) -> Settings:
     return with_memory_of(with_gate_of(settings, manifest), manifest.memory)
 
 
-def _router(passes_frames: bool, kept: Kept | None) -> TurnRouter:
-    """The router of a run with a model; its Turns go on counting where an earlier run ended."""
-    before = 0 if kept is None else kept.keeper.turns_before
-    router = TurnRouter(describes_events=True, passes_frames=passes_frames, turns_before=before)
+def _stages(
+    model: Attached, gate: Gate, metrics: Metrics, kept: Kept | None, settings: Settings
+) -> Stages:
+    """The stages of a run with a model; its Turns go on counting where an earlier run ended."""
+    router = TurnRouter(
+        describes_events=True,
+        passes_frames=model.passes_frames,
+        turns_before=0 if kept is None else kept.keeper.turns_before,
+    )
     if kept is not None:
         kept.keeper.router = router
-    return router
+    return Stages(
+        encoder=model.encoder,
+        gate=gate,
+        router=router,
+        metrics=metrics,
+        connector=model.connector,
+        memory=model.memory if kept is None else kept.keeper,
+        session=model.session,
+        question_cuts_event=settings.session.question_cuts_event,
+        carriers=(model.encoder.carry,),
+        retention_s=settings.privacy.retention_s,
+    )
 
 
 def _kept(

@@ -73,6 +73,10 @@ class Context(Protocol):
         """Show so much of a frame's tokens, and of memory, from the next prompt on."""
         ...
 
+    def forget_before(self, time_s: float) -> None:
+        """Let go of everything about the time before, seconds; between two Turns."""
+        ...
+
     def reset(self) -> None:
         """Start again with an empty cache."""
         ...

@@ -175,6 +175,21 @@ class ContinuousContext:
         """Read so much of a frame's tokens; see `context.Context`."""
         self._load = load
 
+    def forget_before(self, time_s: float) -> None:
+        """Evict what is older; where nothing else is left, begin anew."""
+        kept = [
+            index
+            for index, span in enumerate(self._spans)
+            if span.kind == "prefix" or span.time_s >= time_s
+        ]
+        if len(kept) == len(self._spans):
+            return
+        if all(self._spans[index].kind == "prefix" for index in kept):
+            self.reset()
+            return
+        self.model.evict(keep_slots(self._spans, kept))
+        self._spans = tuple(self._spans[index] for index in kept)
+
     def reset(self) -> None:
         """Start again with an empty cache."""
         self.model.arena.reset()

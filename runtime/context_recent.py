@@ -76,6 +76,7 @@ class RecentContext:
     _mark: Mark | None = field(default=None, repr=False)
     _talk: tuple[DialogueTurn, ...] = ()
     _load: Load = field(default_factory=Load)
+    _held_from_s: float = 0.0
 
     def observe(self, observed: Observed) -> Float32 | None:
         """Nothing: frames are read when something is to be said about them."""
@@ -112,6 +113,8 @@ class RecentContext:
         self._held, self._mark = plan.segments, arena.mark()
         times_s = [time_s for time_s, _ in plan.shown.frames if time_s is not None]
         times_s += [entry.time_s for entry in plan.shown.memory]
+        shown_s = [*times_s, *(said.time_s for said in plan.shown.dialogue)]
+        self._held_from_s = min(shown_s, default=turn.time_s)
         about_s = stretch_read(times_s, turn.time_s)
         return Prompted(logits, about_s, recalled.context, used_of(plan.shown.memory))
 
@@ -135,6 +138,12 @@ class RecentContext:
     def carry(self, load: Load) -> None:
         """Show so much of a frame's tokens, and of memory; see `context.Context`."""
         self._load = load
+
+    def forget_before(self, time_s: float) -> None:
+        """Let go of older talk, and of a prompt that shows what is older."""
+        self._talk = tuple(turn for turn in self._talk if turn.time_s >= time_s)
+        if self._held and self._held_from_s < time_s:
+            self.reset()
 
     def reset(self) -> None:
         """Start again with an empty cache."""

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Generic, TypeAlias, TypeVar
 
 from .records import StampedRecord
-from .values import Frame, Moment, Observed, Turn
+from .values import Forget, Frame, Moment, Observed, Turn
 
 Item = TypeVar("Item")
 
@@ -93,6 +93,8 @@ def keep_newest_frame(waiting_frames: int = 1) -> DropRule[Frame | None]:
 def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
     """A newer event takes the place of a waiting one; the newest frames stay, and all else.
 
+    What is to be forgotten takes the place of what is less.
+
     Questions and checks are never dropped: the inbox bounds how many questions wait, and of each
     standing request one check at most is under way.
     """
@@ -102,16 +104,22 @@ def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
             frames = sum(isinstance(other, Observed) for other in waiting)
             oldest = _first(waiting, lambda other: isinstance(other, Observed))
             return NOTHING if frames < waiting_observed or oldest is None else LetGo((oldest,))
+        if isinstance(item, Forget):
+            less = _first(
+                waiting, lambda one: isinstance(one, Forget) and one.before_s <= item.before_s
+            )
+            return NOTHING if less is None else LetGo((less,))
         if not (isinstance(item, Turn) and item.cause == "event"):
             return NOTHING
         older = _first(waiting, lambda other: isinstance(other, Turn) and other.cause == "event")
         return NOTHING if older is None else LetGo((older,))
 
-    return DropRule(
-        "newest event, all questions",
-        judge,
-        lambda item: "observed frames" if isinstance(item, Observed) else "event turns",
-    )
+    def counted_as(item: Moment) -> str | None:
+        if isinstance(item, Forget):
+            return None
+        return "observed frames" if isinstance(item, Observed) else "event turns"
+
+    return DropRule("newest event, all questions", judge, counted_as)
 
 
 def keep_results(capacity: int) -> DropRule[StampedRecord]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from typing import TypeAlias
 
+from .forgetting import Wipe
 from .governor import Load
 from .standing_request import StandingOrder
 
-Order: TypeAlias = "StandingOrder | Load"
+Order: TypeAlias = "StandingOrder | Load | Wipe"
 
 
 class Orders:

@@ -177,6 +177,7 @@ def watch(
         due = asked.due(frame.time_s, inclusive=True)
         yield from stages.observed(features, embeds, due)  # only `continuous`
         stages.keep(features, embeds, decision)
+        yield from stages.let_go(frame.time_s)  # what is older than the user wants kept
         yield from stages.turns(decision, due, frame.time_s)
         yield from stages.checks(decision, frame.time_s)
         stages.govern()

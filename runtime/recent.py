@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -168,6 +168,19 @@ class RecentMemory:
         """Keep the questions that were answered, with their answers, and publish a new view."""
         turns = sorted((*self._view.dialogue, *answered_turns(said)), key=lambda turn: turn.time_s)
         self._view = RecentView(self._view.frames, self._bounded_dialogue(tuple(turns)))
+
+    def forget_before(self, time_s: float) -> None:
+        """Let go of frames and dialogue of before a time, seconds, and publish a new view."""
+        view = self._view
+        first = bisect_left(view.frames, time_s, key=lambda frame: frame[0])
+        talk = tuple(turn for turn in view.dialogue if turn.time_s >= time_s)
+        if first or len(talk) < len(view.dialogue):
+            self._view = RecentView(view.frames[first:], talk)
+            self._n_bytes = self._view.n_bytes
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self.reset()
 
     def _bounded(self, frames: tuple[RecentFrame, ...]) -> tuple[RecentFrame, ...]:
         """Without the oldest that are too many; keeps the count of bytes."""

@@ -23,7 +23,7 @@ from .language_model import LanguageModel
 from .prompt_layout import PromptLayout
 from .records import Record, warning
 from .token_gate import TokenGate
-from .values import EndedBy, Float32, Load, Moment, Observed, Response, Turn
+from .values import EndedBy, Float32, Forget, Load, Moment, Observed, Response, Turn
 
 NextRung: TypeAlias = "Callable[[EngineError, Callable[[Record], None]], bool]"
 
@@ -91,6 +91,9 @@ class LanguageSession:
         """
         if isinstance(moment, Load):
             self.context.carry(moment)
+            return
+        if isinstance(moment, Forget):
+            self.context.forget_before(moment.before_s)
             return
         turn = self._observed(moment, tell) if isinstance(moment, Observed) else moment
         if turn is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from .errors import SessionMissing
+from .errors import OutputError, SessionMissing
+from .forgetting import WIPE_WITHIN_S, Forget, Wipe
 from .gate import Gate
 from .governor import Governor
 from .metrics import Metrics
@@ -56,6 +58,18 @@ class Memory(Protocol):
         """Attach what was said to the moments it was about."""
         ...
 
+    def forget_before(self, time_s: float) -> None:
+        """Let go of everything about the time before, seconds."""
+        ...
+
+    def wipe(self) -> None:
+        """Let go of everything, also of what was saved; names stay unique.
+
+        Raises:
+            OutputError: something saved cannot be removed.
+        """
+        ...
+
 
 class Session(Protocol):
     """The language model; it alone owns its cache."""
@@ -92,6 +106,12 @@ class NoMemory:
     def remember(self, said: Sequence[Response]) -> None:
         return
 
+    def forget_before(self, time_s: float) -> None:
+        return
+
+    def wipe(self) -> None:
+        return
+
 
 class NoSession:
     """No language model. Its router makes no Turns, its inbox takes no questions."""
@@ -116,6 +136,7 @@ class Stages:
         standing: what the user wants to be told of whenever it comes true.
         governor: what is left out where the rate aimed at cannot be held; None: nothing ever.
         carriers: parts of the watch that are told of a new load.
+        retention_s: nothing older is kept, stream seconds; 0: as long as there is room.
     """
 
     encoder: Encoder
@@ -131,7 +152,10 @@ class Stages:
     standing: StandingRequests = field(default_factory=StandingRequests)
     governor: Governor | None = None
     carriers: tuple[Callable[[Load], None], ...] = ()
+    retention_s: float = 0.0
     _last_frame_s: float | None = None
+    _wiped_s: float = -1.0
+    _let_go_s: float = 0.0
 
     @property
     def orders(self) -> Orders:
@@ -145,8 +169,47 @@ class Stages:
                 for carry in self.carriers:
                     carry(order)
                 yield order
+            elif isinstance(order, Wipe):
+                yield self._wiped(order)
             else:
                 self.standing.obey(order)
+
+    def _wiped(self, order: Wipe) -> Forget:
+        """Wipe the memory; what is still being said about the time before is not remembered."""
+        self._wiped_s = self._last_frame_s or 0.0
+        try:
+            self.memory.wipe()
+        except OutputError as fault:
+            order.carried_out(fault)  # whoever wants it is told; the stream goes on
+        else:
+            order.carried_out()
+        return Forget(math.inf)
+
+    def wipe(self, timeout_s: float = WIPE_WITHIN_S) -> None:
+        """Forget everything that is kept of the stream; from any other thread than the watch's.
+
+        It is done at the next frame boundary; where the run is over, here and now. What the stages
+        have at hand of the last seconds (the gate, the picture to compare with) stays.
+
+        Raises:
+            StreamBusy: it could not be done in time, and will be.
+            OutputError: something saved cannot be removed.
+        """
+        order = Wipe()
+        if self.orders.put(order):
+            order.wait(timeout_s)
+        else:
+            self.memory.wipe()
+
+    def let_go(self, now_s: float) -> Iterator[Forget]:
+        """Let go of what is older than the retention; the session does it once a second."""
+        if not self.retention_s:
+            return
+        before_s = now_s - self.retention_s
+        self.memory.forget_before(before_s)
+        if now_s - self._let_go_s >= 1.0 and before_s > 0:
+            self._let_go_s = now_s
+            yield Forget(before_s)
 
     def govern(self) -> None:
         """Let the governor see what the frames so far took; a new load is an order like others.
@@ -168,7 +231,8 @@ class Stages:
         Returns:
             The records of the standing requests that fire at it.
         """
-        if talk := [one for one in said if one.cause != "standing"]:
+        talk = [one for one in said if one.cause != "standing" and one.about_s[1] > self._wiped_s]
+        if talk:
             self.memory.remember(talk)
         fired = [self.standing.verdict(one) for one in said if one.cause == "standing"]
         return tuple(record for record in fired if record is not None)

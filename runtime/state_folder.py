@@ -20,13 +20,15 @@ from .state_snapshot import ANOTHER, SNAPSHOT_FILE, State, read_snapshot, write_
 from .whole_folder import whole_folder
 
 KEPT = 2
+REMOVED = ".*.removed-*"
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class StateFolder:
     """One run's hold on a state folder. Use it in a `with` block; nobody else can meanwhile.
 
-    State: the lock on the folder; the numbers of snapshots that were found damaged.
+    State: the lock on the folder; the numbers of snapshots that were found damaged, and the last
+    one that was used.
 
     Args:
         folder: made where it is not there; its parent must exist.
@@ -39,6 +41,7 @@ class StateFolder:
         self.folder = Path(os.path.abspath(folder))
         self._lock = _locked(self.folder)
         self._damaged: set[int] = set()
+        self._last = 0
 
     def __enter__(self) -> StateFolder:
         return self
@@ -90,8 +93,12 @@ class StateFolder:
             raise faults[0]
         return None
 
-    def write(self, state: State) -> int:
-        """Save a snapshot; afterwards it and the last good one before it are kept.
+    def write(self, state: State, *, kept: int = KEPT) -> int:
+        """Save a snapshot; afterwards it and the last good ones before it are kept.
+
+        Args:
+            state: what is saved.
+            kept: snapshots that are, with this one.
 
         Returns:
             its number.
@@ -102,31 +109,53 @@ class StateFolder:
 
         Cost: all bytes of it are written, read once for their hash, and flushed to the disk.
         """
-        number = max(self._numbers(), default=0) + 1
+        self._last = number = max(self._last, *self._numbers(), 0) + 1
         with _faults_named(self.folder):
             with whole_folder(self.folder / str(number)) as place:
                 write_snapshot(place, state)
-            self._remove_older(number)
+            self._remove_older(number, kept)
         return number
+
+    def wipe(self) -> None:
+        """Remove every snapshot, and what killed writers and removals have left.
+
+        Raises:
+            OutputUnwritable: something of it is still there.
+        """
+        with _faults_named(self.folder):
+            for number in self._numbers():
+                self._last = max(self._last, number)
+                self._take_number_away(number)
+            for pattern in (REMOVED, ".*.writing-*"):
+                for left in self.folder.glob(pattern):
+                    shutil.rmtree(left)
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _numbers(self) -> list[int]:
         with _faults_named(self.folder):
             return [int(name) for name in os.listdir(self.folder) if _NUMBER.fullmatch(name)]
 
-    def _remove_older(self, newest: int) -> None:
+    def _remove_older(self, newest: int, kept: int) -> None:
         """Remove what is older than the last ones kept, and what a killed removal has left.
 
         First the number is taken away, then the files: a half of a snapshot never has a number.
         What holds no snapshot.json is somebody else's.
         """
         older = sorted((n for n in self._numbers() if n != newest), reverse=True)
-        good = [number for number in older if number not in self._damaged][: KEPT - 1]
+        good = [number for number in older if number not in self._damaged][: kept - 1]
         for number in set(older) - set(good):
-            place = self.folder / str(number)
-            if place.is_dir() and not place.is_symlink() and (place / SNAPSHOT_FILE).exists():
-                place.rename(self.folder / f".{number}.removed-{secrets.token_hex(4)}")
-        for left in self.folder.glob(".*.removed-*"):
+            self._take_number_away(number)
+        for left in self.folder.glob(REMOVED):
             shutil.rmtree(left, ignore_errors=True)
+
+    def _take_number_away(self, number: int) -> None:
+        place = self.folder / str(number)
+        if place.is_dir() and not place.is_symlink() and (place / SNAPSHOT_FILE).exists():
+            place.rename(self.folder / f".{number}.removed-{secrets.token_hex(4)}")
 
 
 def _locked(folder: Path) -> int | None:

@@ -91,6 +91,10 @@ class CountedContext:
         """See `Context`."""
         self._context.carry(load)
 
+    def forget_before(self, time_s: float) -> None:
+        """See `Context`."""
+        self._context.forget_before(time_s)
+
     def reset(self) -> None:
         """See `Context`."""
         self._context.reset()

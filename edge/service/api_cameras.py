@@ -21,7 +21,7 @@ from .api_values import (
     Width,
 )
 from .camera import Camera
-from .hub import Listener
+from .listener import Listener
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

@@ -12,7 +12,8 @@ from ...runtime.errors import PictureMissing
 from .api_cameras import JPEG_CONTENT
 from .api_values import CameraName, DialogueRow, KeyFrameRow, MemoryRows, UsedIn
 from .camera import Camera
-from .hub import Hub, Wanted
+from .hub import Hub
+from .listener import Wanted
 from .pictures import jpeg_from_rgb
 
 if TYPE_CHECKING:

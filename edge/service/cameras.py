@@ -87,21 +87,21 @@ class CameraBoard:
             self._added.remove(name)
 
     def wipe(self, name: str) -> None:
-        """Forget all that a camera saw and was told; it goes on as a new one.
+        """Forget all that a camera saw and was told; it goes on watching.
 
         Raises:
             CameraUnknown: there is none of this name.
+            StreamBusy: it is not at a frame boundary yet; it will be done there.
             OutputError: what it saved cannot be removed.
         """
         camera = self.camera(name)
-        was_watching = camera.run is not None
-        camera.stop()
-        if self.shared.state is not None:
+        opened = camera.run
+        if opened is not None:
+            opened.stages.wipe()
+        elif self.shared.state is not None:
             wipe_folder(self.shared.state / name)
         camera.forget()
         self.shared.hub.forget(name)
-        if was_watching:
-            camera.start()
 
     def camera(self, name: str) -> Camera:
         """The camera of a name.

@@ -8,125 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from ...runtime.errors import ServiceFull
 from ...runtime.records import StampedRecord
-
-PASSING = ("partial", "stats")
-"""Types that a listener misses least: a later one says it again."""
-OVERHEAD_BYTES = 400
-"""Of one kept record beside its text: the object, its place, three strings' headers (measured)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A record as listeners get it.
-
-    Attributes:
-        number: greater than that of every record before, also of earlier runs of the service.
-        camera, type: of the record.
-        text: its JSON, one line.
-    """
-
-    number: int
-    camera: str
-    type: str
-    text: str
-
-    @property
-    def n_bytes(self) -> int:
-        """What it takes while it is kept, bytes."""
-        return len(self.text.encode()) + OVERHEAD_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which records somebody wants; empty: all.
-
-    Attributes:
-        camera: of this one alone.
-        types: of these alone.
-    """
-
-    camera: str = ""
-    types: frozenset[str] = frozenset()
-
-    def __call__(self, record: Numbered) -> bool:
-        is_its = not self.camera or record.camera == self.camera
-        return is_its and (not self.types or record.type in self.types)
-
-
-class Listener:
-    """One listener's queue. `offer` is called by any thread, `take` by the loop.
-
-    State: what waits, at most `capacity`; how many records were let go and not told yet.
-    """
-
-    def __init__(self, wanted: Wanted, capacity: int) -> None:
-        self.wanted = wanted
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._waiting: deque[Numbered] = deque()
-        self._missed = 0
-        self._news = asyncio.Event()
-        self.is_closed = False
-
-    @property
-    def n_waiting(self) -> int:
-        """Records that wait for it."""
-        return len(self._waiting)
-
-    def offer(self, record: Numbered) -> None:
-        """Let a record wait; beyond the capacity the least one goes."""
-        if not self.wanted(record):
-            return
-        with self._lock:
-            self._waiting.append(record)
-            if len(self._waiting) > self._capacity:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        passing = (index for index, one in enumerate(self._waiting) if one.type in PASSING)
-        del self._waiting[next(passing, 0)]
-        self._missed += 1
-
-    def begin_with(self, records: Iterable[Numbered], *, has_gap: bool) -> None:
-        """Let these wait first; a gap before them counts as one that was missed."""
-        self._waiting.extend(records)
-        self._capacity += len(self._waiting)
-        self._missed = int(has_gap)
-
-    def wake(self) -> None:
-        """There is news; called in the loop."""
-        self._news.set()
-
-    def close(self) -> None:
-        """Nothing comes any more; called in the loop."""
-        self.is_closed = True
-        self._news.set()
-
-    def forget(self, camera: str) -> None:
-        """Let go what waits of a camera."""
-        with self._lock:
-            self._waiting = deque(one for one in self._waiting if one.camera != camera)
-
-    async def take(self, timeout_s: float) -> tuple[int, list[Numbered]]:
-        """(records missed, records), as soon as there is one; nothing after `timeout_s`."""
-        if not self._waiting and not self.is_closed:
-            try:
-                await asyncio.wait_for(self._news.wait(), timeout_s)
-            except asyncio.TimeoutError:
-                return 0, []
-        self._news.clear()
-        with self._lock:
-            taken, missed = list(self._waiting), self._missed
-            self._waiting.clear()
-            self._missed = 0
-        return missed, taken
+from .listener import Listener, Numbered, Wanted
 
 
 class Hub:
@@ -139,12 +29,22 @@ class Hub:
         first: number before the first; from the wall clock, so that it grows over restarts.
         capacity: records that may wait for one listener.
         most: listeners at a time.
+        retention_s: nothing older is kept; 0: as long as there is room.
+        monotonic: seconds.
     """
 
     def __init__(
-        self, *, keep_bytes: int, first: int, capacity: int = 256, most: int = 256
+        self,
+        *,
+        keep_bytes: int,
+        first: int,
+        capacity: int = 256,
+        most: int = 256,
+        retention_s: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keep_bytes, self._capacity, self._most = keep_bytes, capacity, most
+        self._retention_s, self._monotonic = retention_s, monotonic
         self._lock = threading.Lock()
         self._first = self._last = first
         self._kept: deque[Numbered] = deque()
@@ -163,16 +63,23 @@ class Hub:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         with self._lock:
             self._last += 1
-            record = Numbered(self._last, stamped.camera, stamped.record.type, text)
+            kind, now_s = stamped.record.type, self._monotonic()
+            record = Numbered(self._last, stamped.camera, kind, text, now_s)
             self._kept.append(record)
             self._kept_bytes += record.n_bytes
-            while self._kept_bytes > self._keep_bytes and self._kept:
-                gone = self._kept.popleft()
-                self._kept_bytes -= gone.n_bytes
-                self._gone_up_to = gone.number
+            self._let_go()
             for listener in self._listeners:
                 listener.offer(record)
         self._wake()
+
+    def _let_go(self) -> None:
+        """Let go of what is too much or too old."""
+        oldest_s = self._monotonic() - self._retention_s if self._retention_s else -math.inf
+        kept = self._kept
+        while kept and (self._kept_bytes > self._keep_bytes or kept[0].put_s < oldest_s):
+            gone = kept.popleft()
+            self._kept_bytes -= gone.n_bytes
+            self._gone_up_to = gone.number
 
     def listen(self, wanted: Wanted, after: int | None = None) -> Listener:
         """A new listener; with `after`, what is kept of later records waits for it already.
@@ -189,6 +96,7 @@ class Hub:
                     f"{len(self._listeners)} listeners are connected, which is the limit",
                     hint="close one, or raise service.max_listeners",
                 )
+            self._let_go()
             listener = Listener(wanted, self._capacity)
             if after is not None:
                 listener.begin_with(self._after(after, wanted), has_gap=self._has_gap(after))
@@ -226,6 +134,7 @@ class Hub:
     def kept(self, wanted: Wanted, limit: int) -> list[Numbered]:
         """The newest kept records, oldest first."""
         with self._lock:
+            self._let_go()
             found: list[Numbered] = []
             for record in reversed(self._kept):
                 if len(found) == limit:

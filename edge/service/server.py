@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
-from ...runtime.errors import AddressTaken, SettingsInvalid
+from ...runtime.errors import SettingsInvalid
 from ..gate_rules import check_gate
+from ..governing import with_target
 from ..progress import work_shown
 from ..settings_tables import Settings
 from ..speech_rules import engine_rules
@@ -32,7 +33,7 @@ from ..staging import with_facts_of
 from ..standing_rules import standing_of
 from ..state_keeping import check_state
 from ..systemd import ALIVE, READY, STOPPING, notify, watchdog_every_s
-from .access import Access, check_listening, is_loopback, key_from_file
+from .access import Access
 from .app import Service, service_app
 from .camera_list import CameraList
 from .cameras import CameraBoard
@@ -41,6 +42,13 @@ from .faults import App
 from .guest import opened_guest
 from .hub import Hub
 from .limits import limits_of
+from .listening import (
+    check_certificate,
+    check_listening,
+    is_loopback,
+    key_from_file,
+    listening_socket,
+)
 from .shares import Shares, shares_of
 from .standing_board import StandingBoard
 from .state_files import make_folder
@@ -94,6 +102,8 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     if choice.state is not None:
         check_state(choice.settings, has_bundle=True)
         make_folder(choice.state)
+    if service.tls_cert:
+        check_certificate(service.tls_cert, service.tls_key)
     access = Access(
         key,
         checks_host=is_loopback(service.host),
@@ -110,35 +120,13 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
 
 
 @contextmanager
-def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, taken before anything that takes long.
-
-    Raises:
-        AddressTaken: it cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    with listening:
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host.strip("[]"), port))
-            listening.listen(1024)
-        except (OSError, UnicodeError) as error:
-            raise AddressTaken(
-                f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', error)}",
-                hint="take another one with --port, or 0 for any that is free",
-            ) from error
-        yield listening
-
-
-@contextmanager
 def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
     """Engines and cameras, for as long as the block lasts; then every camera has saved."""
     with ExitStack() as stack:
         with work_shown(f"opening {choice.bundle.name}"):
             bundle = open_bundle(choice.bundle)
             _check_bundle(bundle)
-            settings = with_facts_of(choice.settings, bundle.manifest)
+            settings = with_facts_of(with_target(choice.settings), bundle.manifest)
             shares = shares_of(settings, bundle.manifest)
             settings = _with_share(settings, shares)
             pool = stack.enter_context(engine_pool(bundle, engine_rules(settings)))
@@ -184,6 +172,7 @@ def _hub(settings: Settings) -> Hub:
         first=int(time.time() * 1e3),  # so numbers grow over restarts, below 1000 records a second
         capacity=service.listener_records,
         most=service.max_listeners,
+        retention_s=settings.privacy.retention_s,
     )
 
 
@@ -212,6 +201,8 @@ async def _serve_app(
     serving = asyncio.create_task(server._serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    if serving.done():
+        return serving.result() or 1  # it could not start; what was wrong is raised here
     announce()
     notify(READY)
     alive = asyncio.create_task(_tell_alive(watchdog_every_s()))

@@ -56,12 +56,14 @@ class Cluster:
         mean: (tokens, dim) float32, running mean of the members.
         members: frames that joined, still ones not counted.
         unit_mean: rows of the mean at unit length.
+        since_s: time of the first of them, seconds.
     """
 
     frame: KeyFrame
     mean: Float32
     members: int
     unit_mean: Float32
+    since_s: float
 
     @property
     def n_bytes(self) -> int:
@@ -83,7 +85,8 @@ class Cluster:
 
 def cluster_of(frame: KeyFrame) -> Cluster:
     """A cluster of one frame."""
-    return Cluster(frame, frame.embeds.astype(np.float32), 1, unit_rows(frame.embeds))
+    mean = frame.embeds.astype(np.float32)
+    return Cluster(frame, mean, 1, unit_rows(frame.embeds), frame.time_s)
 
 
 class LiveClusters:
@@ -110,6 +113,25 @@ class LiveClusters:
     def frames(self) -> tuple[KeyFrame, ...]:
         """The frame that stands for each."""
         return tuple(cluster.frame for cluster in self.clusters)
+
+    def forget_before(self, time_s: float) -> int:
+        """Let go of clusters whose frame is of before a time, seconds, and of older words.
+
+        One whose frame is younger than some of its members begins anew with that frame: its mean
+        holds something of them.
+
+        Returns:
+            how many frames those that went stood for.
+        """
+        forgotten, kept = 0, list[Cluster]()
+        for cluster in self.clusters:
+            if cluster.frame.time_s < time_s:
+                forgotten += cluster.frame.covers
+                continue
+            cluster.frame = cluster.frame.without_words_before(time_s)
+            kept.append(cluster if cluster.since_s >= time_s else cluster_of(cluster.frame))
+        self.clusters = kept
+        return forgotten
 
     def fill(self, clusters: Iterable[Cluster]) -> None:
         """Hold these instead."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -60,6 +60,12 @@ class DialogueMemory:
     def view(self) -> tuple[DialogueTurn, ...]:
         """What is kept now, in the order of time; it never changes."""
         return self._turns
+
+    def forget_before(self, time_s: float) -> None:
+        """Let go of the turns that are about the time before, seconds."""
+        first = bisect_left(self._turns, time_s, key=lambda kept: kept.time_s)
+        self._n_bytes -= sum(turn.n_bytes for turn in self._turns[:first])
+        self._turns = self._turns[first:]
 
     def add(self, turn: DialogueTurn) -> None:
         """Keep a turn, and let the oldest go that have no room then.

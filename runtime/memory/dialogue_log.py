@@ -8,8 +8,10 @@ A crash in the middle of a line costs that line alone; it is cut off when the fi
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
+import threading
 from pathlib import Path
 
 from ..errors import OutputUnwritable
@@ -21,7 +23,7 @@ _NEWLINE_SEARCH_BYTES = 4096
 
 
 class DialogueLog:
-    """The dialogue in a folder; one process at a time writes it.
+    """The dialogue in a folder; one process at a time writes it. Safe for several threads.
 
     State: the open file and its size.
 
@@ -38,6 +40,7 @@ class DialogueLog:
             raise ValueError(f"got max_bytes={max_bytes}")
         self._newest, self._before = folder / NEWEST, folder / BEFORE
         self._max_file_bytes = max_bytes // 2
+        self._lock = threading.Lock()
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -64,11 +67,30 @@ class DialogueLog:
         n_bytes = len(line.encode("utf-8", "replace"))
         if n_bytes > self._max_file_bytes:
             return False
-        if self._n_bytes + n_bytes > self._max_file_bytes:
-            self._rotate()
-        self._file.write(line)
-        self._n_bytes += n_bytes
+        with self._lock:
+            if self._n_bytes + n_bytes > self._max_file_bytes:
+                self._rotate()
+            self._file.write(line)
+            self._n_bytes += n_bytes
         return True
+
+    def forget_before(self, time_s: float) -> None:
+        """Take the turns out that are about the time before, seconds; infinite for all of them.
+
+        A file that has some is written again beside itself and swapped; one with none left goes.
+
+        Raises:
+            OutputFull, OutputUnwritable: it cannot be written; then it is as it was.
+        """
+        with self._lock:
+            self._file.close()
+            try:
+                for file in (self._before, self._newest):
+                    _rewrite(file, time_s)
+            except OSError as error:
+                raise output_error(os.fspath(self._newest), error) from error
+            finally:
+                self._open()
 
     def sync(self) -> None:
         """Have the disk keep what was written; for when a snapshot is taken."""
@@ -123,6 +145,34 @@ def _without_half_a_line(file: int) -> int:
     if whole < size:
         os.ftruncate(file, whole)
     return whole
+
+
+def _rewrite(file: Path, time_s: float) -> None:
+    """The file without turns about the time before; what is no line of ours goes with them."""
+    try:
+        lines = file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if _time_of(line) >= time_s]
+    if len(kept) == len(lines):
+        return
+    beside = file.with_name(f".{file.name}.writing")
+    if kept:
+        with open(beside, "wb") as out:
+            out.writelines(kept)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, file)
+    else:
+        beside.unlink(missing_ok=True)
+        file.unlink()
+
+
+def _time_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["time_s"])
+    except (ValueError, KeyError, TypeError):
+        return -math.inf
 
 
 def _line(turn: DialogueTurn) -> str:

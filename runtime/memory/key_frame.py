@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -43,6 +43,7 @@ class KeyFrame:
         reason: why it is kept: the first of the stream, the first after a cut, spoken at, or the
             most typical of its cluster.
         covers: frames it stands for, itself among them.
+        said_from_s: time that the oldest of its words are about, seconds; None without words.
     """
 
     frame_id: str
@@ -53,6 +54,7 @@ class KeyFrame:
     said: str = ""
     reason: Reason = "cluster"
     covers: int = 1
+    said_from_s: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.time_s) and self.time_s >= 0):
@@ -70,6 +72,12 @@ class KeyFrame:
                 array = array.copy()
                 array.flags.writeable = False
                 object.__setattr__(self, name, array)
+
+    def without_words_before(self, time_s: float) -> KeyFrame:
+        """The same without its words, where some of them are about the time before, seconds."""
+        if self.said_from_s is None or self.said_from_s >= time_s:
+            return self
+        return replace(self, said="", said_from_s=None)
 
     @property
     def is_protected(self) -> bool:

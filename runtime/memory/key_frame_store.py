@@ -97,11 +97,31 @@ class KeyFrameStore:
             return
         _, where, at = min(choices, key=lambda choice: (abs(choice[0] - about_s), -choice[0]))
         if where == "clip":
-            self._clip[at] = _said_at(self._clip[at], text)
+            self._clip[at] = _said_at(self._clip[at], text, about_s)
         elif where == "live":
-            clusters[at].frame = _said_at(clusters[at].frame, text)
+            clusters[at].frame = _said_at(clusters[at].frame, text, about_s)
         else:
-            self._long.replace(at, _said_at(self._long.frame(at), text))
+            self._long.replace(at, _said_at(self._long.frame(at), text, about_s))
+
+    def forget_before(self, time_s: float) -> int:
+        """Let go of the key frames of before a time, seconds, and of older words of the others.
+
+        Returns:
+            how many frames those that went stood for.
+        """
+        gone = [frame for frame in self._clip if frame.time_s < time_s]
+        kept = [frame for frame in self._clip if frame.time_s >= time_s]
+        self._clip = [frame.without_words_before(time_s) for frame in kept]
+        forgotten = sum(frame.covers for frame in gone)
+        return forgotten + self._live.forget_before(time_s) + self._long.forget_before(time_s)
+
+    def forget_pictures(self) -> None:
+        """Keep no thumbnail: the rules of another run had them."""
+        self._clip = [replace(frame, thumbnail=None) for frame in self._clip]
+        for cluster in self._live.clusters:
+            cluster.frame = replace(cluster.frame, thumbnail=None)
+        long = [replace(frame, thumbnail=None) for frame in self._long.frames()]
+        self._long.fill(long, self._long.alike())
 
     def shrink(self, protected_bytes: int) -> bool:
         """Let go of a little: what looks like its neighbour first, what is protected last.
@@ -128,7 +148,7 @@ class KeyFrameStore:
             self._clip[0] = _newest_of(self._long.pop_only(), self._clip[0])
             return True
         if self._clip and self._clip[0].said:
-            self._clip[0] = replace(self._clip[0], said="")
+            self._clip[0] = replace(self._clip[0], said="", said_from_s=None)
             return True
         return False
 
@@ -156,9 +176,11 @@ class KeyFrameStore:
         self._long.fill(long, np.asarray(state.arrays["long_alike"]))
 
 
-def _said_at(frame: KeyFrame, text: str) -> KeyFrame:
+def _said_at(frame: KeyFrame, text: str, about_s: float) -> KeyFrame:
     reason = "spoke" if frame.reason == "cluster" else frame.reason
-    return replace(frame, said=joined_said(frame.said, text), reason=reason)
+    from_s = about_s if frame.said_from_s is None else min(frame.said_from_s, about_s)
+    said = joined_said(frame.said, text)
+    return replace(frame, said=said, reason=reason, said_from_s=from_s)
 
 
 def _newest_of(old: KeyFrame, newest: KeyFrame) -> KeyFrame:

@@ -30,10 +30,10 @@ class KeyFrameMemory:
 
     A fresh frame waits in the clip buffer, joins a live cluster with its clip, and ends, or its
     cluster's most typical frame does, in the long store. `covers` over these three adds up to the
-    frames that were stepped. Where the budget is full, in this order: neighbours of the long
-    store merge, live clusters and the clip buffer move there early, and only then, or where they
-    have more than their share, protected key frames (the first, those after a cut, those spoken
-    at) merge too.
+    frames that were stepped, less those that were forgotten. Where the budget is full, in this
+    order: neighbours of the long store merge, live clusters and the clip buffer move there early,
+    and only then, or where they have more than their share, protected key frames (the first, those
+    after a cut, those spoken at) merge too.
 
     `step` and `remember` belong to one thread; any thread may take a view at any time. A step
     costs the clustering of one frame on average, of clip_len at worst, whatever the stream's age.
@@ -78,8 +78,13 @@ class KeyFrameMemory:
 
     @property
     def frames(self) -> int:
-        """Frames stepped since the beginning: what `covers` adds up to."""
+        """Frames stepped since the beginning."""
         return self._frames
+
+    @property
+    def forgotten(self) -> int:
+        """Of these, frames that those which were told to be forgotten stood for."""
+        return self._forgotten
 
     def holders(self) -> dict[str, int]:
         """Bytes by what is kept; together they are `n_bytes`."""
@@ -90,7 +95,7 @@ class KeyFrameMemory:
         self._recent.reset()
         self._dialogue.reset()
         self._store.clear()
-        self._frames, self._last_s, self._follows_cut = 0, 0.0, False
+        self._frames, self._last_s, self._follows_cut, self._forgotten = 0, 0.0, False, 0
         self._fit()
 
     def view(self) -> MemoryView:
@@ -143,11 +148,27 @@ class KeyFrameMemory:
                 self._store.say(response.about_s[1], text)
         self._fit()
 
+    def forget_before(self, time_s: float) -> None:
+        """Let go of all that is about the time before, seconds, and publish a new view.
+
+        Recent frames, dialogue, and key frames with what they stand for; of a younger key frame
+        the words and the cluster's mean, where something older is in them. Names go on counting.
+        """
+        self._recent.forget_before(time_s)
+        self._dialogue.forget_before(time_s)
+        self._forgotten += self._store.forget_before(time_s)
+        self._fit()
+
+    def wipe(self) -> None:
+        """Let go of everything; names go on counting."""
+        self.forget_before(math.inf)
+
     def snapshot(self) -> MemoryState:
         """The state, to be put back by `restore`; nothing in it changes later."""
         recent = packed_recent(RecentView(self._recent.view().frames, self._dialogue.view()))
         store = self._store.snapshot()
         clock = {"frames": self._frames, "last_s": self._last_s, "follows_cut": self._follows_cut}
+        clock["forgotten"] = self._forgotten
         fields = {**recent.fields, **store.fields, **clock}
         return MemoryState({**recent.arrays, **store.arrays}, fields)
 
@@ -155,10 +176,13 @@ class KeyFrameMemory:
         """Continue from a state as if nothing had been between, within the budget of this one."""
         recent = unpacked_recent(state)
         self._store.restore(state)
+        if not self._rules.thumbnails:
+            self._store.forget_pictures()
         self._recent.restore(recent)
         self._dialogue.restore(recent.dialogue)
         self._frames, self._last_s = state.fields["frames"], state.fields["last_s"]
         self._follows_cut = state.fields["follows_cut"]
+        self._forgotten = state.fields.get("forgotten", 0)
         self._fit()
 
     def _check(self, features: Features, embeds: Float32, thumbnail: UInt8 | None) -> None:

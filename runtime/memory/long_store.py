@@ -32,7 +32,8 @@ def merged(one: KeyFrame, other: KeyFrame) -> KeyFrame:
     is_other = (other.is_protected, other.covers) > (one.is_protected, one.covers)
     kept = other if is_other else one
     said = joined_said(one.said, other.said)
-    return replace(kept, covers=one.covers + other.covers, said=said)
+    from_s = min((f.said_from_s for f in (one, other) if f.said_from_s is not None), default=None)
+    return replace(kept, covers=one.covers + other.covers, said=said, said_from_s=from_s)
 
 
 class LongStore:
@@ -98,6 +99,19 @@ class LongStore:
         self._count(frame, 1)
         self._frames[at] = frame
         self._changed(at)
+
+    def forget_before(self, time_s: float) -> int:
+        """Let go of the key frames of before a time, seconds, and of older words of the others.
+
+        Returns:
+            how many frames those that went stood for.
+        """
+        first = bisect_left(self._frames, time_s, key=lambda kept: kept.time_s)
+        gone, frames = self._frames[:first], self._frames[first:]
+        kept = [frame.without_words_before(time_s) for frame in frames]
+        if gone or any(new is not old for new, old in zip(kept, frames, strict=True)):
+            self.fill(kept, self._alike[first : max(first, first + len(frames) - 1)].copy())
+        return sum(frame.covers for frame in gone)
 
     def nearest(self, time_s: float) -> int | None:
         """Index of the key frame nearest in time; None where there is none."""

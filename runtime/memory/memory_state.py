@@ -78,6 +78,9 @@ def packed_key_frames(name: str, frames: Sequence[KeyFrame]) -> MemoryState:
             f"{name}_ids": [f.frame_id for f in frames],
             f"{name}_reasons": [f.reason for f in frames],
             f"{name}_said": {str(at): f.said for at, f in enumerate(frames) if f.said},
+            f"{name}_said_from_s": {
+                str(at): f.said_from_s for at, f in enumerate(frames) if f.said
+            },
         },
     )
 
@@ -96,6 +99,8 @@ def unpacked_key_frames(name: str, state: MemoryState) -> list[KeyFrame]:
         strict=True,
     )
     said = fields[f"{name}_said"]
+    # Before retention came, nobody asked how old words are: those are as old as their frame.
+    said_from_s = fields.get(f"{name}_said_from_s", {})
     return [
         KeyFrame(
             frame_id,
@@ -106,6 +111,7 @@ def unpacked_key_frames(name: str, state: MemoryState) -> list[KeyFrame]:
             said.get(str(at), ""),
             reason,
             covers,
+            said_from_s.get(str(at), time_s) if str(at) in said else None,
         )
         for at, (frame_id, time_s, embeds, summary, thumbnail, reason, covers) in enumerate(columns)
     ]
@@ -116,8 +122,11 @@ def packed_clusters(clusters: Sequence[Cluster]) -> MemoryState:
     frames = packed_key_frames("live", [cluster.frame for cluster in clusters])
     # A running mean changes with the next frame that joins.
     means = flat_arrays("live_mean", [cluster.mean.copy() for cluster in clusters], np.float32)
-    members = np.array([cluster.members for cluster in clusters], np.int64)
-    return MemoryState({**frames.arrays, **means, "live_members": members}, frames.fields)
+    columns = {
+        "live_members": np.array([cluster.members for cluster in clusters], np.int64),
+        "live_since_s": np.array([cluster.since_s for cluster in clusters], np.float64),
+    }
+    return MemoryState({**frames.arrays, **means, **columns}, frames.fields)
 
 
 def unpacked_clusters(state: MemoryState) -> list[Cluster]:
@@ -125,9 +134,11 @@ def unpacked_clusters(state: MemoryState) -> list[Cluster]:
     frames = unpacked_key_frames("live", state)
     means = [mean.copy() for mean in arrays_of("live_mean", state.arrays)]
     members = np.asarray(state.arrays["live_members"]).tolist()
+    # Before retention came, nobody asked since when: older than anything that is kept.
+    since_s = np.asarray(state.arrays.get("live_since_s", np.zeros(len(frames)))).tolist()
     return [
-        Cluster(frame, mean, count, unit_rows(mean))
-        for frame, mean, count in zip(frames, means, members, strict=True)
+        Cluster(frame, mean, count, unit_rows(mean), since)
+        for frame, mean, count, since in zip(frames, means, members, since_s, strict=True)
     ]
 
 

@@ -123,6 +123,8 @@ def test_nothing_that_lies_in_a_zone_reaches_a_stage_a_picture_or_the_saved_stat
 
     _, _, empty, sink_empty = watched(tmp_path / "c", secret=False, zones=True)
     assert saved.keys() == empty.keys()
+    values = [json.loads(part.pop("values").tobytes()) for part in (saved, empty)]
+    assert all(one.pop("saved_s") for one in values) and values[0] == values[1]
     for name, part in saved.items():
         np.testing.assert_array_equal(part, empty[name], err_msg=f"{name} tells what was hidden")
     told = [[dict(one) for one in s.bodies("opened", "closed")] for s in (sink, sink_empty)]

@@ -174,7 +174,8 @@ def test_a_camera_has_these_states_and_no_other():
 def test_stats_say_all():
     stats = example("record", type="stats")
     assert faults("record", {**stats, "lane": None}) == []
-    del stats["lane"]
+    assert faults("record", {**stats, "governor": None})
+    del stats["lane"], stats["governor"]
     assert faults("record", stats) == []
     stats["stage_ms"] = {"watch": {"p50": 1.0, "p99": 2.0}}
     assert "'n' is a required property" in faults("record", stats)

@@ -20,7 +20,7 @@ from edgestream.runtime.recent import DialogueTurn, RecentMemory, RecentView
 from edgestream.runtime.session import LanguageSession
 from edgestream.runtime.stream_prompt import StreamText
 from edgestream.runtime.token_gate import TokenGate
-from edgestream.runtime.values import Event, GateDecision, Observed, Question, Turn
+from edgestream.runtime.values import Event, GateDecision, Load, Observed, Question, Turn
 
 from ..scripted_decoder import (
     FRAME_ROWS,
@@ -663,3 +663,39 @@ def test_who_leaves_in_the_middle_of_a_check_is_told_nothing_of_it():
     with pytest.raises(KeyboardInterrupt):
         responses.throw(KeyboardInterrupt)
     assert not told
+
+
+# A load that the governor sets.
+
+
+def test_a_lighter_load_shows_fewer_tokens_of_each_frame_and_a_heavier_one_all_again():
+    takes = []
+    for loads in ([], [Load(token_share=0.5)], [Load(token_share=0.5), Load()]):
+        engine = ScriptedDecoder(script({}, {"a": "1"}))
+        session = recent(engine, memory_of(4))
+        assert [take(session, load) for load in loads] == [(None, [])] * len(loads)
+        assert take(session, question("a", 1.5))[0].text == "1"
+        takes.append(engine.tokens)
+    assert takes == [takes[0], takes[0] - 2 * (FRAME_ROWS - (FRAME_ROWS + 1) // 2), takes[0]]
+
+
+def test_a_continuous_stream_reads_fewer_tokens_of_the_frames_that_come():
+    engine = ScriptedDecoder(script())
+    session = continuous(engine)
+    take(session, observed(0))
+    before = session.model.arena.length
+    take(session, observed(1))
+    whole = session.model.arena.length - before
+    take(session, Load(token_share=0.5))
+    before = session.model.arena.length
+    take(session, observed(2))
+    assert session.model.arena.length - before == whole - FRAME_ROWS + (FRAME_ROWS + 1) // 2
+
+
+@pytest.mark.parametrize(("share", "shown"), [(1.0, 8), (0.5, 4), (0.25, 2), (0.01, 1)])
+def test_a_lighter_load_shows_less_of_memory(share, shown):
+    engine = ScriptedDecoder(script({}, {}))
+    session = remembering(engine, 12, topk=8)
+    take(session, Load(recall_share=share))
+    final, _ = take(session, question("@recall what was there?", 3601.0))
+    assert len(final.used) == shown

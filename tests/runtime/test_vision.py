@@ -17,7 +17,7 @@ from edgestream.runtime.motion import MotionDetector
 from edgestream.runtime.motion_input import MAP_STD, MAPS, clip_maps, vision_input
 from edgestream.runtime.preprocess import fitted_picture, model_pixels
 from edgestream.runtime.scripted_scenes import paint_scene
-from edgestream.runtime.values import Frame
+from edgestream.runtime.values import Frame, Load
 from edgestream.runtime.vision import VisionEncoder
 
 from .. import bundles
@@ -282,3 +282,52 @@ def test_a_still_frame_keeps_its_tokens_and_has_motion_of_its_own(nine):
 def test_motion_that_is_not_measured_here_is_refused(nine, changes):
     with pytest.raises(EngineUnusable, match="motion"):
         VisionEncoder(nine, replace(NINE, **changes), Lane())
+
+
+# A load that the governor sets.
+
+
+def shaken(count, fps=4.0):
+    """Frames of one scene, each a little shifted: something moves in every one of them."""
+    return [Frame(i, i / fps, np.roll(SCENES[0], 3 * (i % 2), axis=1)) for i in range(count)]
+
+
+@pytest.mark.parametrize("encode_every", [1, 2, 3, 4])
+def test_the_encoder_runs_on_every_so_manieth_frame_and_motion_is_of_each(vision, encode_every):
+    (plain, _), (spared, engine) = encoder_of(vision), encoder_of(vision)
+    spared.carry(Load(encode_every=encode_every))
+    seen = [(spared.encode(frame), plain.encode(frame)) for frame in shaken(13)]
+    fresh = [index for index, (features, _) in enumerate(seen) if features.is_fresh]
+    assert fresh == list(range(0, 13, encode_every)) and engine.runs == len(fresh)
+    last = None
+    for features, own in seen:
+        last = features if features.is_fresh else last
+        assert features.tokens is last.tokens or np.shares_memory(features.tokens, last.tokens)
+        assert not features.is_still or own.is_still
+        np.testing.assert_array_equal(features.motion.maps, own.motion.maps)
+        np.testing.assert_array_equal(features.small, own.small)
+
+
+def test_another_scene_is_encoded_whatever_the_load(vision):
+    encoder, _ = encoder_of(vision)
+    encoder.carry(Load(encode_every=4))
+    places = [
+        paint_scene(name, 0, 128)[:96, :128].astype(np.uint8) for name in ("street", "garden")
+    ]
+    scenes = [SCENES[0], *places]
+    shown = [scenes[at] for at in (0, 0, 1, 1, 1, 2, 0)]
+    fresh = [encoder.encode(Frame(i, i / 4, picture)).is_fresh for i, picture in enumerate(shown)]
+    assert fresh == [True, False, True, False, False, True, True]
+
+
+def test_a_spared_stream_goes_on_exactly_and_a_lighter_load_is_taken_up_at_once(vision):
+    whole, first, second = (encoder_of(vision)[0] for _ in range(3))
+    for encoder in (whole, first, second):
+        encoder.carry(Load(encode_every=4))
+    frames = shaken(12)
+    expected = [numbers(whole.encode(frame)) for frame in frames]
+    told = [numbers(first.encode(frame)) for frame in frames[:6]]
+    second.restore(first.snapshot())
+    assert told + [numbers(second.encode(frame)) for frame in frames[6:]] == expected
+    first.carry(Load())
+    assert first.encode(frames[6]).is_fresh

@@ -51,6 +51,19 @@ class Peer(Protocol):
         ...
 
 
+def is_for(record: StampedRecord, name: str, types: frozenset[str]) -> bool:
+    """Whether a peer is told of a record.
+
+    Args:
+        record: one that says in `sinks` whom it is for is for these alone; for all where it names
+            none.
+        name: of the peer.
+        types: of records that the peer takes.
+    """
+    named = record.record.body.get("sinks")
+    return record.record.type in types and (not named or name in named)
+
+
 def body_of(record: StampedRecord) -> bytes:
     """The record as it is sent: JSON, UTF-8, one line."""
     return json.dumps(record.as_json(), ensure_ascii=False, allow_nan=False).encode()

@@ -21,7 +21,7 @@ from .addresses import Target
 from .answers import Answer, Verdict
 from .disk_queue import DiskQueue
 from .notices import Notices
-from .peers import PeerStats, body_of, stats_of
+from .peers import PeerStats, body_of, is_for, stats_of
 from .posting import Poster, Unreached
 from .queue_care import FLUSH_EVERY_S, QueueCare
 from .queue_values import Entry
@@ -99,7 +99,7 @@ class Webhook:
         self._thread.start()
 
     def send(self, record: StampedRecord) -> None:
-        if record.record.type in self._rules.types:
+        if is_for(record, self.name, self._rules.types):
             self._queue.put(body_of(record))
 
     def stats(self) -> PeerStats:

@@ -144,7 +144,8 @@ def in_thread(*sets: str) -> Iterator[tuple[Any, int]]:
 
     from edgestream.edge.service.access import Access
     from edgestream.edge.service.app import service_app
-    from edgestream.edge.service.server import ServeChoice, listening_socket, running, server_for
+    from edgestream.edge.service.listening import listening_socket
+    from edgestream.edge.service.server import ServeChoice, running, server_for
     from edgestream.edge.settings import load_settings
 
     settings = load_settings(None, [one for one in sets if one != "--set"], {}, {}).settings

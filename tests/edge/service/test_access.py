@@ -8,7 +8,8 @@ import json
 import pytest
 
 from edgestream.edge.cli import main
-from edgestream.edge.service.access import Access, check_listening, is_loopback, key_from_file
+from edgestream.edge.service.access import Access
+from edgestream.edge.service.listening import check_listening, is_loopback, key_from_file
 from edgestream.runtime.errors import (
     KeyNeeded,
     ListenUnsafe,

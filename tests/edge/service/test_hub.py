@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgestream.edge.service.hub import PASSING, Hub, HubSink, Listener, Numbered, Wanted
+from edgestream.edge.service.hub import Hub, HubSink
+from edgestream.edge.service.listener import PASSING, Listener, Numbered, Wanted
 from edgestream.runtime.errors import ServiceFull
 from edgestream.runtime.records import RECORD_TYPES, Record, StampedRecord
 
@@ -105,6 +106,17 @@ def test_a_replay_is_all_that_is_kept_after_a_number_and_tells_what_is_not(count
         missed, records = take(listener)
         assert [record.number for record in records][: len(expected)] == expected
         assert missed == int(after < 100 or not is_whole)
+
+
+def test_nothing_older_than_the_retention_is_kept():
+    now = [0.0]
+    one = hub(retention_s=10.0, monotonic=lambda: now[0])
+    for n in range(30):
+        now[0] = float(n)
+        one.put(stamped(n=n))
+    assert [json.loads(record.text)["n"] for record in one.kept(ALL, 100)] == list(range(19, 30))
+    now[0] = 100.0
+    assert one.kept(ALL, 100) == [] and one.kept_bytes == 0
 
 
 def test_forgetting_a_camera_leaves_the_others():
