@@ -45,6 +45,15 @@ def run(
             "can be typed while it runs.",
         ),
     ] = None,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="REQUEST",
+            help="A standing request, as 'Tell me when it gets dark': it is checked at events and "
+            "every standing.check_s seconds, and told when it comes true. May be repeated.",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +74,15 @@ def run(
     fps: Annotated[
         float | None,
         typer.Option("--fps", metavar="N", help="Frames to look at per second of stream time."),
+    ] = None,
+    target_fps: Annotated[
+        float | None,
+        typer.Option(
+            "--target-fps",
+            metavar="N",
+            help="Frames to look at per second, and to hold: what is too slow is done less often. "
+            "For cameras, and for files with --realtime.",
+        ),
     ] = None,
     gate: Annotated[
         str | None,
@@ -109,7 +127,21 @@ def run(
             "--ask needs a model that answers; got none", hint="name one with --bundle DIR"
         )
 
-    flags = {"source.fps": fps, "source.realtime": realtime, "gate.kind": gate}
+    if tell and bundle is None:
+        raise UsageError(
+            "--tell needs a model that can be asked; got none", hint="name one with --bundle DIR"
+        )
+    if fps is not None and target_fps is not None:
+        raise UsageError(
+            f"got --fps {fps:g} and --target-fps {target_fps:g}, expected one of them",
+            hint="--target-fps sets the frames to look at as well",
+        )
+    flags = {
+        "source.fps": fps,
+        "source.realtime": realtime,
+        "gate.kind": gate,
+        "governor.target_fps": target_fps,
+    }
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"
     path = None if jsonl is None or to_stdout else Path(jsonl)
@@ -121,4 +153,5 @@ def run(
         jsonl=path,
         json_to_stdout=to_stdout,
         state=state,
+        tells=tell or (),
     )

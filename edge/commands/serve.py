@@ -97,6 +97,11 @@ def serve(
         raise UsageError(
             "the service needs a model; got none", hint="name its folder with --bundle DIR"
         )
+    if fps is not None and target_fps is not None:
+        raise UsageError(
+            f"got --fps {fps:g} and --target-fps {target_fps:g}, expected one of them",
+            hint="--target-fps sets the frames to look at as well",
+        )
     flags = {
         "service.host": host,
         "service.port": port,
