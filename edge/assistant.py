@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, TextIO
 from ..runtime.errors import OutputUnwritable, UsageError
 from ..runtime.inbox import Inbox
 from ..runtime.line_file import LineFile
+from ..runtime.live_rules import LiveRules
 from ..runtime.metrics import Metrics
 from ..runtime.outlet import Outlet
 from ..runtime.pipeline import run
 from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
-from ..runtime.sources import Source, SourceSettings, open_source
+from ..runtime.sources import Source, SourceSettings, open_source, tells_its_state
 from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate
 from .privacy_rules import unused_zones, with_zones
@@ -162,13 +163,19 @@ def _run(
         staged.kept.keeper.tell = records.put
     with ExitStack() as stack:
         if staged.can_answer:
-            # A file that is played at its own speed has an end as well.
-            has_end = settings.source.realtime or not source.is_live
+            # A file that is played at its own speed has an end as well; a camera has none.
+            has_end = not tells_its_state(source)
             reads_stdin = asks.reads_stdin and source.is_live
             stack.enter_context(
                 asked(staged.known, inbox, has_end=has_end, reads_stdin=reads_stdin)
             )
         run(source, staged.stages, inbox, records, left=left)
+
+
+def source_settings(settings: Settings) -> SourceSettings:
+    """How a source is sampled, and how patient it is, as the settings say it."""
+    chosen, live = settings.source, LiveRules(**settings.live.model_dump())
+    return SourceSettings(chosen.fps, chosen.max_side_px, live)
 
 
 def source_from_settings(address: str, settings: Settings) -> Source:
@@ -178,10 +185,8 @@ def source_from_settings(address: str, settings: Settings) -> Source:
         SourceError: nothing can be read there.
         ZoneInvalid: a zone of any camera is none.
     """
-    chosen = settings.source
-    source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
-    source = with_zones(source, settings.privacy)
-    if chosen.realtime and not source.is_live:
+    source = with_zones(open_source(address, source_settings(settings)), settings.privacy)
+    if settings.source.realtime and not source.is_live:
         return PacedSource(source, sleep=time.sleep, monotonic=time.monotonic)
     return source
 

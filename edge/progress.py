@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,12 +26,21 @@ class TellingSource:
         self.is_live = source.is_live
         self.duration_s = source.duration_s
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the source has: a live one can be paused, and says how it is."""
+        return getattr(self.__dict__["_source"], name)
+
     def frames(self, tell: Callable[[Record], None]) -> Iterator[Frame | None]:
         """The source's own frames."""
-        for frame in self._source.frames(tell):
-            if frame is not None:
-                self._on_time(frame.time_s)
-            yield frame
+        inner = self._source.frames(tell)
+        try:
+            for frame in inner:
+                if frame is not None:
+                    self._on_time(frame.time_s)
+                yield frame
+        finally:
+            if isinstance(inner, Generator):
+                inner.close()
 
     def now_s(self) -> float:
         """The source's own clock."""

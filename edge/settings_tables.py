@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_live import LiveSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
 from .settings_service import ServiceSettings
@@ -24,6 +25,7 @@ class Settings(Table):
     """Everything the user may choose, one table per stage."""
 
     source: SourceSettings = SourceSettings()
+    live: LiveSettings = LiveSettings()
     engine: EngineSettings = EngineSettings()
     encoder: EncoderSettings = EncoderSettings()
     gate: GateSettings = GateSettings()

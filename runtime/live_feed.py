@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
@@ -83,14 +84,15 @@ class AvFeed:
 
         packets = self._container.demux()
         while True:
+            asked_s = time.monotonic()
             try:
                 packet = next(packets)
             except StopIteration:
                 raise SourceLost("the stream has ended") from None
             except av.FFmpegError as error:
-                raise SourceLost(
-                    reason_of(error, f"nothing came for {self._stall_s:g} s")
-                ) from None
+                if time.monotonic() - asked_s >= self._stall_s:
+                    raise SourceLost(f"nothing came for {self._stall_s:g} s") from None
+                raise SourceLost(reason_of(error)) from None
             is_video = packet.stream_index == self._stream.index
             yield cast("VideoPacket", packet) if is_video else None
 
@@ -144,6 +146,7 @@ def opened_by_av(
     """
     import av
 
+    begun_s = time.monotonic()
     try:
         container = av.open(
             place,
@@ -153,8 +156,10 @@ def opened_by_av(
             **_lenient(),
         )
     except av.FFmpegError as error:
-        reason = reason_of(error, f"no answer within {rules.open_timeout_s:g} s")
-        raise SourceLost(reason) from None  # the cause would name the place
+        # FFmpeg has many names for being interrupted, so the clock says whether it was.
+        if time.monotonic() - begun_s >= rules.open_timeout_s:
+            raise SourceLost(f"no answer within {rules.open_timeout_s:g} s") from None
+        raise SourceLost(reason_of(error)) from None  # the cause would name the place
     try:
         if container.duration:
             raise SourceUnreadable(
@@ -174,22 +179,20 @@ def _lenient() -> dict[str, Any]:
     return lenient_about_text(av.__version__)
 
 
-def reason_of(error: av.FFmpegError, timed_out: str) -> str:
+def reason_of(error: av.FFmpegError) -> str:
     """Why FFmpeg gave up, in words that hold neither address nor password.
 
     Args:
         error: what it raised; its file name is left out.
-        timed_out: what to say where our own time limit ended it.
     """
     import av
 
     known: dict[type[av.FFmpegError], str] = {
-        av.error.ExitError: timed_out,
         av.error.EOFError: "the connection was closed",
         av.error.HTTPUnauthorizedError: "401 Unauthorized: user name or password is missing or "
         "wrong",
         av.error.HTTPForbiddenError: "403 Forbidden: this user may not see it",
         av.error.HTTPNotFoundError: "404 Not Found: there is no such path",
-        av.error.InvalidDataError: "what came is no video that can be read",
+        av.error.InvalidDataError: "no video could be read there",
     }
     return known.get(type(error), error.strerror or "FFmpeg gave no reason")

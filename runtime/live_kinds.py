@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .addresses import camera_name, check_network_address, options_in
-from .errors import SettingsInvalid, SourceMissing
+from .errors import SettingsInvalid, SourceLost, SourceMissing
 from .live_feed import Feed, opened_by_av
 from .live_source import LiveSource
 from .sources import SourceSettings
@@ -20,7 +20,7 @@ SCREEN_FPS = "10"
 
 # Long enough to see the first key frame's header, short enough that a camera is open in a second;
 # by default FFmpeg looks at five seconds.
-PROBING = {"analyzeduration": "1000000", "probesize": "1000000"}
+PROBING = {"analyzeduration": "1000000", "probesize": "1000000", "fpsprobesize": "0"}
 # What an answer of a camera may make FFmpeg open: never a file of this device.
 RTSP = {"rtsp_transport": "tcp", "allowed_media_types": "video", "protocol_whitelist": "tcp,tls"}
 HTTP = {"protocol_whitelist": "http,https,tcp,tls,httpproxy,crypto"}
@@ -119,7 +119,12 @@ def screen_source(address: str, settings: SourceSettings) -> LiveSource:
     chosen.update({"video_size": options["size"]} if "size" in options else {})
 
     def open_feed(has_left: Callable[[], bool]) -> Feed:
-        return opened_by_av(display, "screen", settings.live, format_name="x11grab", options=chosen)
+        try:
+            return opened_by_av(
+                display, "screen", settings.live, format_name="x11grab", options=chosen
+            )
+        except SourceLost as error:
+            raise SourceLost(f"the display {display} cannot be read: {error.message}") from None
 
     return LiveSource("screen", open_feed, settings)
 

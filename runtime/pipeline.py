@@ -8,7 +8,7 @@ response each step received, and plays them again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 
 from .deliveries import Asked, DeliveryLog, Heard
@@ -20,7 +20,7 @@ from .outlet import Outlet
 from .records import Record, camera_state
 from .router import QUIET
 from .running import Running
-from .sources import Source
+from .sources import Source, tells_its_state
 from .stages import Session, Stages
 from .values import Frame, Moment, Response, Turn
 
@@ -130,14 +130,19 @@ def frames_until_answered(
     cancelled: Callable[[], bool],
 ) -> Iterator[Frame | None]:
     """The source's frames, then ticks (None) until every question that was asked is answered."""
-    records.put(camera_state("open", f"watching {source.name}"))
-    frames = source.frames(records.put)
+    if not tells_its_state(source):
+        records.put(camera_state("open", f"watching {source.name}"))
+    source_frames = frames = source.frames(records.put)
     if not source.is_live:  # what a camera takes to give a frame is its frame rate, not our work
         frames = stages.metrics.timed_items("source", frames)
-    for frame in frames:
-        if cancelled():
-            return
-        yield frame
+    try:
+        for frame in frames:
+            if cancelled():
+                return
+            yield frame
+    finally:
+        if isinstance(source_frames, Generator):  # a connection is closed now, also after an error
+            source_frames.close()
     inbox.end()
     while not (cancelled() or inbox.close_if_settled()):
         yield None

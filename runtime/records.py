@@ -78,7 +78,7 @@ def camera_state(state: str, reason: str) -> Record:
     """A `camera` record: the state of the source changed.
 
     Args:
-        state: open, rebased, ended.
+        state: connecting, open, lost, paused, rebased, ended.
         reason: one sentence.
     """
     return Record("camera", {"state": state, "reason": reason})

@@ -143,13 +143,15 @@ class ConsoleSink:
     through the events that do not wait for it.
 
     State: the time of the event whose opening was the last line, and the words of the last events
-    by their time, for descriptions that come after other lines.
+    by their time, for descriptions that come after other lines; whether a camera has told its
+    state before.
     """
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream
         self._above_s: float | None = None
         self._opened: dict[float, str] = {}
+        self._is_told = False
 
     def send(self, record: StampedRecord) -> None:
         body = dict(record.record.body)
@@ -197,9 +199,15 @@ class ConsoleSink:
         if kind == "drop":
             dropped = dropped_text(body["count"], body["what"])
             return f"dropped {dropped} since {body['since_s']:.1f} s"
-        if kind == "camera" and body["state"] == "rebased":
-            return f"camera: {body['reason']}"
+        if kind == "camera":
+            return self._camera_text(body)
         return None
+
+    def _camera_text(self, body: dict[str, Any]) -> str | None:
+        """What happened to the camera; that a file was opened and has ended is not worth a line."""
+        is_plain = body["state"] == "ended" or (body["state"] == "open" and not self._is_told)
+        self._is_told = True
+        return None if is_plain else f"camera: {body['reason']}"
 
     def close(self) -> None:
         """The stream belongs to the caller and stays open."""

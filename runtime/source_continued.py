@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 from .records import Record, camera_state
 from .sources import Source
@@ -25,6 +26,10 @@ class ContinuedSource:
         self.name, self.is_live = source.name, source.is_live
         self.duration_s = source.duration_s
         self._source, self._from_s, self._reason = source, from_s, reason
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the inner source has: a live one can be paused, and says how it is."""
+        return getattr(self.__dict__["_source"], name)
 
     def now_s(self) -> float:
         """Stream time now, seconds."""

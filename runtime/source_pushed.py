@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from .errors import SettingsInvalid, SourceLost, SourceUnreadable
@@ -25,6 +26,8 @@ LARGEST_JPEG_BYTES = 4_000_000
 LARGEST_JPEG_PX = 4096 * 4096
 
 LOOK_EVERY_S = 0.05
+AGAIN_AFTER_S = 0.1
+"""Waiting for a page that has gone costs nothing, and it is to be seen as soon as it is back."""
 
 
 class Pushed:
@@ -139,7 +142,8 @@ class PushedSource(LiveSource):
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self._pushed = Pushed()
-        super().__init__(name, self._opened, settings)
+        live = replace(settings.live, backoff_s=AGAIN_AFTER_S, backoff_most_s=AGAIN_AFTER_S)
+        super().__init__(name, self._opened, replace(settings, live=live))
 
     def _opened(self, has_left: Callable[[], bool]) -> PushedFeed:
         """Waits for as long as it takes: a camera in a page is there when somebody opens it."""

@@ -17,7 +17,10 @@ def run(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip.",
+            help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip. "
+            "Live: rtsp://USER:PASSWORD@HOST/PATH (also rtsps://), http:// or https:// (MJPEG, HLS), "
+            "/dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or loop:FILE, a file "
+            "again and again. A live source that is lost is tried again until it is back.",
         ),
     ],
     bundle: Annotated[
@@ -99,6 +102,9 @@ def run(
     What the model sees: the last frames, read when it speaks (--set context.kind=recent, as
     usual), or every frame as it comes (--set context.kind=continuous). `edgestream settings` lists
     this and every other setting.
+
+    A live source is watched until Ctrl-C. A password that stands in its address can be seen by
+    other users of this device while it runs; it never gets into a record.
 
     Lines for people and --jsonl - go to stdout, everything else to stderr. Ctrl-C ends it.
     """

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...runtime.errors import (
     EdgeStreamError,
     KeyNeeded,
-    ListenUnsafe,
     OriginRefused,
-    SettingsInvalid,
     TooManyRequests,
 )
 from .faults import App, Receive, Scope, Send, send_fault
@@ -26,8 +22,6 @@ from .limits import RateLimit
 
 COOKIE = "edgestream_session"
 SESSIONS_KEPT = 256
-SHORTEST_KEY = 16
-"""Letters of a key: 16 random ones are not guessed at WRONG_KEYS_PER_MINUTE."""
 WRONG_KEYS_PER_MINUTE = 10
 OPEN_PATHS = frozenset({"/", "/health", "/v1/session", "/favicon.ico"})
 """Needed before somebody has signed in; they tell nothing of any camera."""
@@ -46,51 +40,6 @@ CONTENT_POLICY = (
     b"default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
     b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def key_from_file(path: str) -> str:
-    """The key of the service: the first line of its file.
-
-    Raises:
-        SettingsInvalid: the file cannot be read, or its key is too short.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(
-            f"service.api_key_file {path} cannot be read: {error}", hint="name another file"
-        ) from error
-    key = lines[0].strip() if lines else ""
-    if len(key) < SHORTEST_KEY:
-        raise SettingsInvalid(
-            f"the key in {path} has {len(key)} letters, expected {SHORTEST_KEY} or more",
-            hint=f"openssl rand -hex 32 > {path}",
-        )
-    return key
-
-
-def check_listening(host: str, key: str | None) -> None:
-    """Refuse to be reached by others without a key.
-
-    Raises:
-        ListenUnsafe: the address is not of this machine alone, and there is no key.
-    """
-    if key is None and not is_loopback(host):
-        raise ListenUnsafe(
-            f"got --host {host} without a key, expected one: whoever reaches the service sees "
-            "the cameras",
-            hint="openssl rand -hex 32 > key, then add --api-key-file key; or keep to 127.0.0.1",
-        )
 
 
 class Access:

@@ -88,7 +88,7 @@ class NewCamera(Asked):
     """A camera to be watched. `browser:` as address makes one that a page feeds."""
 
     name: CameraName
-    address: str = Field(min_length=1, max_length=2048)
+    address: str = Field(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]+$")
 
 
 class CameraRow(Value):

@@ -132,6 +132,10 @@ def _answer_faults(app: FastAPI) -> None:
     async def told(request: Request, fault: EdgeStreamError) -> Any:
         return FaultResponse(fault)
 
+    @app.exception_handler(Exception)  # Starlette raises it again: `NoSecrets` logs it
+    async def failed(request: Request, error: Exception) -> Any:
+        return FaultResponse(own_fault(error))
+
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, fault: RequestValidationError) -> Any:
         # OpenAI says 400 where FastAPI would say 422.
@@ -153,6 +157,14 @@ def _invalid(errors: Any) -> RequestInvalid:
     first = errors[0]
     where = ".".join(str(part) for part in first["loc"])
     return RequestInvalid(f"{where}: {first['msg']}", hint="GET /docs shows what is expected")
+
+
+def own_fault(error: Exception) -> EdgeStreamError:
+    """What a client is told of a fault of ours."""
+    return EdgeStreamError(
+        f"a fault of EdgeStream itself: {type(error).__name__}",
+        hint="the log of the service has it all",
+    )
 
 
 class FaultResponse:
@@ -199,21 +211,19 @@ class NoSecrets:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_begun = has_ended = False
 
         async def watched(message: MutableMapping[str, Any]) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, has_ended
             has_begun = True
+            has_ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
             log.exception("%s failed", scope["path"])
-            if has_begun:
-                raise
-            fault = EdgeStreamError(
-                f"a fault of EdgeStream itself: {type(error).__name__}",
-                hint="the log of the service has it all",
-            )
-            await send_fault(scope, send, fault)
+            if not has_begun:
+                await send_fault(scope, send, own_fault(error))
+            elif not has_ended:
+                raise  # the connection is closed, so that nobody takes the half for the whole

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ...runtime.addresses import redacted
 from ...runtime.errors import CameraNotWatching, EdgeStreamError
+from ..privacy_rules import zones_of
 from .answers import Answer, Answers
-from .camera_source import kind_of, zones_of
+from .camera_source import kind_of
 from .pictures import Pictures
 from .trace import Trace
 from .watch_run import Shared, Shown, WatchRun, opened_run
@@ -145,7 +146,7 @@ class Camera:
     @property
     def has_zones(self) -> bool:
         """Part of its picture is blackened."""
-        return bool(zones_of(self.name, self._shared.settings))
+        return bool(zones_of(self.name, self._shared.settings.privacy))
 
     @property
     def state(self) -> CameraState:

@@ -10,8 +10,10 @@ from typing import Protocol
 from ...runtime.live_source import LiveSource
 from ...runtime.source_paced import PacedSource
 from ...runtime.source_pushed import PushedSource
-from ...runtime.sources import KINDS, Source, SourceSettings, open_source, tells_its_state
-from ...runtime.zones import MaskedSource, parsed_zones
+from ...runtime.sources import KINDS, Source, open_source, tells_its_state
+from ...runtime.zones import MaskedSource
+from ..assistant import source_settings
+from ..privacy_rules import zones_of
 from ..settings_tables import Settings
 
 
@@ -78,21 +80,12 @@ def opened_source(name: str, address: str, settings: Settings) -> OpenedSource:
         ZoneInvalid: the zones of the camera are none.
     """
     opened = _opened(address, settings)
-    zones = zones_of(name, settings)
-    if not zones:
-        return opened
-    return replace(opened, source=MaskedSource(opened.source, parsed_zones(zones)))
-
-
-def zones_of(name: str, settings: Settings) -> str:
-    """The zones of a camera as the settings write them; empty where it has none."""
-    zones = settings.privacy.zones
-    return zones.get(name, zones.get("*", ""))
+    zones = zones_of(name, settings.privacy)
+    return replace(opened, source=MaskedSource(opened.source, zones)) if zones else opened
 
 
 def _opened(address: str, settings: Settings) -> OpenedSource:
-    chosen = settings.source
-    source = open_source(address, SourceSettings(fps=chosen.fps, max_side_px=chosen.max_side_px))
+    source = open_source(address, source_settings(settings))
     if tells_its_state(source):
         assert isinstance(source, LiveSource), "what tells its state is a LiveSource"
         return OpenedSource(source, source, source if isinstance(source, PushedSource) else None)

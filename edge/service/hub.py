@@ -75,6 +75,11 @@ class Listener:
         self._news = asyncio.Event()
         self.is_closed = False
 
+    @property
+    def n_waiting(self) -> int:
+        """Records that wait for it."""
+        return len(self._waiting)
+
     def offer(self, record: Numbered) -> None:
         """Let a record wait; beyond the capacity the least one goes."""
         if not self.wanted(record):
@@ -92,7 +97,7 @@ class Listener:
     def begin_with(self, records: Iterable[Numbered], *, has_gap: bool) -> None:
         """Let these wait first; a gap before them counts as one that was missed."""
         self._waiting.extend(records)
-        self._capacity = max(self._capacity, len(self._waiting))
+        self._capacity += len(self._waiting)
         self._missed = int(has_gap)
 
     def wake(self) -> None:

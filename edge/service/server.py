@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
-from ...runtime.errors import AddressTaken, SettingsInvalid
+from ...runtime.errors import SettingsInvalid
 from ..gate_rules import check_gate
 from ..progress import work_shown
 from ..settings_tables import Settings
@@ -32,7 +32,7 @@ from ..staging import with_facts_of
 from ..standing_rules import standing_of
 from ..state_keeping import check_state
 from ..systemd import ALIVE, READY, STOPPING, notify, watchdog_every_s
-from .access import Access, check_listening, is_loopback, key_from_file
+from .access import Access
 from .app import Service, service_app
 from .camera_list import CameraList
 from .cameras import CameraBoard
@@ -41,6 +41,13 @@ from .faults import App
 from .guest import opened_guest
 from .hub import Hub
 from .limits import limits_of
+from .listening import (
+    check_certificate,
+    check_listening,
+    is_loopback,
+    key_from_file,
+    listening_socket,
+)
 from .shares import Shares, shares_of
 from .standing_board import StandingBoard
 from .state_files import make_folder
@@ -94,6 +101,8 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     if choice.state is not None:
         check_state(choice.settings, has_bundle=True)
         make_folder(choice.state)
+    if service.tls_cert:
+        check_certificate(service.tls_cert, service.tls_key)
     access = Access(
         key,
         checks_host=is_loopback(service.host),
@@ -102,37 +111,15 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
     )
     with ExitStack() as stack:
         listening = stack.enter_context(listening_socket(service.host, service.port))
-        running = stack.enter_context(_running(choice, access))
-        app = service_app(running, logs_json=choice.logs_json)
+        served = stack.enter_context(running(choice, access))
+        app = service_app(served, logs_json=choice.logs_json)
         return asyncio.run(
-            _serve_app(app, listening, running, choice, lambda: announce(_url(choice, listening)))
+            _serve_app(app, listening, served, choice, lambda: announce(_url(choice, listening)))
         )
 
 
 @contextmanager
-def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, taken before anything that takes long.
-
-    Raises:
-        AddressTaken: it cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    with listening:
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host.strip("[]"), port))
-            listening.listen(1024)
-        except (OSError, UnicodeError) as error:
-            raise AddressTaken(
-                f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', error)}",
-                hint="take another one with --port, or 0 for any that is free",
-            ) from error
-        yield listening
-
-
-@contextmanager
-def _running(choice: ServeChoice, access: Access) -> Iterator[Service]:
+def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
     """Engines and cameras, for as long as the block lasts; then every camera has saved."""
     with ExitStack() as stack:
         with work_shown(f"opening {choice.bundle.name}"):
@@ -190,21 +177,21 @@ def _hub(settings: Settings) -> Hub:
 async def _serve_app(
     app: App,
     listening: socket.socket,
-    running: Service,
+    service: Service,
     choice: ServeChoice,
     announce: Callable[[], None],
 ) -> int:
     """Serve until told to stop; the exit code."""
     loop = asyncio.get_running_loop()
-    running.hub.serve_in(loop)
-    server = _server(app, choice, running)
+    service.hub.serve_in(loop)
+    server = server_for(app, choice, service)
     signals: list[int] = []
 
     def stop(number: int) -> None:
         if signals:  # whoever asks twice will not wait
             os._exit(128 + number)
         signals.append(number)
-        running.hub.close()
+        service.hub.close()
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -212,13 +199,15 @@ async def _serve_app(
     serving = asyncio.create_task(server._serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    if serving.done():
+        return serving.result() or 1  # it could not start; what was wrong is raised here
     announce()
     notify(READY)
     alive = asyncio.create_task(_tell_alive(watchdog_every_s()))
     await serving
     alive.cancel()
     notify(STOPPING)
-    await asyncio.to_thread(running.board.close)  # a second Ctrl-C is still heard meanwhile
+    await asyncio.to_thread(service.board.close)  # a second Ctrl-C is still heard meanwhile
     return 130 if signals == [signal.SIGINT] else 0
 
 
@@ -229,25 +218,25 @@ async def _tell_alive(every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-def _server(app: App, choice: ServeChoice, running: Service) -> uvicorn.Server:
+def server_for(app: App, choice: ServeChoice, service: Service) -> uvicorn.Server:
     import uvicorn
 
-    service = choice.settings.service
+    chosen = choice.settings.service
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=guarded_protocol(running.limits),
+            http=guarded_protocol(service.limits),
             ws="websockets-sansio",
             ws_per_message_deflate=False,  # records are small, and it costs memory per listener
-            ws_max_size=running.limits.body_bytes,
+            ws_max_size=service.limits.body_bytes,
             log_config=None,
             access_log=False,
             lifespan="off",
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=LEAVE_WITHIN_S,
-            ssl_certfile=service.tls_cert or None,
-            ssl_keyfile=service.tls_key or None,
+            ssl_certfile=chosen.tls_cert or None,
+            ssl_keyfile=chosen.tls_key or None,
         )
     )
 

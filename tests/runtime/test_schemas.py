@@ -113,6 +113,9 @@ def response(**changes):
     return Response(**{**said, **changes})
 
 
+CAMERA_STATES = ("connecting", "open", "lost", "paused", "rebased", "ended")
+
+
 def written_records():
     metrics = Metrics(fps_target=4.0)
     with metrics.timed("watch"):
@@ -128,7 +131,7 @@ def written_records():
         StandingRequest("r1", "Tell me", "Is it?").fired("t3", "Yes.", (0.5, 3.5)),
         StandingRequest("r2", "Cuts", events=("cut",)).fired(None, "cut", (3.5, 3.5)),
         records.warning("source-truncated", "it ends early"),
-        *(records.camera_state(state, "so") for state in ("open", "rebased", "ended")),
+        *(records.camera_state(state, "so") for state in CAMERA_STATES),
     ]
 
 
@@ -160,6 +163,12 @@ def test_what_is_no_record_is_refused(change, word):
     assert any(
         word in fault for fault in faults("record", example("record", type="opened") | change)
     )
+
+
+def test_a_camera_has_these_states_and_no_other():
+    schema = SCHEMAS["record"]["$defs"]["camera"]["properties"]["state"]
+    assert tuple(schema["enum"]) == CAMERA_STATES
+    assert faults("record", example("record", type="camera") | {"state": "asleep"})
 
 
 def test_stats_say_all():

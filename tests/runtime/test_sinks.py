@@ -90,6 +90,12 @@ def test_a_person_reads_what_happened_and_nothing_else():
     ]
 
 
+def test_a_person_reads_what_a_camera_does():
+    states = ["connecting", "open", "lost", "open", "paused", "ended"]
+    lines = shown(*(camera_state(state, f"door {state}") for state in states)).splitlines()
+    assert [line[12:] for line in lines] == [f"camera: door {state}" for state in states[:-1]]
+
+
 def test_an_answer_stands_below_its_question_and_a_description_below_its_event():
     cut, pan = Event("e1", "cut", 2.0), Event("e2", "motion", 2.0)
     assert shown(said("A red circle.", 12.5, "What is it?")) == (

@@ -37,7 +37,7 @@ def test_the_edges_of_the_settings_are_allowed():
 
 
 @pytest.mark.parametrize(
-    "address", ["rtsp://camera/1", "http://a/b.mp4", "S3://bucket", "v4l2://0"]
+    "address", ["rtmp://camera/1", "ftp://a/b.mp4", "S3://bucket", "udp://@:5000"]
 )
 def test_an_unknown_scheme_names_what_there_is(address):
     with pytest.raises(SourceUnknown) as caught:
