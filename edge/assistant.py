@@ -25,6 +25,7 @@ from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source, tells_its_state
 from .asking import Asks, asked, asked_before, is_typed_at
 from .gate_rules import check_gate
+from .governing import governed, with_target
 from .privacy_rules import unused_zones, with_zones
 from .progress import progress_shown, summary_line
 from .staging import Staged, staged_run
@@ -68,6 +69,7 @@ def watch_source(
         from .state_keeping import check_state
 
         check_state(settings, has_bundle=bundle is not None)
+    settings = with_target(settings)
     source = source_from_settings(address, settings)
     _check_not_the_source(address, jsonl)
     with ExitStack() as stack:
@@ -158,7 +160,8 @@ def _run(
         clock=source.now_s,
         capacity=settings.records.outlet_capacity,
     )
-    records.put_all((*unused_zones(source.name, settings.privacy), *staged.notes))
+    records.put_all(unused_zones(source.name, settings.privacy))
+    records.put_all((*staged.notes, *governed(staged.stages, settings, source)))
     if staged.kept is not None:
         staged.kept.keeper.tell = records.put
     with ExitStack() as stack:

@@ -126,9 +126,22 @@ def summary_line(stats: Mapping[str, Any], stream_s: float) -> str:
     speed = stream_s / stats["uptime_s"]
     turns = stats["turns"]
     said = "1 answer or description, " if turns == 1 else f"{turns} answers and descriptions, "
+    governor = stats.get("governor")
+    held = "" if governor is None else f", {_held(governor)}"
     return (
         f"{clock_text(stream_s)} of video watched in {stats['uptime_s']:.1f} s ({speed:.0f}x): "
         f"{counted(stats['frames_seen'], 'frames')}, {stats['frames_still']} of them still, "
         f"{stats['frames_gated']} with an event, {said if turns else ''}"
-        f"{' and '.join(dropped) or 'nothing'} dropped"
+        f"{' and '.join(dropped) or 'nothing'} dropped{held}"
     )
+
+
+def _held(governor: Mapping[str, Any]) -> str:
+    """What was achieved at the end against what was aimed at, and what was given up for it."""
+    given_up = [
+        f"1 in {governor['encode_every']} encoded" if governor["encode_every"] > 1 else "",
+        f"{governor['token_share']:.0%} of tokens read" if governor["token_share"] < 1 else "",
+        f"{governor['recall_share']:.0%} of memory shown" if governor["recall_share"] < 1 else "",
+    ]
+    rate = f"{governor['achieved_fps']:.1f} of {governor['target_fps']:g} frames/s at the end"
+    return ", ".join(part for part in (rate, *given_up) if part)

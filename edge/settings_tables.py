@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .settings_field import Table
+from .settings_governor import GovernorSettings
 from .settings_live import LiveSettings
 from .settings_privacy import PrivacySettings
 from .settings_remembering import MemorySettings
@@ -36,6 +37,7 @@ class Settings(Table):
     service: ServiceSettings = ServiceSettings()
     privacy: PrivacySettings = PrivacySettings()
     standing: StandingSettings = StandingSettings()
+    governor: GovernorSettings = GovernorSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ def staged_on(
             session=model.session,
             question_cuts_event=settings.session.question_cuts_event,
             standing=standing_of(tells, settings, pool.bundle.manifest),
+            carriers=(model.encoder.carry,),
         )
         notes = (*model.notes, *untaught(tells, pool.bundle.manifest))
         if kept is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .values import Float32, Observed, Response, Turn
+from .values import Float32, Load, Observed, Response, Turn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +67,10 @@ class Context(Protocol):
 
     def remember(self, final: Response) -> None:
         """A question was answered: the next prompt may show it."""
+        ...
+
+    def carry(self, load: Load) -> None:
+        """Show so much of a frame's tokens, and of memory, from the next prompt on."""
         ...
 
     def reset(self) -> None:

@@ -23,7 +23,8 @@ from .language_model import LanguageModel
 from .motion import TIME_ROUNDING_S
 from .prompt_layout import PromptLayout
 from .stream_prompt import StreamPlace, StreamText
-from .values import Float32, Observed, Response, Turn
+from .token_pooling import pooled
+from .values import Float32, Load, Observed, Response, Turn
 
 QUESTION_SLOTS = 48
 """Kept free for a question: some forty words. A longer one makes its own room."""
@@ -73,7 +74,7 @@ class _Before:
 class ContinuousContext:
     """See `context.Context`.
 
-    State: what is in each slot of the cache, where the text stands, what was read last.
+    State: what is in each slot of the cache, where the text stands, what was read last, the load.
 
     Attributes:
         model: the decoder and its cache.
@@ -92,6 +93,7 @@ class ContinuousContext:
     _spans: tuple[Span, ...] = ()
     _before: _Before | None = field(default=None, repr=False)
     _read: Observed | None = field(default=None, repr=False)
+    _load: Load = field(default_factory=Load)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -111,7 +113,9 @@ class ContinuousContext:
         place = self.text.snapshot()
         is_done = False
         try:
-            logits = self._append_frame(features.time_s, observed.embeds)
+            logits = self._append_frame(
+                features.time_s, pooled(observed.embeds, self._load.token_share)
+            )
             is_done = True
         finally:
             if not is_done:
@@ -166,6 +170,10 @@ class ContinuousContext:
         arena.rewind(before.mark)
         self.text.restore(before.place)
         self._spans = before.spans
+
+    def carry(self, load: Load) -> None:
+        """Read so much of a frame's tokens; see `context.Context`."""
+        self._load = load
 
     def reset(self) -> None:
         """Start again with an empty cache."""

@@ -9,7 +9,7 @@ Source: SimpleStream finds that the last few frames alone are a strong answerer 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from .prompt_layout import PromptLayout
 from .prompt_plan import PromptSegment, planned_prompt, shared_positions
 from .recall import Recall, Recalled, used_of
 from .recent import DialogueTurn, RecentView, answered_turns
-from .values import Float32, Observed, Response, Turn
+from .token_pooling import pooled
+from .values import Float32, Load, Observed, Response, Turn
 
 LEAST_READ = 2
 """Positions that are read however much is shared: the last one for its logits, and one more, since
@@ -52,7 +53,7 @@ class RecentRules:
 
 @dataclass(slots=True)
 class RecentContext:
-    """See `context.Context`. State: which prompt the cache holds, the last few answers.
+    """See `context.Context`. State: which prompt the cache holds, the last few answers, the load.
 
     Attributes:
         model: the decoder and its cache.
@@ -74,6 +75,7 @@ class RecentContext:
     _held: tuple[PromptSegment, ...] = ()
     _mark: Mark | None = field(default=None, repr=False)
     _talk: tuple[DialogueTurn, ...] = ()
+    _load: Load = field(default_factory=Load)
 
     def observe(self, observed: Observed) -> Float32 | None:
         """Nothing: frames are read when something is to be said about them."""
@@ -84,11 +86,12 @@ class RecentContext:
         rules, view = self.rules, self.view()
         frames = view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s)
         recalled = self._recalled(turn, [time_s for time_s, _ in frames])
+        share = self._load.token_share
         parts = PromptParts(
             recalled.question or None,
-            frames,
+            [(time_s, pooled(embeds, share)) for time_s, embeds in frames],
             self._talk_before(turn, recalled, view),
-            recalled.entries,
+            [replace(entry, embeds=pooled(entry.embeds, share)) for entry in recalled.entries],
             time_s=turn.time_s,
         )
         arena = self.model.arena
@@ -129,6 +132,10 @@ class RecentContext:
         if final.question is not None and final.text:
             self._talk = (*self._talk, *answered_turns([final]))[-TALK_KEPT:]
 
+    def carry(self, load: Load) -> None:
+        """Show so much of a frame's tokens, and of memory; see `context.Context`."""
+        self._load = load
+
     def reset(self) -> None:
         """Start again with an empty cache."""
         self._held, self._mark = (), None
@@ -141,7 +148,7 @@ class RecentContext:
         question = self.plain(turn.question.text)
         if self.recall is None:
             return Recalled(question, "recent")
-        return self.recall.of(question, turn.time_s, shown_s)
+        return self.recall.of(question, turn.time_s, shown_s, self._load.recall_share)
 
     def _talk_before(
         self, turn: Turn, recalled: Recalled, view: RecentView

@@ -156,7 +156,7 @@ class ChangeGate:
             StreamOutOfOrder: the frame is older than the last one.
         """
         time_s, motion = features.time_s, features.motion
-        cut = self._cut_score(motion)
+        cut = cut_score(motion, self.rules)
         before = self._at(time_s - motion.over_s)
         attributes: dict[str, dict[str, str]] = {}
         if before is None and self._track:
@@ -175,12 +175,6 @@ class ChangeGate:
     def idle(self, time_s: float) -> GateDecision:
         """Time-outs at a tick without a frame."""
         return self._phases.idle(time_s)
-
-    def _cut_score(self, motion: Motion) -> float:
-        if motion.is_first or motion.recognisable < self.rules.cut_recognisable:
-            return 0.0
-        kept = motion.found + PALETTE_WEIGHT * motion.palette
-        return max(0.0, 1.0 - kept / (2 * self.rules.cut_kept))
 
     def _at(self, time_s: float) -> Summed | None:
         """Where things stood at a time; None before the last cut."""
@@ -253,3 +247,11 @@ class ChangeGate:
             + rules.moving_per_stop * abs(motion.light_stops)
         )
         return min(1.0, motion.moving / (2 * min(threshold, rules.moving_most)))
+
+
+def cut_score(motion: Motion, rules: ChangeRules) -> float:
+    """How much a picture is another scene than the one before, [0, 1]; 0.5 and more is a cut."""
+    if motion.is_first or motion.recognisable < rules.cut_recognisable:
+        return 0.0
+    kept = motion.found + PALETTE_WEIGHT * motion.palette
+    return max(0.0, 1.0 - kept / (2 * rules.cut_kept))

@@ -102,7 +102,7 @@ def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
             frames = sum(isinstance(other, Observed) for other in waiting)
             oldest = _first(waiting, lambda other: isinstance(other, Observed))
             return NOTHING if frames < waiting_observed or oldest is None else LetGo((oldest,))
-        if item.cause != "event":
+        if not (isinstance(item, Turn) and item.cause == "event"):
             return NOTHING
         older = _first(waiting, lambda other: isinstance(other, Turn) and other.cause == "event")
         return NOTHING if older is None else LetGo((older,))
@@ -110,7 +110,7 @@ def newest_event_all_questions(waiting_observed: int = 16) -> DropRule[Moment]:
     return DropRule(
         "newest event, all questions",
         judge,
-        lambda item: "observed frames" if isinstance(item, Observed) else f"{item.cause} turns",
+        lambda item: "observed frames" if isinstance(item, Observed) else "event turns",
     )
 
 

@@ -44,7 +44,8 @@ def percentile(sorted_values: list[float], share: float) -> float:
 class Metrics:
     """What a run counts. Safe for several threads.
 
-    State: one counter per name, the latest stage times, drops not yet reported and since when.
+    State: one counter per name, the latest stage times and their sum, drops not yet reported and
+    since when.
 
     Args:
         fps_target: sampled frames a second that the run aims at.
@@ -71,6 +72,7 @@ class Metrics:
         self._dropped: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
         self._latencies: dict[str, deque[float]] = {}
+        self._busy_s = 0.0
         self._unreported_since_s: dict[str, float] = {}
         self._drops_reported_s = 0.0
         self._stats_reported_s = 0.0
@@ -80,7 +82,17 @@ class Metrics:
         """Add the time spent in the block to `stage`."""
         begun = self._monotonic()
         yield
-        self._add_latency(stage, self._monotonic() - begun)
+        took_s = self._monotonic() - begun
+        self._busy_s += took_s  # stages are timed in the thread that watches alone
+        self._add_latency(stage, took_s)
+
+    def work(self) -> tuple[float, int, float]:
+        """(now, frames so far, time that watching them took), seconds; for the watching thread."""
+        return self._monotonic(), self._counts["seen"], self._busy_s
+
+    def add_gauge(self, name: str, read: Callable[[], Any]) -> None:
+        """Have a `stats` record tell one more thing that others count; before the run."""
+        self._gauges[name] = read
 
     def timed_items(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time each took to come is added to `stage`."""

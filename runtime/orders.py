@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from typing import TypeAlias
 
+from .governor import Load
 from .standing_request import StandingOrder
 
-Order: TypeAlias = StandingOrder
+Order: TypeAlias = "StandingOrder | Load"
 
 
 class Orders:

@@ -114,7 +114,8 @@ def _end(
     """
     inbox.close()
     orders, said = log.at_the_end(stages.orders.close(), heard.take())
-    stages.obey(orders)
+    for _ in stages.obey(orders):
+        pass  # the session has stopped
     fired = stages.hear(said)
     ended = camera_state("ended", f"{source.name} has ended")
     drops = stages.metrics.drops(inbox.clock())
@@ -159,7 +160,7 @@ def watch(
 ) -> Iterator[Moment]:
     """Frames (or None: nothing new within 100 ms) in, Moments out. Never waits for the speaker."""
     for frame in frames:
-        stages.obey(orders())  # what other threads want, and what was said: at a frame boundary
+        yield from stages.obey(orders())  # what is wanted, and what was said: at a frame boundary
         records.put_all(stages.hear(heard.take()))
         if frame is None:
             now_s = asked.clock()
@@ -178,6 +179,7 @@ def watch(
         stages.keep(features, embeds, decision)
         yield from stages.turns(decision, due, frame.time_s)
         yield from stages.checks(decision, frame.time_s)
+        stages.govern()
         records.put_all(stages.metrics.due(frame.time_s))
 
 

@@ -78,7 +78,9 @@ class Recall:
     rows: Callable[[str], Float32]
     indexer: Engine | None = None
 
-    def of(self, question: str, time_s: float, shown_s: Collection[float] = ()) -> Recalled:
+    def of(
+        self, question: str, time_s: float, shown_s: Collection[float] = (), share: float = 1.0
+    ) -> Recalled:
         """What is shown for a question about a moment.
 
         Args:
@@ -86,6 +88,7 @@ class Recall:
             time_s: nothing younger is shown, seconds.
             shown_s: times of frames that are shown anyway: memory shows them again only with
                 what was said of them.
+            share: of the frames that the rules allow, so many are shown; one at least.
         """
         text, override = split_override(question)
         mode = override or self.rules.mode
@@ -95,7 +98,8 @@ class Recall:
         if not view.key_frames:
             return Recalled(text, "recall")
         scored = self._scores(text, view)
-        chosen = selected(view, scored, self.rules.topk, self.rules.selection)
+        topk = max(1, round(self.rules.topk * share))
+        chosen = selected(view, scored, topk, self.rules.selection)
         entries = tuple(
             MemoryEntry(
                 frame.time_s, frame.embeds.astype(np.float32), frame.said, frame.frame_id, score

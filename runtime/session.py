@@ -23,7 +23,7 @@ from .language_model import LanguageModel
 from .prompt_layout import PromptLayout
 from .records import Record, warning
 from .token_gate import TokenGate
-from .values import EndedBy, Float32, Moment, Observed, Response, Turn
+from .values import EndedBy, Float32, Load, Moment, Observed, Response, Turn
 
 NextRung: TypeAlias = "Callable[[EngineError, Callable[[Record], None]], bool]"
 
@@ -89,6 +89,9 @@ class LanguageSession:
         Raises:
             EngineError: the decoder failed MOST_FAULTS times in a row and no rung is left.
         """
+        if isinstance(moment, Load):
+            self.context.carry(moment)
+            return
         turn = self._observed(moment, tell) if isinstance(moment, Observed) else moment
         if turn is not None:
             yield from self._answered(turn, cancelled, tell)

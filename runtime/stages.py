@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import SessionMissing
 from .gate import Gate
+from .governor import Governor
 from .metrics import Metrics
 from .orders import Order, Orders
 from .records import Record
@@ -20,6 +21,7 @@ from .values import (
     Float32,
     Frame,
     GateDecision,
+    Load,
     Moment,
     Question,
     Response,
@@ -112,6 +114,8 @@ class Stages:
         waiting_observed: frames that may wait for the session when live.
         question_cuts_event: a question that waits ends a sentence that nobody asked for.
         standing: what the user wants to be told of whenever it comes true.
+        governor: what is left out where the rate aimed at cannot be held; None: nothing ever.
+        carriers: parts of the watch that are told of a new load.
     """
 
     encoder: Encoder
@@ -125,6 +129,8 @@ class Stages:
     waiting_observed: int = 16
     question_cuts_event: bool = True
     standing: StandingRequests = field(default_factory=StandingRequests)
+    governor: Governor | None = None
+    carriers: tuple[Callable[[Load], None], ...] = ()
     _last_frame_s: float | None = None
 
     @property
@@ -132,10 +138,27 @@ class Stages:
         """What other threads want done between two frames."""
         return self.standing.orders
 
-    def obey(self, orders: Sequence[Order]) -> None:
-        """Carry out what other threads want done, at a frame boundary."""
+    def obey(self, orders: Sequence[Order]) -> Iterator[Moment]:
+        """Carry out what is wanted, at a frame boundary; yields what the session must know."""
         for order in orders:
-            self.standing.obey(order)
+            if isinstance(order, Load):
+                for carry in self.carriers:
+                    carry(order)
+                yield order
+            else:
+                self.standing.obey(order)
+
+    def govern(self) -> None:
+        """Let the governor see what the frames so far took; a new load is an order like others.
+
+        It alone reads a clock here, so what it decides is part of what a run was delivered.
+        """
+        if self.governor is None:
+            return
+        before = self.governor.load
+        load = self.governor.step(*self.metrics.work())
+        if load != before:
+            self.orders.put(load)
 
     def hear(self, said: Sequence[Response]) -> tuple[Record, ...]:
         """Take what was said in, at a frame boundary.

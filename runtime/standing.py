@@ -44,7 +44,8 @@ class StandingRequests:
     `add`, `cancel`, `list` and `snapshot` are safe from any thread. All else belongs to the thread
     that watches: what other threads change reaches it as orders, at a frame boundary.
 
-    State: at most `rules.most` requests, and what is known of each.
+    State: at most `rules.most` requests and what is known of each; those that came and those that
+    were cancelled since the last frame boundary.
 
     Args:
         rules: how requests are held.
@@ -66,6 +67,8 @@ class StandingRequests:
         self._can_answer, self._asking = can_answer, asking
         self._lock = threading.Lock()
         self._known: dict[str, StandingState] = {}
+        self._coming: dict[str, StandingRequest] = {}
+        self._going: set[str] = set()
         self._ids = count(1)
 
     def add(
@@ -109,27 +112,29 @@ class StandingRequests:
                 tuple(sinks),
                 None if cameras is None else tuple(cameras),
             )
-            self._known[request.request_id] = StandingState(request)
+            self._coming[request.request_id] = request
             self.orders.put(Stand(request))
             return request
 
     def cancel(self, request_id: str) -> bool:
         """Let a request go; whether there was one of this name."""
         with self._lock:
-            if self._known.pop(request_id, None) is None:
+            if request_id not in self._held():
                 return False
+            # What it has come to by then is for the thread that watches to forget.
+            self._going.add(request_id)
             self.orders.put(Unstand(request_id))
             return True
 
     def list(self) -> tuple[Standing, ...]:
         """All requests as they stand, in the order in which they came."""
         with self._lock:
-            return tuple(Standing(k.request, k.is_met, k.fired_s) for k in self._known.values())
+            return tuple(Standing(k.request, k.is_met, k.fired_s) for k in self._held().values())
 
     def snapshot(self) -> tuple[dict[str, Any], ...]:
         """All requests and what is known of them, as JSON values, to be put back by `restore`."""
         with self._lock:
-            return tuple(known.as_json() for known in self._known.values())
+            return tuple(known.as_json() for known in self._held().values())
 
     def restore(self, saved: Iterable[Mapping[str, Any]]) -> None:
         """Go on from what `snapshot` gave; before the run.
@@ -158,26 +163,36 @@ class StandingRequests:
                 hint="name event types for it to wait for, or a model with --bundle",
             )
 
+    def _held(self) -> dict[str, StandingState]:
+        """Name → request, as whoever adds and cancels sees them."""
+        coming = {name: StandingState(request) for name, request in self._coming.items()}
+        held = {**self._known, **coming}
+        return {name: state for name, state in held.items() if name not in self._going}
+
     def _check_room(self, request_id: str | None) -> None:
-        if request_id in self._known:
+        held = len(self._held())
+        if request_id in {*self._known, *self._coming}:  # also of one that is just going
             raise StandingRefused(f"a standing request is already called {request_id}")
-        if len(self._known) >= self.rules.most:
+        if held >= self.rules.most:
             raise StandingRefused(
-                f"{len(self._known)} standing requests are held, which is the limit",
+                f"{held} standing requests are held, which is the limit",
                 hint="cancel one, or raise standing.most",
             )
 
     def _new_id(self) -> str:
-        return next(name for name in map("r{}".format, self._ids) if name not in self._known)
+        taken = {*self._known, *self._coming}
+        return next(name for name in map("r{}".format, self._ids) if name not in taken)
 
     def obey(self, order: StandingOrder) -> None:
         """Watch for a request from now on, or no longer."""
         with self._lock:
             if isinstance(order, Unstand):
                 self._known.pop(order.request_id, None)
+                self._going.discard(order.request_id)
                 return
             name = order.request.request_id
-            self._known.setdefault(name, StandingState(order.request)).is_watched = True
+            self._coming.pop(name, None)
+            self._known[name] = StandingState(order.request)
 
     def step(self, time_s: float, decision: GateDecision) -> tuple[StandingRequest, ...]:
         """The requests that are to be checked at this frame, in the order in which they came.

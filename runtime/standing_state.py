@@ -44,7 +44,6 @@ class StandingState:
 
     Attributes:
         request: what is wanted.
-        is_watched: the thread that watches has taken it.
         checked_s: stream time of its last check; None before the first.
         turn_id: of the check that is under way; None where none is.
         is_due: it is to be checked at the next frame, whatever the time.
@@ -55,7 +54,6 @@ class StandingState:
     """
 
     request: StandingRequest
-    is_watched: bool = False
     checked_s: float | None = None
     turn_id: str | None = None
     is_due: bool = True
@@ -74,7 +72,7 @@ class StandingState:
             decision: what opened at it.
         """
         request = self.request
-        if request.question is None or not self.is_watched:
+        if request.question is None:
             return False
         self.is_due |= any(request.wants(event.event) for event in decision.opened)
         is_time = self.checked_s is None or time_s - self.checked_s >= request.check_s
@@ -108,8 +106,7 @@ class StandingState:
         """Its record, where it waits for event types alone and fires at what opened."""
         request, time_s = self.request, decision.time_s
         names = [event.event for event in decision.opened if request.wants(event.event)]
-        is_waited_for = self.is_watched and request.question is None and names
-        if not (is_waited_for and self._may_fire(time_s)):
+        if request.question is not None or not names or not self._may_fire(time_s):
             return None
         self.fired_s = time_s
         return request.fired(None, ", ".join(names), (time_s, time_s))
@@ -136,4 +133,4 @@ def state_from_json(values: Mapping[str, Any]) -> StandingState:
         kept = {name: values[name] for name in (*SAVED, "is_due")}
     except KeyError as error:
         raise StandingInvalid(f"a saved standing request has no {error}") from error
-    return StandingState(request_from_json(values), is_watched=True, **kept)
+    return StandingState(request_from_json(values), **kept)

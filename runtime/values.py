@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .governor import Load as Load
 from .motion_value import Motion as Motion
 from .records import Record
 from .response import Cause as Cause
@@ -234,4 +235,5 @@ class Turn:
             raise ValueError(f"a Turn of cause {self.cause!r} got events={self.events}")
 
 
-Moment: TypeAlias = Observed | Turn
+Moment: TypeAlias = Observed | Turn | Load
+"""What a session is handed, in order: frames, reasons to speak, and what it is told to spare."""

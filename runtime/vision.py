@@ -12,14 +12,16 @@ from .block_matching import CELLS, PX_PER_POINT, REACH_POINTS
 from .engine import Engine
 from .engines.lane import Lanes
 from .errors import EngineNotFinite, EngineUnusable
+from .gate_change import ChangeRules, cut_score
 from .manifest_values import FrameInput
 from .motion import TIME_ROUNDING_S, MotionDetector, MotionState
 from .motion_input import COLOURS, MAPS, vision_input
 from .preprocess import SMALL_PX, fitted_picture, small_picture
-from .values import Features, Float32, Frame, Motion, UInt8
+from .values import Features, Float32, Frame, Load, Motion, UInt8
 
 SMALL = (SMALL_PX, SMALL_PX)
 REACH_PX = REACH_POINTS * PX_PER_POINT
+CUT_RULES = ChangeRules()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,17 +49,20 @@ class VisionState:
         motion: of its MotionDetector.
         encoded: the last frame that the engine saw; None before the first.
         moved_s: when the picture last moved, seconds; None where it has not.
+        frames_since: frames since that one.
     """
 
     motion: MotionState
     encoded: Encoded | None
     moved_s: float | None = None
+    frames_since: int = 0
 
 
 class VisionEncoder:
     """Features of frames; a still one takes over tokens that are younger than a heartbeat.
 
-    State: that of its MotionDetector, the tokens and summary of one frame, and a time.
+    State: that of its MotionDetector, the tokens and summary of one frame, a time and a count; and
+    how often it is to encode, which is no part of a snapshot.
 
     Args:
         engine: of the part `vision`: pixels → tokens (1, n, dim) and summary (1, dim).
@@ -102,6 +107,7 @@ class VisionEncoder:
         self._heartbeat_s = heartbeat_s
         self._settle_s = settle_s
         self._motion = MotionDetector()
+        self._encode_every = 1
         self.reset()
 
     def reset(self) -> None:
@@ -109,15 +115,23 @@ class VisionEncoder:
         self._motion.reset()
         self._encoded: Encoded | None = None
         self._moved_s: float | None = None
+        self._frames_since = 0
+
+    def carry(self, load: Load) -> None:
+        """Encode as often as this load allows: the frames between keep the last tokens."""
+        self._encode_every = load.encode_every
 
     def snapshot(self) -> VisionState:
         """The state, to be put back by `restore`."""
-        return VisionState(self._motion.snapshot(), self._encoded, self._moved_s)
+        return VisionState(
+            self._motion.snapshot(), self._encoded, self._moved_s, self._frames_since
+        )
 
     def restore(self, state: VisionState) -> None:
         """Continue from a state as if nothing had been between."""
         self._motion.restore(state.motion)
         self._encoded, self._moved_s = state.encoded, state.moved_s
+        self._frames_since = state.frames_since
 
     def encode(self, frame: Frame) -> Features:
         """Features of the frame; `motion` is always its own, `is_fresh` says whose tokens they are.
@@ -137,9 +151,12 @@ class VisionEncoder:
         if not motion.is_still and not motion.is_first:
             self._moved_s = frame.time_s
         kept = self._encoded
-        is_fresh = kept is None or not self._serves(kept, frame.time_s, motion)
+        self._frames_since += 1
+        is_spared = self._is_spared(motion)
+        is_fresh = kept is None or not (is_spared or self._serves(kept, frame.time_s, motion))
         if kept is None or is_fresh:
             kept = self._encoded = self._run(frame, small, motion)
+            self._frames_since = 0
         return Features(
             time_s=frame.time_s,
             tokens=kept.tokens,
@@ -160,6 +177,11 @@ class VisionEncoder:
         compared_with_it = kept.is_still or motion.over_s <= age_s + TIME_ROUNDING_S
         is_young = age_s < self._heartbeat_s - TIME_ROUNDING_S
         return motion.is_still and compared_with_it and is_young and self._is_settled(time_s)
+
+    def _is_spared(self, motion: Motion) -> bool:
+        """Whether the load has this frame do with the last tokens; another scene never does."""
+        is_early = self._frames_since < self._encode_every
+        return is_early and cut_score(motion, CUT_RULES) < CUT_RULES.phases["cut"].open_above
 
     def _is_settled(self, time_s: float) -> bool:
         if self._moved_s is None or not self._settle_s:

@@ -18,7 +18,7 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A video file, a folder of images, or test:NAME[?seed=N] for a rendered clip. "
-            "Live: rtsp://USER:PASSWORD@HOST/PATH (also rtsps://), http:// or https:// (MJPEG, HLS), "
+            "Live: rtsp[s]://USER:PASSWORD@HOST/PATH, http[s]:// (MJPEG, HLS), "
             "/dev/videoN[?size=WxH&fps=N], gst:PIPELINE, screen:[DISPLAY], or loop:FILE, a file "
             "again and again. A live source that is lost is tried again until it is back.",
         ),
@@ -75,6 +75,15 @@ def run(
         float | None,
         typer.Option("--fps", metavar="N", help="Frames to look at per second of stream time."),
     ] = None,
+    target_fps: Annotated[
+        float | None,
+        typer.Option(
+            "--target-fps",
+            metavar="N",
+            help="Frames to look at per second, and to hold: what is too slow is done less often. "
+            "For cameras, and for files with --realtime.",
+        ),
+    ] = None,
     gate: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +131,17 @@ def run(
         raise UsageError(
             "--tell needs a model that can be asked; got none", hint="name one with --bundle DIR"
         )
-    flags = {"source.fps": fps, "source.realtime": realtime, "gate.kind": gate}
+    if fps is not None and target_fps is not None:
+        raise UsageError(
+            f"got --fps {fps:g} and --target-fps {target_fps:g}, expected one of them",
+            hint="--target-fps sets the frames to look at as well",
+        )
+    flags = {
+        "source.fps": fps,
+        "source.realtime": realtime,
+        "gate.kind": gate,
+        "governor.target_fps": target_fps,
+    }
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"
     path = None if jsonl is None or to_stdout else Path(jsonl)

@@ -66,6 +66,15 @@ def serve(
         float | None,
         typer.Option("--fps", metavar="N", help="Frames to look at per second, of each camera."),
     ] = None,
+    target_fps: Annotated[
+        float | None,
+        typer.Option(
+            "--target-fps",
+            metavar="N",
+            help="Hold N frames per second of each camera: encode less often, then read fewer "
+            "tokens, then show less of memory where the device is too slow.",
+        ),
+    ] = None,
     logs_json: Annotated[
         bool, typer.Option("--log-json", help="One JSON line per request on stderr.")
     ] = False,
@@ -95,6 +104,7 @@ def serve(
         "service.tls_cert": tls_cert,
         "service.tls_key": tls_key,
         "source.fps": fps,
+        "governor.target_fps": target_fps,
     }
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     check_names(resolved.settings.service.cameras)

@@ -17,7 +17,7 @@ from ...runtime.errors import AddressRefused
 ALWAYS = "browser:"
 """A camera that a page feeds opens nothing."""
 _URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^/?#@\s]*@)?"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^/?#@\s\\]*@)?"
     r"(?P<host>\[[0-9a-f:.*?]+\]|[^/?#@:\s\[\]\\]*)(?::(?P<port>[0-9*]{1,5}))?(?P<path>[/?#]\S*)?",
     re.IGNORECASE,
 )
@@ -79,7 +79,8 @@ def _parts(text: str) -> Parts | None:
     if match is None:
         return None
     scheme, host, port, path = (match[name] or "" for name in ("scheme", "host", "port", "path"))
-    return Parts(scheme.lower(), host.lower(), port, path)
+    # A bracket would begin a set of letters in a pattern.
+    return Parts(scheme.lower(), host.lower().strip("[]"), port, path)
 
 
 def _plain(address: str) -> str:

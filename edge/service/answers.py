@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from ...runtime.context import Context, Prompted
 from ...runtime.decoder import Decoding
 from ...runtime.errors import AnswerLost, EdgeStreamError
+from ...runtime.governor import Load
 from ...runtime.inbox import Inbox
 from ...runtime.records import Record
 from ...runtime.session import LanguageSession
@@ -86,6 +87,10 @@ class CountedContext:
     def remember(self, final: Response) -> None:
         """See `Context`."""
         self._context.remember(final)
+
+    def carry(self, load: Load) -> None:
+        """See `Context`."""
+        self._context.carry(load)
 
     def reset(self) -> None:
         """See `Context`."""

@@ -85,6 +85,7 @@ def _of_cameras(service: Service) -> list[Family]:
     state = Family("camera_state", "1 for the state that the camera is in.", "gauge")
     fps = Family("camera_fps", "Frames watched a second, over the last 10 s.", "gauge")
     dropped = Family("dropped_total", "What was let go, by what it was.", "counter")
+    load = Family("load_level", "Steps that the governor has gone down; 0: all is done.", "gauge")
     stages = Family("stage_seconds", "Time of each stage, of the latest samples.", "summary")
     families = {field: Family(*facts) for field, facts in OF_CAMERA.items()}
     for camera in service.board.all():
@@ -100,7 +101,9 @@ def _of_cameras(service: Service) -> list[Family]:
         for what, count in body["dropped"].items():
             dropped.add(count, camera=camera.name, what=what)
         _add_stages(stages, camera.name, body["stage_ms"])
-    return [state, fps, *families.values(), dropped, stages]
+        if "governor" in body:
+            load.add(body["governor"]["level"], camera=camera.name)
+    return [load, state, fps, *families.values(), dropped, stages]
 
 
 def _add_state(family: Family, camera: Camera) -> None:

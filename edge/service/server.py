@@ -25,6 +25,7 @@ from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
 from ...runtime.errors import SettingsInvalid
 from ..gate_rules import check_gate
+from ..governing import with_target
 from ..progress import work_shown
 from ..settings_tables import Settings
 from ..speech_rules import engine_rules
@@ -125,7 +126,7 @@ def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
         with work_shown(f"opening {choice.bundle.name}"):
             bundle = open_bundle(choice.bundle)
             _check_bundle(bundle)
-            settings = with_facts_of(choice.settings, bundle.manifest)
+            settings = with_facts_of(with_target(choice.settings), bundle.manifest)
             shares = shares_of(settings, bundle.manifest)
             settings = _with_share(settings, shares)
             pool = stack.enter_context(engine_pool(bundle, engine_rules(settings)))

@@ -15,11 +15,13 @@ from ...runtime.memory.keyframes import KeyFrameMemory
 from ...runtime.outlet import Outlet
 from ...runtime.pipeline import run
 from ...runtime.recent import RecentMemory
+from ...runtime.records import Record
 from ...runtime.sinks import Sink
 from ...runtime.source_pushed import PushedSource
 from ...runtime.sources import Source
 from ...runtime.stages import Stages
 from ..gate_rules import change_rules, learned_rules_of
+from ..governing import governed
 from ..staging import Staged, attached_by, staged_on
 from .answers import AnsweringSession, Answers
 from .camera_source import Pausing, opened_source
@@ -86,6 +88,7 @@ class WatchRun:
         kept_bytes, budget_bytes: of its memory.
         thresholds: scores from which events open.
         staged: with what saves the memory.
+        notes: what the user should know before the first frame.
     """
 
     source: Source
@@ -99,6 +102,7 @@ class WatchRun:
     budget_bytes: int
     thresholds: dict[str, float]
     staged: Staged
+    notes: tuple[Record, ...]
 
     def watch(self, left: threading.Event) -> None:
         """Watch until the source ends or is to stop; `left` leaves at once.
@@ -106,7 +110,7 @@ class WatchRun:
         Raises:
             EdgeStreamError: see `pipeline.run`.
         """
-        self.records.put_all(self.staged.notes)
+        self.records.put_all(self.notes)
         kept = self.staged.kept
         if kept is None:
             run(self.source, self.stages, self.inbox, self.records, left=left)
@@ -159,6 +163,7 @@ def opened_run(
             budget_bytes=shared.shares.memory,
             thresholds=_thresholds(settings, model, shared.pool),
             staged=staged,
+            notes=(*staged.notes, *governed(stages, settings, seen)),
         )
 
 

@@ -120,7 +120,7 @@ def replayed(log, seed):
     cuts = ReplayedCuts(log)
     told = []
     said = list(speak(cuts.moments(), stages.session, cuts.cut, told.append))
-    stages.obey(log.last_orders)
+    list(stages.obey(log.last_orders))
     stages.hear(log.last_heard)
     return stages, sink, moments, said
 

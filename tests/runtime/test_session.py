@@ -621,3 +621,45 @@ def test_nothing_younger_than_the_question_is_shown():
     engine = ScriptedDecoder(script())
     final, _ = take(remembering(engine, 5, topk=9), question("What was there?", 130.0))
     assert {name for name, _ in final.used} == {"k0", "k1", "k2"}
+
+
+# Checks of standing requests.
+
+
+def check(text, time_s, turn_id="t9"):
+    return Turn(turn_id, "standing", time_s, "check", question=Question("r1", text, time_s))
+
+
+def test_a_check_is_asked_without_the_talk_and_is_no_part_of_it():
+    engine = ScriptedDecoder(script({}, {"a": "1", "dark?": "Yes.", "b": "2"}))
+    session = recent(engine, memory_of(4))
+    take(session, question("a", 1.5))
+    final, _ = take(session, check("dark?", 1.5))
+    assert (final.text, final.cause, final.ended_by) == ("Yes.", "standing", "model")
+    assert engine.seen[-1] == f"{SYSTEM}\n[#2,#3]\nUser: dark?\nAssistant:Yes."
+    take(session, question("b", 1.5))
+    assert engine.seen[-1].startswith(f"{SYSTEM}\nUser: a\nAssistant: 1$\n[#2,#3]\nUser: b")
+
+
+def test_a_check_leaves_a_continuous_stream_as_it_was():
+    engine = ScriptedDecoder(script({}, {"dark?": "No."}))
+    session = continuous(engine)  # where questions stay in the stream
+    for number in range(3):
+        take(session, observed(number))
+    before = session.model.arena.snapshot()
+    assert take(session, check("dark?", 1.0))[0].text == "No."
+    after = session.model.arena.snapshot()
+    assert np.array_equal(before.values, after.values)
+    take(session, observed(3))
+    assert engine.seen[-1] == SYSTEM + "\n[#0,#1,#2,#3"
+
+
+def test_who_leaves_in_the_middle_of_a_check_is_told_nothing_of_it():
+    session = continuous(ScriptedDecoder(script({}, {}, default="abcdefgh")))
+    take(session, observed(0))
+    told = []
+    responses = session.take(check("dark?", 0.0), lambda: False, told.append)
+    assert next(responses).text == "a"
+    with pytest.raises(KeyboardInterrupt):
+        responses.throw(KeyboardInterrupt)
+    assert not told
