@@ -38,7 +38,16 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("no Chromium here; install it, then try again")
-    command = [sys.executable, "-m", "edgestream.edge.cli", "serve", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "edgestream.edge.cli",
+        "serve",
+        "--port",
+        "0",
+        "--target-fps",
+        "4",
+    ]
     command += [f"front=loop:{ROOT}/assets/sample.mp4", "--bundle", f"{ROOT}/assets/reference"]
     service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert service.stdout is not None

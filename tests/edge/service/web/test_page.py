@@ -116,6 +116,9 @@ def test_counters_count(opened):
     assert re.fullmatch(r"\d+\.\d", opened.inner_text("#c-fps"))
     assert opened.locator("#c-stages tr").count() >= 3
     assert "MB" in opened.inner_text("#c-rss")
+    assert re.match(
+        r"(everything is done|step \d+), \d+\.\d of 4\.0 fps", opened.inner_text("#c-governor")
+    )
 
 
 def test_pausing_and_resuming(opened):
