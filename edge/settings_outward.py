@@ -6,7 +6,6 @@ from typing import Literal
 
 from .settings_field import Table, setting
 
-USUAL_TYPES = ("opened", "closed", "final", "standing", "camera", "warning")
 # partial and stats never wait in a queue: the next one says it better.
 ONE_TYPE = "(opened|closed|final|standing|camera|warning|drop)"
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+# What it acknowledges is on its disk, and outlives a kill.
+DURABLE = ("persistence true", "autosave_on_changes true", "autosave_interval 1")
 PLACES = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto")
 
 
@@ -30,11 +32,11 @@ def free_port() -> int:
 
 
 class Mosquitto:
-    """A broker in a folder of its own; what it retains outlives a kill only where it is stored.
+    """A broker in a folder of its own.
 
     Args:
-        folder: for its configuration and its log.
-        lines: more lines of the configuration; without any, everyone may do everything.
+        folder: for its configuration, its log and what it stores.
+        lines: of the configuration; everyone may do everything where they do not say otherwise.
     """
 
     def __init__(self, folder: Path, *lines: str) -> None:
@@ -42,8 +44,12 @@ class Mosquitto:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
-        given = [f"listener {self.port} 127.0.0.1", *(lines or ("allow_anonymous true",))]
-        self._config.write_text("\n".join([*given, "log_dest stderr", "user root", ""]))
+        given = [f"listener {self.port} 127.0.0.1", f"persistence_location {folder}/", *lines]
+        if not any(line.startswith("allow_anonymous") for line in lines):
+            given.append("allow_anonymous true")
+        # Else it drops what a listener does not take fast enough, and a test would miss records.
+        given += ["max_queued_messages 1000000", "log_dest stderr", "user root", ""]
+        self._config.write_text("\n".join(given))
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -83,25 +89,34 @@ class Heard:
 
 @dataclass
 class Listener:
-    """A client that hears everything, also after the broker was away. Use it in a `with` block."""
+    """A client that hears everything, also after the broker was away. Use it in a `with` block.
+
+    With a name, a durable broker keeps for it what comes while it is not there.
+    """
 
     port: int
     topic: str = "#"
-    more: dict[str, object] = field(default_factory=dict)
+    name: str = ""
     messages: list[Heard] = field(default_factory=list)
     is_subscribed: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Listener:
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
 
-        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=self.name, protocol=paho.MQTTv5
+        )
         self.client.reconnect_delay_set(min_delay=1, max_delay=1)
         self.client.on_connect = lambda client, *_: client.subscribe(self.topic, qos=1)
         self.client.on_subscribe = lambda *_: self.is_subscribed.set()
         self.client.on_disconnect = lambda *_: self.is_subscribed.clear()
         self.client.on_message = self._on_message
-        self.client.connect("127.0.0.1", self.port)
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = 3600 if self.name else 0
+        self.client.connect("127.0.0.1", self.port, clean_start=not self.name, properties=session)
         self.client.loop_start()
         assert self.is_subscribed.wait(30)
         return self

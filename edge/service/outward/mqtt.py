@@ -131,10 +131,14 @@ class Mqtt:
         self._thread.join(within_s + ABORT_WITHIN_S)
         # If it is still looking up a name, which nothing ends, it then finds the queue closed.
         self._queue.close()
-        if not self._thread.is_alive():
-            self._wake.close()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._wake.close()
+
+    def _serve(self) -> None:
         tries = 0
         while not self._closing.is_set():
             held_s = self._served()

@@ -189,7 +189,7 @@ class MqttConnection:
         """Say goodbye where somebody listens, and let go of the socket."""
         if self._is_open:
             self.publish(self._broker.status_topic, b"offline", None, retain=True)
-            self._until(lambda: not self._waiting, GOODBYE_WITHIN_S)
+            self._until(lambda: self._waiting.keys() <= self._acks.keys(), GOODBYE_WITHIN_S)
             with suppress(OSError):  # it has gone first
                 self._client.disconnect()
         self._is_open = False

@@ -19,9 +19,9 @@ _OTHER = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def topic_name(name: str) -> str:
-    """A name as one level of a topic: letters, digits, `_` and `-`; two names never share one.
+    """A name as one level of a topic: letters, digits, `_` and `-`.
 
-    What had to be changed gets a part of its hash behind it.
+    What had to be changed gets a part of its hash behind it, so that two names do not share one.
     """
     kept = _OTHER.sub("_", name)[:LONGEST_NAME].strip("_")
     if kept == name and kept:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from ....runtime.errors import OutputUnwritable
 
 PLACE_FILE = "place.json"
+NAME_FILE = "client.txt"
 FORMAT = 1
 ANOTHER = "remove it, or name another folder for the state"
 
@@ -89,3 +92,23 @@ def locked_folder(folder: Path) -> int:
             f"the queue {folder} is in use by another process, expected one a folder", hint=ANOTHER
         ) from error
     return held
+
+
+def client_name(folder: Path) -> str:
+    """Who the service is to a broker: the same after a restart, and nobody else's.
+
+    Two clients of one name would throw each other out for ever.
+
+    Raises:
+        OutputUnwritable: it cannot be read or written.
+    """
+    file = folder / NAME_FILE
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if file.exists() and re.fullmatch(r"edgestream-[0-9a-f]{12}", file.read_text("ascii")):
+            return file.read_text("ascii")
+        name = f"edgestream-{secrets.token_hex(6)}"
+        file.write_text(name, "ascii")
+    except (OSError, ValueError) as error:
+        raise OutputUnwritable(f"{file} cannot be used: {error}", hint=ANOTHER) from error
+    return name

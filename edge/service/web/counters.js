@@ -107,8 +107,13 @@ function showLane(lane) {
 function showGovernor(governor) {
   byId("c-governor-row").hidden = !governor;
   if (!governor) return;
-  const parts = [`level ${governor.level ?? "–"}`];
-  if (governor.encode_every > 1) parts.push(`encodes one frame in ${governor.encode_every}`);
-  if (Number.isFinite(governor.token_share)) parts.push(`${Math.round(governor.token_share * 100)}% of the tokens`);
+  const { level, achieved_fps: achieved, target_fps: target, encode_every: every } = governor;
+  const parts = [level ? `step ${level}` : "everything is done"];
+  if (Number.isFinite(target)) parts.push(`${numberText(achieved)} of ${numberText(target)} fps`);
+  if (every > 1) parts.push(`one frame in ${every} encoded`);
+  if (governor.token_share < 1) parts.push(`${percent(governor.token_share)} of the tokens`);
+  if (governor.recall_share < 1) parts.push(`${percent(governor.recall_share)} of recall`);
   setText(byId("c-governor"), parts.join(", "));
 }
+
+const percent = (share) => `${Math.round(share * 100)}%`;

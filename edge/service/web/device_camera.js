@@ -14,7 +14,10 @@ const UNSEEN_MOST = 2;
 const UNSEEN_MS = 5000;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
 
-let feed = null; // {name, stream, video, canvas, socket, sent, seen, fps, timer, attempts, lock}
+const REFUSED_MOST = 10;
+
+// {name, stream, video, canvas, fps, socket, sent, seen, refused, heardAt, timer, attempts, lock}
+let feed = null;
 
 export function startDeviceCamera() {
   byId("device-form").addEventListener("submit", begin);
@@ -76,7 +79,7 @@ async function feedFrom(name, stream, fps) {
   Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
   await video.play();
   feed = { name, stream, video, fps, canvas: document.createElement("canvas") };
-  Object.assign(feed, { socket: null, sent: 0, seen: 0, timer: null, attempts: 0, lock: null });
+  Object.assign(feed, { socket: null, timer: null, attempts: 0, lock: null, heardAt: 0 });
   stream.getVideoTracks()[0].addEventListener("ended", () => end("The camera was taken away."));
   connect(feed);
   byId("device-strip").hidden = false;
@@ -88,7 +91,7 @@ async function feedFrom(name, stream, fps) {
 function connect(mine) {
   const socket = new WebSocket(socketAddress(cameraPath(mine.name, "frames")));
   mine.socket = socket;
-  mine.sent = mine.seen = 0;
+  mine.sent = mine.seen = mine.refused = 0;
   socket.addEventListener("open", () => {
     mine.heardAt = Date.now();
     send(mine, socket);
@@ -114,15 +117,17 @@ function hear(mine, socket, text) {
   } catch {
     return; // not the count: nothing to learn
   }
+  if (mine !== feed || mine.socket !== socket) return;
   mine.heardAt = Date.now();
-  if (said.error) end(said.error.message);
-  else if (Number.isFinite(said.seen)) {
+  if (said.error) {
+    mine.refused += 1; // that one is not on its way any more; one bad picture is no reason to stop
+    if (mine.refused >= REFUSED_MOST) end(said.error.message);
+  } else if (Number.isFinite(said.seen)) {
     mine.seen = said.seen;
     mine.attempts = 0;
     if (mine.seen === 1) refresh();
     show();
   }
-  if (mine.socket !== socket) return;
 }
 
 /** One picture, where the service has looked at those before; then again in one interval. */
@@ -130,7 +135,7 @@ async function send(mine, socket) {
   const isMine = () => mine === feed && mine.socket === socket && socket.readyState === 1;
   if (!isMine()) return;
   const begun = performance.now();
-  if (mine.sent - mine.seen < UNSEEN_MOST) {
+  if (mine.sent - mine.seen - mine.refused < UNSEEN_MOST) {
     const jpeg = await pictureOf(mine);
     if (!isMine()) return;
     if (jpeg) {

@@ -11,10 +11,16 @@ export function startDialogs() {
       button.addEventListener("click", () => dialog.close("cancel"));
     }
     dialog.addEventListener("click", (event) => {
-      if (event.target === dialog && dialog.id !== "key-dialog") dialog.close("cancel");
+      if (dialog.id !== "key-dialog" && isBeside(dialog, event)) dialog.close("cancel");
     });
   }
   startKey();
+}
+
+function isBeside(dialog, { target, clientX: x, clientY: y, detail }) {
+  if (target !== dialog || detail === 0) return false; // 0: a key on a button, at no place
+  const box = dialog.getBoundingClientRect();
+  return x < box.left || x > box.right || y < box.top || y > box.bottom;
 }
 
 /** Whether the reader means it. The safe answer has the focus. */
@@ -40,12 +46,16 @@ export async function isLocked() {
 function startKey() {
   const dialog = byId("key-dialog");
   const field = byId("key-field");
+  let isNeeded = false;
   on("locked", () => {
     if (dialog.open) return;
+    isNeeded = true;
     byId("key-error").hidden = true;
     dialog.showModal();
   });
-  dialog.addEventListener("cancel", (event) => event.preventDefault()); // nothing works without it
+  // Nothing works without it; a browser lets Escape close a dialog the second time.
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  dialog.addEventListener("close", () => isNeeded && dialog.showModal());
   byId("key-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = byId("key-send");
@@ -54,6 +64,7 @@ function startKey() {
       // The service keeps it in a cookie that no script can read; here it is forgotten at once.
       await call("POST", "v1/session", { body: { key: field.value } });
       field.value = "";
+      isNeeded = false;
       dialog.close();
       tell("unlocked");
     } catch (fault) {

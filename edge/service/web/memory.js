@@ -8,7 +8,9 @@ import { complain, toast } from "./notices.js";
 import { camera, on, repeat, state, tell } from "./store.js";
 import { bytesText, plural } from "./words.js";
 
+// A long memory is a long answer: a thousand key frames are read every 20 s.
 const REFRESH_MS = 4000;
+const REFRESH_MS_EACH = 20;
 const END_PX = 80;
 
 let shownOf = null; // the camera whose strip stands there
@@ -18,7 +20,7 @@ export function startMemory() {
   byId("wipe").addEventListener("click", wipe);
   byId("strip").addEventListener("keydown", walk);
   on("chosen", clear);
-  repeat(refresh, REFRESH_MS);
+  repeat(refresh, () => Math.max(REFRESH_MS, shown.size * REFRESH_MS_EACH));
   clear();
 }
 

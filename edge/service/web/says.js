@@ -36,10 +36,7 @@ export function startSays() {
   });
   byId("newer").addEventListener("click", () => follow(true));
   const list = byId("log");
-  list.addEventListener("scroll", () => {
-    wasAtEnd = isAtEnd();
-    if (wasAtEnd) hideNewer();
-  });
+  list.addEventListener("scroll", scrolled);
   list.addEventListener("pointerleave", () => wasAtEnd && follow());
   setInterval(showAge, 5000);
 }
@@ -166,8 +163,7 @@ function showAll() {
   log?.entries.sort((a, b) => a.record.wall.localeCompare(b.record.wall));
   if (log && log.entries.length > KEPT_ENTRIES) log.entries.splice(0, log.entries.length - KEPT_ENTRIES);
   list.replaceChildren(...(log?.entries ?? []).map((entry) => (entry.node = nodeOf(entry))));
-  list.scrollTop = list.scrollHeight;
-  hideNewer();
+  follow();
   showNow(log);
   showEmpty();
 }
@@ -208,10 +204,19 @@ function chipOf({ event, attributes, scores }) {
 
 let unread = 0;
 let wasAtEnd = true;
+let lastTop = 0;
 
 function isAtEnd() {
   const list = byId("log");
   return list.scrollHeight - list.scrollTop - list.clientHeight < END_PX;
+}
+
+/** Only scrolling up leaves the end: a line that came before this was heard does not. */
+function scrolled() {
+  const { scrollTop } = byId("log");
+  wasAtEnd = isAtEnd() || (wasAtEnd && scrollTop >= lastTop);
+  lastTop = scrollTop;
+  if (isAtEnd()) hideNewer();
 }
 
 /** Somebody reads where the pointer or a selection is: then nothing moves. */
@@ -229,6 +234,7 @@ function showEntry({ entry, isFresh }) {
     const node = nodeOf(entry);
     entry.node.replaceWith(node);
     entry.node = node;
+    if (wasAtEnd && !isRead()) follow(); // a sentence may take more lines than its event did
     return;
   }
   entry.node = nodeOf(entry);
@@ -251,6 +257,7 @@ function follow(isAsked = false) {
   list.scrollTop = list.scrollHeight;
   wasAtEnd = true;
   hideNewer();
+  lastTop = list.scrollTop;
   if (isAsked) list.focus({ preventScroll: true });
 }
 

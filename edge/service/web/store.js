@@ -50,14 +50,17 @@ export function forgetClock(name) {
 }
 
 /**
- * Runs `work` now and `everyMs` after each run has ended, while the tab is seen and the service
- * is there; answers to a choice that has changed since are thrown away by `work` itself.
+ * Runs `work` now and `everyMs` after each run has ended, while the tab is seen and the service is
+ * there; at once where another camera is chosen meanwhile. `everyMs`: a number, or what gives one.
+ * Answers to a choice that has changed since are thrown away by `work` itself.
  */
 export function repeat(work, everyMs) {
   let timer = null;
   let isRunning = false;
+  let isAsked = false;
   async function turn() {
     clearTimeout(timer);
+    isAsked = isRunning;
     if (isRunning) return;
     if (!document.hidden && state.isLinked) {
       isRunning = true;
@@ -67,11 +70,11 @@ export function repeat(work, everyMs) {
         isRunning = false;
       }
     }
-    timer = setTimeout(turn, everyMs);
+    const wait = typeof everyMs === "function" ? everyMs() : everyMs;
+    timer = setTimeout(turn, isAsked ? 0 : wait);
   }
   document.addEventListener("visibilitychange", turn);
   on("chosen", turn);
   on("linked", turn);
   turn();
-  return turn;
 }

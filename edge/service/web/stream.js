@@ -20,6 +20,7 @@ let lastHeard = Date.now();
 let waitMs = FIRST_WAIT_MS;
 let retry = null;
 let wasLinked = false;
+let attempt = 0; // the newest one counts: two at a time would tell everything twice
 
 export function startStream() {
   byId("retry").addEventListener("click", connect);
@@ -35,17 +36,21 @@ export function startStream() {
 async function connect() {
   clearTimeout(retry);
   source?.close();
+  const mine = (attempt += 1);
+  let locked = false;
+  let isThere = true;
   try {
-    if (await isLocked()) {
-      tell("locked");
-      return; // `unlocked` comes back here
-    }
+    locked = await isLocked();
   } catch {
+    isThere = false;
+  }
+  if (mine !== attempt) return;
+  if (locked) tell("locked"); // `unlocked` comes back here
+  else if (isThere) open();
+  else {
     lost();
     later();
-    return;
   }
-  open();
 }
 
 function open() {

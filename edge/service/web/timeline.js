@@ -51,7 +51,7 @@ function draw() {
   if (width !== widthPx || lanes.length !== trace.names.length) layOut(width);
   drawStill();
   trace.names.forEach(drawLane);
-  drawCursor();
+  drawMoment();
   showWords();
 }
 
@@ -103,7 +103,7 @@ function layOutLane(picture, name, lane) {
 }
 
 function drawLane(name, lane) {
-  const { area, line, mark, value } = lanes[lane];
+  const { area, line, mark } = lanes[lane];
   const points = trace.frames
     .filter((frame) => Number.isFinite(frame.scores[lane]))
     .map((frame) => `${px(xOf(frame.time_s))},${px(yOf(lane, frame.scores[lane]))}`);
@@ -114,10 +114,6 @@ function drawLane(name, lane) {
   const left = nowS() - WINDOW_S;
   const events = trace.events.filter((one) => one.event === name && one.to_s >= left);
   mark.replaceChildren(...events.map((one) => markOf(one, lane)));
-  const shown = cursorS === null ? trace.frames.at(-1) : frameAt(cursorS);
-  const score = shown?.scores[lane];
-  setText(value, Number.isFinite(score) ? scoreText(score) : "");
-  value.classList.toggle("is-over", score >= (trace.thresholds[name] ?? 2));
 }
 
 function markOf({ from_s: from, to_s: to }, lane) {
@@ -149,7 +145,7 @@ function pointAt(x) {
 function lookAt(timeS) {
   if (timeS === cursorS) return;
   cursorS = timeS;
-  draw();
+  if (lanes.length) drawMoment();
 }
 
 function step(event) {
@@ -163,15 +159,20 @@ function step(event) {
   lookAt(Math.max(first, Math.min(nowS(), to)));
 }
 
-function drawCursor() {
+/** The line at the moment, its scores beside the lanes and in words. */
+function drawMoment() {
+  const timeS = cursorS ?? nowS();
   const cursor = byId("cursor");
   cursor.classList.toggle("is-shown", cursorS !== null);
-  if (cursorS !== null) {
-    cursor.setAttribute("x1", px(xOf(cursorS)));
-    cursor.setAttribute("x2", px(xOf(cursorS)));
-  }
+  for (const end of ["x1", "x2"]) cursor.setAttribute(end, px(xOf(timeS)));
+  const frame = frameAt(timeS);
+  trace.names.forEach((name, lane) => {
+    const score = frame?.scores[lane];
+    const { value } = lanes[lane];
+    setText(value, Number.isFinite(score) ? scoreText(score) : "");
+    value.classList.toggle("is-over", score >= (trace.thresholds[name] ?? 2));
+  });
   const plot = byId("plot");
-  const timeS = cursorS ?? nowS();
   plot.setAttribute("aria-valuenow", String(Math.round(timeS - nowS())));
   plot.setAttribute("aria-valuetext", momentText(timeS));
   setText(byId("moment"), cursorS === null ? "" : momentText(timeS));

@@ -21,7 +21,7 @@ from edgestream.edge.service.outward.mqtt_topics import Topics
 from edgestream.edge.service.outward.notices import Notices
 from edgestream.edge.service.outward.queue_values import QueueBounds
 
-from ....mosquitto import Listener, Mosquitto
+from ....mosquitto import DURABLE, Listener, Mosquitto
 from .receiver import stamped, until
 from .test_webhook import listening, rss_bytes
 
@@ -54,6 +54,9 @@ class Sender:
         for text in texts:
             self.mqtt.send(stamped(str(text), **fields))
 
+    def tell(self, type_, **fields):
+        self.mqtt.send(stamped(type_=type_, **fields))
+
     def stats(self):
         return self.mqtt.stats()
 
@@ -61,6 +64,13 @@ class Sender:
 @pytest.fixture
 def broker(tmp_path):
     made = Mosquitto(tmp_path / "broker")
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def durable(tmp_path):
+    made = Mosquitto(tmp_path / "durable", *DURABLE)
     yield made
     made.kill()
 
@@ -92,7 +102,8 @@ def test_records_come_in_order_on_the_topic_of_their_camera_and_type(broker, sen
         sender.send(*range(100))
         sender.send("p", type_="partial")
         sender.send("w", type_="warning", camera="front door/1")
-        until(lambda: len(listener.payloads("edgestream/front_door_1-c03f49a8/warning")) == 1)
+        topic = TOPICS.record("front door/1", "warning")
+        until(lambda: len(listener.payloads(topic)) == 1)
         assert texts(listener.payloads(FINAL)) == [str(number) for number in range(100)]
         assert not listener.payloads("edgestream/door/partial")
         ids = [one.delivery_id for one in listener.messages if one.topic == FINAL]
@@ -115,64 +126,40 @@ def test_the_service_is_online_until_it_goes_or_dies(broker, sender_to):
         assert late.messages[0].payload == b"offline" and late.messages[0].is_retained
 
 
-def test_what_came_while_the_broker_was_down_comes_when_it_is_back(broker, sender_to):
-    with Listener(broker.port) as listener:
-        sender = sender_to(broker.port)
+@pytest.mark.slow
+def test_what_came_while_the_broker_was_down_comes_when_it_is_back(durable, sender_to):
+    with Listener(durable.port, name="ear") as listener:
+        sender = sender_to(durable.port)
         sender.send("before")
-        until(lambda: sender.stats().sent == 1)
-        broker.kill()
+        until(lambda: listener.payloads(FINAL))
+        durable.kill()
         until(lambda: not sender.stats().is_connected)
         sender.send(*range(2000))
         until(lambda: sender.stats().retried >= 1)
         assert sender.stats().queued == 2000
-        listener.is_subscribed.clear()
-        broker.start()
-        assert listener.is_subscribed.wait(60)
-        until(lambda: sender.stats().queued == 0)
-        # The listener may have subscribed after the first of them: the broker acknowledged them.
-        heard = texts(listener.payloads(FINAL))
-        assert heard[-1] == "1999" and heard == [
-            "before",
-            *map(str, range(2001 - len(heard), 2000)),
-        ]
-        assert sender.stats().sent == 2001
+        durable.start()
+        # A durable broker itself gives a message twice where a kill took the answer to it.
+        until(lambda: len(dict.fromkeys(listener.payloads(FINAL))) == 2001)
+        heard = list(dict.fromkeys(texts(listener.payloads(FINAL))))
+        assert heard == ["before", *map(str, range(2000))]
+        until(lambda: sender.stats().sent == 2001)
     (told,) = sender.told
-    assert told["code"] == "mqtt-down" and f"127.0.0.1:{broker.port}" in told["message"]
+    assert told["code"] == "mqtt-down" and f"127.0.0.1:{durable.port}" in told["message"]
 
 
-def test_a_broker_that_dies_while_it_takes_records_loses_none(broker, sender_to, tmp_path):
-    """Durable listener: the broker stores what it acknowledged for it, so all must come."""
-    stored = Mosquitto(
-        tmp_path / "stored",
-        "allow_anonymous true",
-        "persistence true",
-        f"persistence_location {tmp_path}/stored/",
-        "autosave_on_changes true",
-        "autosave_interval 1",
-        "max_queued_messages 0",
-    )
-    from paho.mqtt import client as paho
-    from paho.mqtt.enums import CallbackAPIVersion
-
-    heard = []
-    client = paho.Client(CallbackAPIVersion.VERSION2, "durable", clean_session=False)
-    client.reconnect_delay_set(1, 1)
-    client.on_message = lambda _c, _d, message: heard.append(json.loads(message.payload)["text"])
-    client.on_connect = lambda client, *_: client.subscribe(FINAL, qos=1)
-    client.connect("127.0.0.1", stored.port)
-    client.loop_start()
-    sender = sender_to(stored.port)
-    for round_ in range(3):
-        sender.send(*range(round_ * 300, round_ * 300 + 300))
-        until(lambda: sender.stats().sent > 50)
-        stored.kill()
-        stored.start()
-    until(lambda: sender.stats().queued == 0)
-    until(lambda: len(set(heard)) == 900 or sender.stats().sent < 900)
-    client.disconnect()
-    client.loop_stop()
-    stored.kill()
-    assert list(dict.fromkeys(heard)) == [str(number) for number in range(900)]
+@pytest.mark.slow
+def test_a_broker_that_dies_while_it_takes_records_loses_none(durable, sender_to):
+    with Listener(durable.port, FINAL, name="ear") as listener:
+        sender = sender_to(durable.port)
+        for round_ in range(3):
+            sender.send(*range(round_ * 300, round_ * 300 + 300))
+            until(lambda: sender.stats().sent > 50)
+            durable.kill()
+            durable.start()
+        until(lambda: sender.stats().queued == 0)
+        until(lambda: len({one.payload for one in listener.messages}) == 900)
+        heard = list(dict.fromkeys(texts(listener.payloads(FINAL))))
+    assert heard == [str(number) for number in range(900)]
 
 
 KILLED = """
@@ -213,6 +200,7 @@ def test_after_kill_9_in_the_middle_every_record_comes_at_least_once(broker, sen
         assert heard == [str(number) for number in range(len(heard))] and len(heard) >= put - 1
 
 
+@pytest.mark.slow
 def test_close_is_bounded_and_what_is_left_is_published_by_the_next_run(broker, sender_to):
     url, stop = listening(lambda peer, ended: ended.wait())  # it takes a connection and no more
     hanging = sender_to(int(url.rstrip("/").rpartition(":")[2]), folder="hanging")
@@ -269,8 +257,8 @@ def test_home_assistant_learns_of_a_camera_and_forgets_it(broker, sender_to):
         until(lambda: listener.payloads("edgestream/door/state/event/cut") == [b"OFF"])
         (message,) = listener.payloads(config)
         assert json.loads(message)["device"]["name"] == "door"
-        sender.send(type_="camera", state="open", reason="watching door")
-        sender.send(type_="opened", event="motion")
+        sender.tell("camera", state="open", reason="watching door")
+        sender.tell("opened", event="motion")
         until(lambda: listener.payloads("edgestream/door/state/event/motion") == [b"OFF", b"ON"])
         listener.publish("ha/status", b"online")  # Home Assistant has started anew
         until(lambda: len(listener.payloads(config)) == 2)
@@ -285,7 +273,7 @@ def test_home_assistant_learns_of_a_camera_and_forgets_it(broker, sender_to):
         sender.mqtt.remove_camera("door")
         until(lambda: listener.payloads(config)[-1] == b"")
         until(lambda: listener.payloads(motion)[-1] == b"")
-        sender.send(type_="camera", state="ended", reason="a late word")
+        sender.tell("camera", state="ended", reason="a late word")
         until(lambda: len(listener.payloads("edgestream/door/camera")) == 2)
     with Listener(broker.port) as late:
         late.publish("the/end", b"", retain=False)
@@ -299,7 +287,7 @@ def test_a_new_broker_is_told_everything_that_stands(broker, sender_to):
     sender.send("someone is there")
     until(lambda: sender.stats().sent == 1)
     broker.kill()  # it stores nothing
-    sender.send(type_="opened", event="motion")
+    sender.tell("opened", event="motion")
     broker.start()
     with Listener(broker.port) as listener:
         until(lambda: b"ON" in listener.payloads("edgestream/door/state/event/motion"))
@@ -313,15 +301,12 @@ def test_a_camera_that_is_gone_at_the_next_start_is_taken_away(broker, sender_to
     sender.mqtt.add_camera("door", ["motion"])
     sender.mqtt.add_camera("yard", [])
     with Listener(broker.port) as listener:
-        until(lambda: listener.payloads("ha/device/edgestream_yard/config"))
-        until(lambda: listener.payloads("edgestream/yard/state/link"))
-    time.sleep(0.1)
-    sender.mqtt.close()
-    again = sender_to(broker.port)
-    again.mqtt.add_camera("door", ["motion"])
-    with Listener(broker.port) as listener:
-        until(lambda: again.stats().is_connected)
-        until(lambda: listener.payloads("ha/device/edgestream_yard/config")[-1:] == [b""])
+        config, link = "ha/device/edgestream_yard/config", "edgestream/yard/state/link"
+        until(lambda: listener.payloads(config) and listener.payloads(link))
+        sender.mqtt.close()
+        again = sender_to(broker.port)
+        again.mqtt.add_camera("door", ["motion"])
+        until(lambda: listener.payloads(config)[-1] == listener.payloads(link)[-1] == b"")
         assert listener.payloads("ha/device/edgestream_door/config")[-1] != b""
 
 
@@ -368,7 +353,7 @@ def test_what_the_broker_refuses_is_counted_and_told(guarded, sender_to):
 
 
 def test_a_record_that_is_too_large_for_the_broker_does_not_hold_up_the_others(tmp_path, sender_to):
-    small = Mosquitto(tmp_path / "small", "allow_anonymous true", "max_packet_size 2000")
+    small = Mosquitto(tmp_path / "small", "max_packet_size 2000")
     with Listener(small.port) as listener:
         sender = sender_to(small.port)
         sender.send("a", "x" * 3000, "b")
@@ -388,7 +373,8 @@ def noise(seed):
             peer.recv(65536)
             peer.sendall(b"\x20\x03\x00\x00\x00")
             while not ended.wait(0.01):
-                peer.sendall(numbers.randbytes(numbers.choice([1, 3, 50])))
+                content = numbers.randbytes(numbers.choice([1, 3, 50]))
+                peer.sendall(bytes(one & 0x7F for one in content))  # short packets
         except OSError:
             pass
 

@@ -17,7 +17,7 @@ PATIENCE_MS = PATIENCE_S * 1000
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service that watches the sample clip, over and over, as `front`."""
     folder = tmp_path_factory.mktemp("service")
-    with served(f"front=loop:{SAMPLE}", folder=folder) as running:
+    with served(f"front=loop:{SAMPLE}", "--target-fps", "4", folder=folder) as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from .serving import Served, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-MARKUP = "<img src=x onerror=\"document.title='taken'\"><b>bold</b>"
+MARKUP = "<img src=x onerror=\"document.title='taken'\"><s>struck</s>"
 
 
 def test_the_picture_is_live_and_sentences_appear_with_their_events(opened):
@@ -115,6 +116,9 @@ def test_counters_count(opened):
     assert re.fullmatch(r"\d+\.\d", opened.inner_text("#c-fps"))
     assert opened.locator("#c-stages tr").count() >= 3
     assert "MB" in opened.inner_text("#c-rss")
+    assert re.match(
+        r"(everything is done|step \d+), \d+\.\d of 4\.0 fps", opened.inner_text("#c-governor")
+    )
 
 
 def test_pausing_and_resuming(opened):
@@ -145,7 +149,7 @@ def test_text_of_others_is_never_markup(opened, service: Served):
     assert opened.inner_text(".request-text") == MARKUP
     assert MARKUP in opened.inner_text("#log .entry-answer .entry-question >> nth=-1")
     assert opened.title() == "EdgeStream"
-    assert opened.locator("main b, .toasts b, main img[src=x]").count() == 0
+    assert opened.locator("main s, .toasts s, img[src=x]").count() == 0
     opened.click(".request button")
 
 
@@ -163,6 +167,7 @@ def test_reading_the_log_is_not_disturbed(opened):
     opened.wait_for_selector("#newer:not([hidden])")
     assert opened.locator("#log .entry >> nth=0").bounding_box() == top
     opened.click("#newer")
+    opened.mouse.move(5, 5)  # away from the log
     wait(
         opened,
         """() => {
@@ -170,6 +175,73 @@ def test_reading_the_log_is_not_disturbed(opened):
           return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
         }""",
     )
+
+
+def test_the_log_follows_while_nobody_reads_it(opened):
+    opened.evaluate("document.querySelector('.log-box').style.maxHeight = '90px'")
+    count = opened.locator("#log .entry").count()
+    wait(opened, "([n]) => document.querySelectorAll('#log .entry').length > n + 8", count)
+    wait(
+        opened,
+        """() => {
+          const log = document.querySelector('#log');
+          const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+          return isAtEnd && document.querySelector('#newer').hidden;
+        }""",
+    )
+
+
+def test_a_tab_that_nobody_sees_loads_no_pictures(opened):
+    wait(opened, "document.querySelector('#picture').naturalWidth > 0")
+    become = """(isHidden) => {
+      Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    opened.evaluate(become, True)
+    assert opened.get_attribute("#picture", "src") is None
+    opened.wait_for_timeout(200)
+    asked = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.wait_for_timeout(2500)
+    assert asked == []
+    opened.evaluate(become, False)
+    wait(opened, "document.querySelector('#picture').naturalWidth > 0")
+
+
+def test_an_answer_can_be_stopped(opened):
+    opened.route("**/v1/chat/completions", lambda route: None)  # an answer that never comes
+    opened.fill("#question", "What is there now?")
+    opened.press("#question", "Enter")
+    opened.click("#stop")
+    opened.wait_for_selector(".answer-foot:has-text('Stopped.')")
+    assert opened.locator("#ask").is_visible() and opened.locator("#stop").is_hidden()
+    assert opened.locator(".dots").count() == 0
+
+
+def test_an_answer_is_the_same_however_the_network_has_cut_it(opened):
+    """Every cut of the bytes in two; an error within the stream, and one that breaks off."""
+    seen = opened.evaluate((Path(__file__).parent / "cut_answers.js").read_text())
+    assert seen["texts"] == ["Grün – ja|t1"]
+    assert seen["error"] == "ApiError: too many wait"
+    assert seen["broken"] == "ApiError: The answer broke off before its end. ask again"
+
+
+def test_of_two_cameras_one_is_looked_at(opened, service: Served):
+    service.ask("POST", "v1/cameras", {"name": "other", "address": "browser:"})
+    try:
+        opened.click(".camera-chip:has-text('other')")
+        wait(opened, "document.querySelector('#camera-name').textContent === 'other'")
+        assert opened.locator("#log .entry-said").count() == 0
+        assert opened.locator("#cover").is_visible()
+        assert opened.inner_text("#ask-of") == "of other"
+        assert opened.get_attribute(".camera-chip >> nth=1", "aria-pressed") == "true"
+        opened.click(".camera-chip:has-text('front')")
+        wait(opened, "document.querySelectorAll('#log .entry-said').length > 0")
+        wait(opened, "document.querySelector('#picture').naturalWidth > 0")
+        assert opened.inner_text("#badge") == "Live"
+    finally:
+        service.ask("DELETE", "v1/cameras/other")
+    wait(opened, "document.querySelectorAll('.camera-chip').length === 1")
 
 
 def test_without_a_stream_of_pictures_they_are_asked_for_one_by_one(opened):
