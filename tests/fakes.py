@@ -27,6 +27,7 @@ from edgestream.runtime.values import (
     Moment,
     Observed,
     Response,
+    Turn,
 )
 
 SIZE_PX = 16
@@ -172,6 +173,7 @@ class ScriptedSession:
     ) -> Iterator[Response]:
         if isinstance(moment, Observed):
             self.observed.append(moment.features.time_s)
+        if not isinstance(moment, Turn):
             return
         if moment.turn_id == self._fails_at:
             raise RuntimeError("the session broke")
@@ -193,7 +195,7 @@ class ScriptedSession:
         yield self._response(moment, text)
 
     def _response(self, moment: Moment, text: str, is_cut: bool = False) -> Response:
-        assert not isinstance(moment, Observed)
+        assert isinstance(moment, Turn)
         return Response(
             moment.turn_id, moment.cause, text, True, (0.0, moment.time_s), is_cut=is_cut
         )

@@ -20,7 +20,15 @@ from edgestream.runtime.recent import DialogueTurn, RecentMemory, RecentView
 from edgestream.runtime.session import LanguageSession
 from edgestream.runtime.stream_prompt import StreamText
 from edgestream.runtime.token_gate import TokenGate
-from edgestream.runtime.values import Event, GateDecision, Load, Observed, Question, Turn
+from edgestream.runtime.values import (
+    Event,
+    Forget,
+    GateDecision,
+    Load,
+    Observed,
+    Question,
+    Turn,
+)
 
 from ..scripted_decoder import (
     FRAME_ROWS,
@@ -699,3 +707,42 @@ def test_a_lighter_load_shows_less_of_memory(share, shown):
     take(session, Load(recall_share=share))
     final, _ = take(session, question("@recall what was there?", 3601.0))
     assert len(final.used) == shown
+
+
+# Forgetting.
+
+
+def test_recent_forgets_the_talk_and_the_prompt_of_before_a_time():
+    engine = ScriptedDecoder(script({}, {"a": "1", "b": "2"}))
+    session = recent(engine, memory_of(4))
+    take(session, question("a", 0.5))
+    take(session, question("b", 1.5, "t2"))
+    held = session.model.arena.length
+    assert take(session, Forget(0.25)) == (None, []) and session.model.arena.length == held
+    take(session, Forget(1.0))
+    assert session.model.arena.length == 0, "the prompt showed what was said of 0.5 s"
+    take(session, question("b", 1.5, "t3"))
+    assert "User: a" not in engine.seen[-1] and "\nUser: b\nAssistant: 2$" in engine.seen[-1]
+    take(session, Forget(float("inf")))
+    take(session, question("a", 1.5, "t4"))
+    assert engine.seen[-1] == f"{SYSTEM}\n[#2,#3]\nUser: a\nAssistant:1"
+
+
+def test_a_continuous_stream_forgets_the_frames_of_before_a_time_and_goes_on():
+    engine = ScriptedDecoder(script({}, {"what?": "a cat"}))
+    session = continuous(engine)
+    for number in range(6):
+        take(session, observed(number))
+    spans = session.context.spans
+    take(session, Forget(0.0))
+    assert session.context.spans == spans
+    take(session, Forget(1.5))
+    left = [span.time_s for span in session.context.spans if span.kind == "frame"]
+    assert left == [1.5, 2.0, 2.5]
+    assert session.model.arena.length == sum(span.slots for span in session.context.spans)
+    final, _ = take(session, question("what?", 2.5))
+    assert final.about_s == (1.5, 2.5) and final.text == "a cat"
+    take(session, Forget(float("inf")))
+    assert session.model.arena.length == 0 and session.context.spans == ()
+    take(session, observed(6))
+    assert engine.seen[-1] == SYSTEM + "\n[#6"
