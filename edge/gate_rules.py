@@ -42,6 +42,20 @@ def check_gate(settings: Settings, *, has_language_model: bool) -> None:
         )
 
 
+def event_types(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
+    """The types of events that the gate of a run can open.
+
+    Args:
+        settings: with the facts of the bundle (`with_gate_of`).
+        manifest: of the bundle.
+    """
+    if settings.gate.kind == "learned" and manifest.gate is not None:
+        return tuple(manifest.gate.events)
+    if settings.gate.kind == "change":
+        return tuple(change_rules(settings.gate).phases)
+    return ()
+
+
 def with_gate_of(settings: Settings, manifest: Manifest | None) -> Settings:
     """The settings with `auto` resolved: `learned` where the bundle has such a gate, or `change`.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from ...runtime.errors import RequestInvalid
 from ...runtime.standing import Standing
 from ...runtime.standing_request import LONGEST_S, LONGEST_TEXT, MOST_NAMES, SHORTEST_CHECK_S
 from .api_values import Asked, CameraName, Value
@@ -80,6 +81,7 @@ def router(service: "Service") -> "APIRouter":
         """Tell when it comes true, as a `standing` record, from the next frame on."""
         if body.camera is not None:
             service.board.camera(body.camera)  # it must be there
+        _check_sinks(body.sinks, service)
         wanted = NewStanding(
             body.text,
             body.question,
@@ -114,3 +116,14 @@ def row_of(one: Standing) -> RequestRow:
         last_fired_s=one.last_fired_s,
         is_met=one.is_met,
     )
+
+
+def _check_sinks(names: list[Name], service: Service) -> None:
+    """Raises RequestInvalid where somebody is named whom the settings do not."""
+    known = list(service.board.shared.outward.stats())
+    for name in names:
+        if name not in known:
+            raise RequestInvalid(
+                f"got the sink {name}, expected {' or '.join(known) or 'none: there is none'}",
+                hint="leave sinks out, or set webhook.url or mqtt.host",
+            )

@@ -71,6 +71,7 @@ class CameraBoard:
             if keeps:
                 self._added.put(name, address)
             camera = self._cameras[name] = Camera(name, address, self.shared)
+        self.shared.outward.add_camera(name, self.shared.event_types)
         camera.start()
         return camera
 
@@ -85,6 +86,7 @@ class CameraBoard:
         with self._lock:
             self._cameras.pop(name, None)
             self._added.remove(name)
+        self.shared.outward.remove_camera(name)
 
     def wipe(self, name: str) -> None:
         """Forget all that a camera saw and was told; it goes on watching.

@@ -25,6 +25,17 @@ OF_CAMERA = {
 }
 
 
+# Name → help and kind of what a webhook or a broker tells of itself.
+OF_PEER = {
+    "queued": ("Records that wait for whom they are for.", "gauge"),
+    "queued_bytes": ("Of these, on the disk.", "gauge"),
+    "sent_total": ("Records that were taken.", "counter"),
+    "failed_total": ("Records that were refused and given up.", "counter"),
+    "dropped_total": ("Records that the queue had no room for.", "counter"),
+    "connected": ("1 where the last try reached it.", "gauge"),
+}
+
+
 @dataclass(slots=True)
 class Family:
     """All numbers of one name.
@@ -62,7 +73,7 @@ def escaped(text: str) -> str:
 
 def metrics_text(service: Service) -> str:
     """All counters of the service, as `text/plain; version=0.0.4`."""
-    families = [*_of_service(service), *_of_cameras(service)]
+    families = [*_of_service(service), *_of_outward(service), *_of_cameras(service)]
     return "\n".join(line for family in families for line in family.lines()) + "\n"
 
 
@@ -79,6 +90,23 @@ def _of_service(service: Service) -> list[Family]:
     for (method, status), count in sorted(service.counts.all().items()):
         requests.add(count, method=method, status=str(status))
     return [up, rss, listeners, kept, requests]
+
+
+def _of_outward(service: Service) -> list[Family]:
+    """What the webhook and the broker got, and what still waits for them."""
+    families = {name: Family(f"outward_{name}", *facts) for name, facts in OF_PEER.items()}
+    for peer, stats in service.board.shared.outward.stats().items():
+        values = {
+            "queued": stats.queued,
+            "queued_bytes": stats.queued_bytes,
+            "sent_total": stats.sent,
+            "failed_total": stats.failed,
+            "dropped_total": stats.dropped,
+            "connected": stats.is_connected,
+        }
+        for name, value in values.items():
+            families[name].add(float(value), peer=peer)
+    return list(families.values())
 
 
 def _of_cameras(service: Service) -> list[Family]:
@@ -109,7 +137,7 @@ def _of_cameras(service: Service) -> list[Family]:
         _add_stages(stages, camera.name, body["stage_ms"])
         if "governor" in body:
             load.add(body["governor"]["level"], camera=camera.name)
-    return [load, state, fps, decoded, lag, *families.values(), dropped, stages]
+    return [state, fps, decoded, lag, load, *families.values(), dropped, stages]
 
 
 def _add_state(family: Family, camera: Camera) -> None:

@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
 from ...runtime.errors import SettingsInvalid
-from ..gate_rules import check_gate
+from ..gate_rules import check_gate, event_types
 from ..governing import with_target
 from ..progress import work_shown
 from ..settings_tables import Settings
@@ -49,6 +49,7 @@ from .listening import (
     key_from_file,
     listening_socket,
 )
+from .outward.opening import NOBODY, Outward, outward_sinks
 from .shares import Shares, shares_of
 from .standing_board import StandingBoard
 from .state_files import make_folder
@@ -134,8 +135,10 @@ def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
             guest = stack.enter_context(opened_guest(pool, settings, shares, bounds.images_waiting))
         hub = _hub(settings)
         standing = StandingBoard(lambda: standing_of((), settings, bundle.manifest), choice.state)
+        outward = stack.enter_context(_outward(settings, choice.state))
+        known = event_types(settings, bundle.manifest)
         board = CameraBoard(
-            Shared(pool, settings, shares, hub, standing, choice.state),
+            Shared(pool, settings, shares, hub, standing, choice.state, outward, known),
             most=settings.service.max_cameras,
             stop_within_s=settings.service.stop_within_s,
             added=CameraList(choice.state),
@@ -146,6 +149,18 @@ def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
         yield Service(
             board, standing, hub, guest, access, bounds, bundle.manifest.name, int(made.timestamp())
         )
+
+
+def _outward(settings: Settings, state: Path | None) -> AbstractContextManager[Outward]:
+    """Whom the settings name; they have queues on the disk, so there must be a place for them."""
+    if state is not None:
+        return outward_sinks(settings, state, {})
+    if settings.webhook.url or settings.mqtt.host:
+        raise SettingsInvalid(
+            "a webhook or a broker has a queue on the disk; got no folder for it",
+            hint="name one with --state",
+        )
+    return nullcontext(NOBODY)
 
 
 def _check_bundle(bundle: Bundle) -> None:

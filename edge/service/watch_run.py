@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..staging import Staged, attached_by, staged_on
 from .answers import AnsweringSession, Answers
 from .camera_source import Pausing, opened_source
 from .hub import Hub, HubSink
+from .outward.opening import NOBODY, Outward
 from .pictures import Pictures, ShownSource
 from .shares import Shares
 from .standing_board import StandingBoard
@@ -48,7 +49,8 @@ class Shared:
         hub: takes every record.
         standing: requests that cameras hold.
         state: folder with a folder of each camera; None where nothing is saved.
-        sinks: makes the further sinks of a camera, closed with its run.
+        outward: gets the records of every camera.
+        event_types: that the gate of each camera knows.
     """
 
     pool: EnginePool
@@ -57,7 +59,8 @@ class Shared:
     hub: Hub
     standing: StandingBoard
     state: Path | None = None
-    sinks: Callable[[str], Sequence[Sink]] = lambda camera: ()
+    outward: Outward = NOBODY
+    event_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +146,9 @@ def opened_run(
         seen: Source = ShownSource(opened.source, name, shown.pictures, has_stopped)
         if staged.kept is not None:
             seen = staged.kept.continued(seen)
-        sinks: list[Sink] = [HubSink(shared.hub), *shared.sinks(name)]
-        for sink in sinks:
-            stack.callback(sink.close)
+        hub_sink = HubSink(shared.hub)
+        stack.callback(hub_sink.close)  # the outward ones stay open for the other cameras
+        sinks: list[Sink] = [hub_sink, *shared.outward.sinks]
         yield WatchRun(
             source=seen,
             pausing=opened.pausing,

@@ -61,6 +61,10 @@ class Outward:
             self.mqtt.remove_camera(name)
 
 
+NOBODY = Outward(())
+"""Where the settings name none."""
+
+
 @contextmanager
 def outward_sinks(
     settings: Settings,
