@@ -381,3 +381,29 @@ def test_kills_at_random_times_lose_at_most_the_state_that_was_being_written(tmp
     with StateFolder(place) as folder:
         folder.write(state())
     assert all(name.isdigit() for name in os.listdir(place)) and len(numbers(place)) == 2
+
+
+def test_a_wipe_leaves_no_snapshot_and_no_leftover_and_uses_no_number_twice(tmp_path):
+    with StateFolder(tmp_path) as folder:
+        folder.write(state(1.0))
+        folder.write(state(2.0))
+    for name in (".7.removed-00aa11bb", ".8.writing-00aa11bb"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "memory.npz").write_bytes(b"secret")
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "mine.txt").write_text("somebody else's")
+    with StateFolder(tmp_path) as folder:
+        folder.wipe()
+        assert [path.name for path in tmp_path.iterdir()] == ["5"]
+        assert folder.write(state(3.0)) == 6
+        folder.wipe()
+        folder.wipe()
+        assert [path.name for path in tmp_path.iterdir()] == ["5"]
+        assert folder.write(state(4.0)) == 7
+
+
+def test_one_snapshot_is_kept_where_no_more_are_wanted(tmp_path):
+    with StateFolder(tmp_path) as folder:
+        for clock_s in (1.0, 2.0, 3.0):
+            folder.write(state(clock_s), kept=1)
+            assert [path.name for path in tmp_path.iterdir()] == [str(int(clock_s))]
