@@ -27,6 +27,11 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def wall_text(moment: datetime) -> str:
+    """A moment as records have it: RFC 3339, UTC, milliseconds; such texts sort by time."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def utf8_text(text: str) -> str:
     """The text as UTF-8 can say it: a file's name may hold any byte, and Python then keeps it so.
 
@@ -146,7 +151,7 @@ class Outlet:
 
     def _stamped(self, record: Record) -> StampedRecord:
         self._last_time_s = max(self._last_time_s, self._clock())
-        wall = self._wall().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        wall = wall_text(self._wall())
         safe = Record(record.type, _utf8(record.body))
         return StampedRecord(safe, self._camera, self._last_time_s, wall)
 

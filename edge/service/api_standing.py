@@ -118,7 +118,7 @@ def row_of(one: Standing) -> RequestRow:
     )
 
 
-def _check_sinks(names: list[Name], service: Service) -> None:
+def _check_sinks(names: list[Name], service: "Service") -> None:
     """Raises RequestInvalid where somebody is named whom the settings do not."""
     known = list(service.board.shared.outward.stats())
     for name in names:

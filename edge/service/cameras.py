@@ -104,6 +104,7 @@ class CameraBoard:
             wipe_folder(self.shared.state / name)
         camera.forget()
         self.shared.hub.forget(name)
+        self.shared.outward.forget(name)
 
     def camera(self, name: str) -> Camera:
         """The camera of a name.

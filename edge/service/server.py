@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
-from ...runtime.errors import SettingsInvalid
+from ...runtime.errors import OutputUnwritable, SettingsInvalid
+from ...runtime.outlet import utc_now, wall_text
 from ..gate_rules import check_gate, event_types
 from ..governing import with_target
 from ..progress import work_shown
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from ...runtime.bundle import Bundle
 
 log = logging.getLogger(__name__)
+FORGET_EVERY_S = 60.0
 LEAVE_WITHIN_S = 3
 """Responses that are on their way when the service stops have so long."""
 
@@ -220,12 +222,27 @@ async def _serve_app(
         return serving.result() or 1  # it could not start; what was wrong is raised here
     announce()
     notify(READY)
-    alive = asyncio.create_task(_tell_alive(watchdog_every_s()))
+    tasks = [
+        asyncio.create_task(_tell_alive(watchdog_every_s())),
+        asyncio.create_task(_forget_old(service, choice.settings.privacy.retention_s)),
+    ]
     await serving
-    alive.cancel()
+    for task in tasks:
+        task.cancel()
     notify(STOPPING)
     await asyncio.to_thread(service.board.close)  # a second Ctrl-C is still heard meanwhile
     return 130 if signals == [signal.SIGINT] else 0
+
+
+async def _forget_old(service: Service, retention_s: float) -> None:
+    """Have what waits for others go too when it is older than it may be."""
+    while retention_s:
+        await asyncio.sleep(min(FORGET_EVERY_S, retention_s / 2))
+        oldest = utc_now() - timedelta(seconds=retention_s)
+        try:
+            await asyncio.to_thread(service.board.shared.outward.forget_before, wall_text(oldest))
+        except OutputUnwritable as fault:
+            log.error("%s", fault.message)
 
 
 async def _tell_alive(every_s: float) -> None:

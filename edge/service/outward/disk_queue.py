@@ -16,21 +16,22 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from ....runtime.errors import OutputUnwritable
-from .queue_folder import ANOTHER, Place, locked_folder, read_place, write_place
+from .queue_folder import ANOTHER, Place, locked_folder, write_place
+from .queue_memory import WaitingInMemory
+from .queue_opening import left_in
 from .queue_values import Entry, QueueBounds, QueueCounts
 from .segments import (
     SUFFIX,
     Segment,
     SegmentReader,
     SegmentWriter,
+    erase_in,
     line_of,
-    opened_segment,
-    segment_paths,
     sync_files,
 )
 
@@ -57,43 +58,24 @@ class DiskQueue:
         self._changed = threading.Condition()
         self._writer, self._reader = SegmentWriter(), SegmentReader()
         self._epoch, self._serial = secrets.token_hex(6), 0
-        self._memory: deque[tuple[str, bytes]] = deque()
-        self._memory_bytes = self._dropped = self._head = 0
-        self._fault = ""
-        self._is_closed = self._must_roll = False
+        self._memory = WaitingInMemory()
+        self._dropped, self._fault, self._is_closed = 0, "", False
         self._lock = locked_folder(folder)
         try:
-            self._segments = self._opened()
-        except OSError as error:
+            left = left_in(folder)
+        except (OSError, OutputUnwritable) as error:
             os.close(self._lock)
+            if isinstance(error, OutputUnwritable):
+                raise
+            why = (error.strerror or str(error)).lower()
             raise OutputUnwritable(
-                f"the queue {folder} cannot be read: {(error.strerror or str(error)).lower()}",
-                hint=ANOTHER,
+                f"the queue {folder} cannot be read: {why}", hint=ANOTHER
             ) from error
-        except OutputUnwritable:
-            os.close(self._lock)
-            raise
+        self._segments, self._saved = left.segments, left.saved
+        self._next_segment, self._head = left.next_segment, left.head
+        self._must_roll, self._damaged = left.must_roll, left.lost
         self._next = self._last_on_disk() + 1
-        self._damaged = sum(number > self._head for one in self._segments for number in one.damaged)
         self._records = sum(one.readable_in(self._head + 1, one.last) for one in self._segments)
-
-    def _opened(self) -> deque[Segment]:
-        self._saved = read_place(self.folder)
-        segments: deque[Segment] = deque()
-        paths = list(segment_paths(self.folder))
-        numbers = [int(path.stem) for path in paths]
-        self._next_segment = max([self._saved.segment, *numbers]) + 1
-        for path in paths:
-            first = segments[-1].last + 1 if segments else 1
-            segment = opened_segment(path, first, is_newest=path == paths[-1])
-            if segment.number <= self._saved.segment:
-                is_whole = segment.number < self._saved.segment
-                lines = segment.lines if is_whole else min(self._saved.lines, segment.lines)
-                self._head = first - 1 + lines
-                # Its last lines were lost: those that came in their place would count as done.
-                self._must_roll = is_whole or self._saved.lines > segment.lines
-            segments.append(segment)
-        return segments
 
     def put(self, body: bytes) -> None:
         """Let a record wait; never raises for the disk's sake, and waits for no peer.
@@ -116,9 +98,8 @@ class DiskQueue:
             self._next += 1
             # What waits in memory goes to the disk first; `flush` tries that now and then.
             if self._memory or not self._written(line, self._next - 1):
-                self._memory.append((delivery_id, body))
-                self._memory_bytes += len(line)
-                while self._memory_bytes > self._bounds.memory_bytes:
+                self._memory.append(delivery_id, body)
+                while self._memory.n_bytes > self._bounds.memory_bytes:
                     self._drop_oldest()
             while self._records > self._bounds.most_records:
                 self._advance(self._head + 1, is_drop=True)
@@ -153,8 +134,29 @@ class DiskQueue:
         """What waits and what was lost, now."""
         with self._changed:
             lost = self._dropped, self._damaged
-            sizes = self._disk_bytes(), self._memory_bytes
+            sizes = self._disk_bytes(), self._memory.n_bytes
             return QueueCounts(self._records, *sizes, *lost, self._fault)
+
+    def erase(self, is_one: Callable[[bytes], bool]) -> int:
+        """Forget the records of which this is true, those among them that were sent already.
+
+        Returns:
+            how many waited.
+
+        Raises:
+            OSError: the disk does not let go of one; those before it are gone.
+
+        Cost: every file is read.
+        """
+        with self._changed:
+            self._reader.close()  # it may have read on beyond the line it gave
+            waited = self._memory.erase(is_one)
+            self._records -= waited
+            for segment in self._segments:
+                erased = sum(number > self._head for number in erase_in(segment, is_one))
+                self._records -= erased
+                waited += erased
+            return waited
 
     def wake(self) -> None:
         """Have a `next_after` that waits return now."""
@@ -216,7 +218,11 @@ class DiskQueue:
         while not self._is_closed and number < self._next:
             in_memory = number - (self._next - len(self._memory))
             if in_memory >= 0:
-                return Entry(number, *self._memory[in_memory])
+                delivery_id, body = self._memory.at(in_memory)
+                if body:
+                    return Entry(number, delivery_id, body)
+                number += 1
+                continue
             segment = next(one for one in self._segments if number <= one.last)
             if number not in segment.damaged:
                 if (found := self._reader.line(segment, number)) is not None:
@@ -232,9 +238,7 @@ class DiskQueue:
         number = min(number, self._next - 1)
         gone = sum(one.readable_in(self._head + 1, number) for one in self._segments)
         while self._memory and self._next - len(self._memory) <= number:
-            delivery_id, body = self._memory.popleft()
-            self._memory_bytes -= len(line_of(delivery_id, body))
-            gone += 1
+            gone += bool(self._memory.pop())
         self._head = max(self._head, number)
         self._records -= gone
         self._dropped += gone if is_drop else 0
@@ -258,11 +262,12 @@ class DiskQueue:
 
     def _write_memory(self) -> None:
         while self._memory:
-            line = line_of(*self._memory[0])
-            if not self._written(line, self._next - len(self._memory)):
+            number, line = self._next - len(self._memory), self._memory.line()
+            if not self._written(line, number):
                 return
-            self._memory.popleft()
-            self._memory_bytes -= len(line)
+            if not self._memory.pop():
+                self._segments[-1].damaged.add(number)
+                self._segments[-1].erased.add(number)
 
     def _written(self, line: bytes, number: int) -> bool:
         """Whether the record of this number is on the disk now."""

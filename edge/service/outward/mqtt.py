@@ -111,6 +111,10 @@ class Mqtt:
             self._retained.set(self._states.remove(camera))
         self._wake.call()
 
+    def erase(self, is_one: Callable[[bytes], bool]) -> int:
+        """Forget records of the queue; see `Peer`."""
+        return self._queue.erase(is_one)
+
     def stats(self) -> PeerStats:
         return stats_of(
             self._queue.counts(),

@@ -7,15 +7,16 @@ Each gets every camera's records and has a queue of its own below the state fold
 from __future__ import annotations
 
 import importlib.util
+import json
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ....runtime.errors import SettingsInvalid
+from ....runtime.errors import OutputUnwritable, SettingsInvalid
 from .addresses import SMALLEST_SECRET_BYTES, check_plain, checked_target, secret_from
 from .disk_queue import DiskQueue
 from .mqtt import Mqtt, MqttRules
@@ -49,6 +50,32 @@ class Outward:
     def stats(self) -> Mapping[str, PeerStats]:
         """The counters of each by its name, `webhook` and `mqtt`."""
         return {sink.name: sink.stats() for sink in self.sinks}
+
+    def forget(self, camera: str) -> None:
+        """What waits of a camera is not sent any more, and nothing of it is left on the disk.
+
+        Raises:
+            OutputUnwritable: the disk does not let go of it.
+        """
+        self._erase(lambda record: record["camera"] == camera)
+
+    def forget_before(self, wall: str) -> None:
+        """The same of all records before a time of day, as records have it.
+
+        Raises:
+            OutputUnwritable: the disk does not let go of them.
+        """
+        self._erase(lambda record: record["wall"] < wall)
+
+    def _erase(self, is_one: Callable[[Mapping[str, Any]], bool]) -> None:
+        for sink in self.sinks:
+            try:
+                sink.erase(lambda body: is_one(json.loads(body)))
+            except OSError as error:
+                raise OutputUnwritable(
+                    f"the queue of {sink.name} does not let go of records: {error.strerror}",
+                    hint="see to the disk of the state folder, then wipe again",
+                ) from error
 
     def add_camera(self, name: str, events: Sequence[str] = ()) -> None:
         """A camera was added, or its gate has got to know these types of events."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,14 @@ class Peer(Protocol):
 
     def stats(self) -> PeerStats:
         """The counters now, from any thread."""
+        ...
+
+    def erase(self, is_one: Callable[[bytes], bool]) -> int:
+        """Forget the records of the queue of which this is true; how many still waited.
+
+        Raises:
+            OSError: the disk does not let go of one.
+        """
         ...
 
     def close(self, within_s: float = ...) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,11 @@ def line_of(delivery_id: str, body: bytes) -> bytes:
     """The checked line of one record; `body` has no line end in it, as JSON has none."""
     content = delivery_id.encode("ascii") + b" " + body
     return b"%08x %d %s\n" % (zlib.crc32(content), len(content), content)
+
+
+def blank(line: bytes) -> bytes:
+    """What stands where a line was erased."""
+    return b" " * (len(line) - 1) + b"\n"
 
 
 def parsed_line(line: bytes) -> tuple[str, bytes] | None:
@@ -49,6 +54,7 @@ class Segment:
         lines: how many it has.
         size_bytes: of the file.
         damaged: numbers of the lines that cannot be read.
+        erased: of these, the lines that were made blank.
     """
 
     path: Path
@@ -56,6 +62,7 @@ class Segment:
     lines: int = 0
     size_bytes: int = 0
     damaged: set[int] = field(default_factory=set)
+    erased: set[int] = field(default_factory=set)
 
     @property
     def number(self) -> int:
@@ -98,7 +105,37 @@ def opened_segment(path: Path, first: int, *, is_newest: bool) -> Segment:
         if size < len(content):
             os.truncate(path, size)
     size = sum(map(len, lines[:count]))
-    return Segment(path, first, count, size, {first + place for place in damaged})
+    blank = {first + place for place in damaged if not lines[place].strip()}
+    return Segment(path, first, count, size, {first + place for place in damaged}, blank)
+
+
+def erase_in(segment: Segment, is_one: Callable[[bytes], bool]) -> set[int]:
+    """Make the lines blank whose record this is true of, where they stand; their numbers.
+
+    Lines that were done are still in the file, and are made blank too.
+
+    Raises:
+        OSError: the file cannot be read or written.
+
+    Cost: the whole file is read; a blank line costs one write.
+    """
+    erased: set[int] = set()
+    offset = 0
+    file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for number, line in enumerate(_split(segment.path.read_bytes()), segment.first):
+            parsed = parsed_line(line)
+            if parsed is not None and is_one(parsed[1]):
+                os.pwrite(file, blank(line), offset)
+                erased.add(number)
+            offset += len(line)
+        if erased:
+            os.fsync(file)
+    finally:
+        os.close(file)
+        segment.damaged |= erased
+        segment.erased |= erased
+    return erased
 
 
 def _split(content: bytes) -> list[bytes]:

@@ -102,6 +102,10 @@ class Webhook:
         if is_for(record, self.name, self._rules.types):
             self._queue.put(body_of(record))
 
+    def erase(self, is_one: Callable[[bytes], bool]) -> int:
+        """Forget records of the queue; see `Peer`."""
+        return self._queue.erase(is_one)
+
     def stats(self) -> PeerStats:
         return stats_of(
             self._queue.counts(),

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections import deque
 from pathlib import Path
 
 import pytest
@@ -287,6 +286,58 @@ def open_files():
     return len(os.listdir("/proc/self/fd"))
 
 
+def holds(folder, word):
+    return any(word in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["door", "hall"]), st.integers(0, 99)), max_size=40),
+    st.integers(0, 40),
+    st.booleans(),
+)
+def test_what_is_erased_is_nowhere_and_the_others_stay_in_order(
+    tmp_path_factory, records, done, is_reopened
+):
+    folder = tmp_path_factory.mktemp("queue") / "q"
+    queue = DiskQueue(folder, QueueBounds(most_bytes=8192, most_records=1000))
+    for camera, number in records:
+        queue.put(json.dumps({"camera": camera, "n": number}).encode())
+    entries = waiting(queue)[: min(done, len(records))]
+    if entries:
+        queue.done(entries[-1].number)
+    left = [(entry.number, entry.delivery_id, entry.body) for entry in waiting(queue)]
+    kept = [one for one in left if b"hall" in one[2]]
+    assert queue.erase(lambda record: b"door" in record) == len(left) - len(kept)
+    assert [(one.number, one.delivery_id, one.body) for one in waiting(queue)] == kept
+    assert queue.counts().records == len(kept) and not holds(folder, b"door")
+    if is_reopened:
+        queue.close()
+        queue = DiskQueue(folder, QueueBounds(most_bytes=8192, most_records=1000))
+        assert [(one.delivery_id, one.body) for one in waiting(queue)] == [one[1:] for one in kept]
+    queue.put(b'{"camera": "hall", "n": 100}')
+    assert bodies(queue)[-1] == b'{"camera": "hall", "n": 100}'
+    assert len(bodies(queue)) == len(kept) + 1 == queue.counts().records
+    assert queue.counts().damaged == queue.counts().dropped == 0
+    queue.close()
+
+
+def test_what_waits_in_memory_is_erased_too_and_leaves_no_gap(tmp_path):
+    queue = DiskQueue(tmp_path / "q", SMALL)
+    written, queue._written = queue._written, lambda line, number: False  # the disk takes nothing
+    for number, camera in enumerate(["door", "hall", "door", "hall"]):
+        queue.put(json.dumps({"camera": camera, "n": number}).encode())
+    assert queue.erase(lambda record: b"door" in record) == 2
+    queue._written = written
+    queue.flush()
+    assert [json.loads(one)["n"] for one in bodies(queue)] == [1, 3]
+    assert not holds(tmp_path, b"door") and queue.counts().records == 2
+    queue.done(waiting(queue)[0].number)
+    queue.close()
+    again = DiskQueue(tmp_path / "q", SMALL)
+    assert [json.loads(one)["n"] for one in bodies(again)] == [3] and not again.counts().damaged
+    again.close()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files under /proc")
 def test_open_files_and_memory_do_not_grow_with_what_waits(tmp_path):
     queue = DiskQueue(tmp_path / "q", QueueBounds(10**6, 10**6))
@@ -297,7 +348,7 @@ def test_open_files_and_memory_do_not_grow_with_what_waits(tmp_path):
         queue.put(body(f"{number} {'x' * 60}"))
     assert open_files() <= before + 1
     assert queue.counts().memory_bytes == 0 and len(queue._segments) <= 18
-    assert isinstance(queue._memory, deque) and not queue._memory
+    assert not queue._memory
     queue.close()
 
 
