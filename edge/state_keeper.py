@@ -111,12 +111,15 @@ class StateKeeper:
         """Take one frame in; save where it is time."""
         self._parts.memory.step(features, embeds, decision)
         self._clock_s, self._frames, self._is_new = features.time_s, self._frames + 1, True
+        self._save_where_due(features.time_s)
+
+    def _save_where_due(self, now_s: float) -> None:
         if self._saved_s is None:
-            self._saved_s = features.time_s
-        if features.time_s - self._saved_s < self._every_s or not self._is_written():
-            return
-        self._saved_s = features.time_s
-        self._writing = self._worker.submit(self._write, self._state())
+            self._saved_s = now_s
+        is_due = self._is_new and now_s - self._saved_s >= self._every_s
+        if is_due and self._is_written():
+            self._saved_s, self._is_new = now_s, False
+            self._writing = self._worker.submit(self._write, self._state())
 
     def remember(self, said: Sequence[Response]) -> None:
         """Attach what was said to its moments, and log answered questions."""
@@ -127,10 +130,16 @@ class StateKeeper:
                 self._append(turn)
 
     def forget_before(self, time_s: float) -> None:
-        """Let go of what is older than what is at a time, seconds; see `Ages`."""
+        """Let go of what is older than what is at a time, seconds; see `Ages`.
+
+        Also where no frame comes what was saved gets old, and is saved anew.
+        """
+        n_bytes = self.n_bytes
         self._forgotten_s = self._ages.forget_before_s(time_s + self._every_s)
         self._ages = self._ages.without(self._forgotten_s)
         self._parts.memory.forget_before(self._forgotten_s)
+        self._is_new |= self.n_bytes != n_bytes
+        self._save_where_due(time_s + self._parts.settings.privacy.retention_s)
 
     def wipe(self) -> None:
         """Let go of everything, saved states and dialogue on the disk with it.
@@ -181,6 +190,7 @@ class StateKeeper:
         try:
             self._writing.result()
         except OutputError as fault:
+            self._is_new = True
             self.tell(warning("state-not-saved", f"the state was not saved: {fault.message}"))
             if self._is_aging:  # the one before would get too old
                 with suppress(OutputError):

@@ -167,6 +167,7 @@ def watch(
             decision = stages.idle(now_s)  # phases time out; never a fresh event
             records.put_all(stages.opened(decision))
             yield from stages.turns(decision, asked.due(now_s), now_s)
+            yield from stages.let_go(now_s)
             continue
         features = stages.encode(frame)
         decision = stages.decide(features)

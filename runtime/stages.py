@@ -154,6 +154,7 @@ class Stages:
     carriers: tuple[Callable[[Load], None], ...] = ()
     retention_s: float = 0.0
     _last_frame_s: float | None = None
+    _now_s: float = 0.0
     _wiped_s: float = -1.0
     _let_go_s: float = 0.0
 
@@ -176,7 +177,7 @@ class Stages:
 
     def _wiped(self, order: Wipe) -> Forget:
         """Wipe the memory; what is still being said about the time before is not remembered."""
-        self._wiped_s = self._last_frame_s or 0.0
+        self._wiped_s = self._now_s
         try:
             self.memory.wipe()
         except OutputError as fault:
@@ -246,7 +247,7 @@ class Stages:
     def decide(self, features: Features) -> GateDecision:
         """What the gate says of the frame."""
         since_last_s = None if self._last_frame_s is None else features.time_s - self._last_frame_s
-        self._last_frame_s = features.time_s
+        self._last_frame_s = self._now_s = features.time_s
         with self.metrics.timed("gate"):
             decision = self.gate.step(features, since_last_s)
         self.metrics.saw(features, decision)
@@ -254,6 +255,7 @@ class Stages:
 
     def idle(self, time_s: float) -> GateDecision:
         """What the gate says when no frame came: phases time out, nothing opens."""
+        self._now_s = max(self._now_s, time_s)
         return self.gate.idle(time_s)
 
     def connect(self, features: Features, decision: GateDecision) -> Float32:

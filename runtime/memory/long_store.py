@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,6 +53,7 @@ class LongStore:
         self._frames: list[KeyFrame] = []
         self._alike: Float32 = np.empty(64, np.float32)  # [i]: of i and i + 1
         self.n_bytes = self.protected_bytes = 0
+        self._words_from_s = math.inf  # nothing that was said is about the time before
         self._published: tuple[KeyFrame, ...] | None = ()
 
     def __len__(self) -> int:
@@ -107,10 +109,11 @@ class LongStore:
             how many frames those that went stood for.
         """
         first = bisect_left(self._frames, time_s, key=lambda kept: kept.time_s)
+        if not first and self._words_from_s >= time_s:
+            return 0  # as at most frames: it costs nothing to ask
         gone, frames = self._frames[:first], self._frames[first:]
-        kept = [frame.without_words_before(time_s) for frame in frames]
-        if gone or any(new is not old for new, old in zip(kept, frames, strict=True)):
-            self.fill(kept, self._alike[first : max(first, first + len(frames) - 1)].copy())
+        alike = self._alike[first : max(first, first + len(frames) - 1)].copy()
+        self.fill([frame.without_words_before(time_s) for frame in frames], alike)
         return sum(frame.covers for frame in gone)
 
     def nearest(self, time_s: float) -> int | None:
@@ -169,6 +172,8 @@ class LongStore:
     def _count(self, frame: KeyFrame, sign: int) -> None:
         """Add or take off the bytes of a frame."""
         self.n_bytes += sign * frame.n_bytes
+        if frame.said_from_s is not None:
+            self._words_from_s = min(self._words_from_s, frame.said_from_s)
         if frame.is_protected:
             self.protected_bytes += sign * frame.n_bytes
 

@@ -86,6 +86,19 @@ def test_nothing_older_than_the_retention_is_kept_at_any_frame():
     assert session.forgot[-1] >= 19.75 - 5.0 - 1.0
 
 
+def test_what_is_old_goes_also_where_no_frame_comes():
+    ticks = [None] * 80  # eight seconds of a camera that is paused
+    source, kept, session = (
+        ListSource([*frames(20), *ticks], is_live=True),
+        memory(),
+        ForgetfulSession(),
+    )
+    stages = stages_of(memory=kept, session=session, retention_s=4.0)
+    run(source, stages, Inbox(source.now_s), outlet_of(CollectingSink(), source), in_threads=False)
+    assert not times_of(kept) and kept.forgotten == 20
+    assert session.forgot[-1] > frames(20)[-1].time_s
+
+
 class WipesInTheMiddle(CollectingSink):
     """Another thread wipes while the run goes on; what memory held just after it."""
 

@@ -385,21 +385,21 @@ def test_kills_at_random_times_lose_at_most_the_state_that_was_being_written(tmp
 
 def test_a_wipe_leaves_no_snapshot_and_no_leftover_and_uses_no_number_twice(tmp_path):
     with StateFolder(tmp_path) as folder:
-        folder.write(state(1.0))
-        folder.write(state(2.0))
+        for clock_s in (1.0, 2.0, 3.0):
+            folder.write(state(clock_s))
     for name in (".7.removed-00aa11bb", ".8.writing-00aa11bb"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "memory.npz").write_bytes(b"secret")
-    (tmp_path / "5").mkdir()
-    (tmp_path / "5" / "mine.txt").write_text("somebody else's")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "mine.txt").write_text("somebody else's")
     with StateFolder(tmp_path) as folder:
         folder.wipe()
-        assert [path.name for path in tmp_path.iterdir()] == ["5"]
-        assert folder.write(state(3.0)) == 6
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        assert folder.write(state(4.0)) == 4
         folder.wipe()
         folder.wipe()
-        assert [path.name for path in tmp_path.iterdir()] == ["5"]
-        assert folder.write(state(4.0)) == 7
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        assert folder.write(state(5.0)) == 5
 
 
 def test_one_snapshot_is_kept_where_no_more_are_wanted(tmp_path):
