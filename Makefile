@@ -65,6 +65,7 @@ test-devices:
 	@WANTED="$(WANTED)" sh tests/device_suite.sh
 
 bench: setup
+	$(BIN)/python benchmarks/still_scene.py --quick
 	$(BIN)/python benchmarks/watch_file.py
 	$(BIN)/python benchmarks/change_gate.py
 	$(BIN)/python benchmarks/decode_peers.py
