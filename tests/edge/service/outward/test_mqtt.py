@@ -365,25 +365,44 @@ def test_a_record_that_is_too_large_for_the_broker_does_not_hold_up_the_others(t
 
 
 def noise(seed):
-    """A broker that lets everyone in and then sends what is no MQTT."""
+    """Bytes that are no MQTT, for ever."""
     numbers = random.Random(seed)
+    while True:
+        content = numbers.randbytes(numbers.choice([1, 3, 50]))
+        yield bytes(one & 0x7F for one in content)  # short packets
+
+
+BROKEN = [
+    b"\x40\x01\x00",  # an acknowledgement of half a number
+    b"\x40\x03\x00\x01\x05",  # with a code that there is not
+    b"\x30\x03\x00\x01\xff",  # a topic that is no text
+    b"\x30\x02\x00\x09",  # a topic that is longer than its packet
+    b"\x90\x03\x00\x01\x00\xff",
+    b"\xd0\x01\x00",
+    b"\x00\x00",
+]
+
+
+def babbling(packets):
+    """A broker that lets everyone in and then sends these bytes."""
 
     def serve(peer, ended):
         try:
             peer.recv(65536)
             peer.sendall(b"\x20\x03\x00\x00\x00")
-            while not ended.wait(0.01):
-                content = numbers.randbytes(numbers.choice([1, 3, 50]))
-                peer.sendall(bytes(one & 0x7F for one in content))  # short packets
+            for packet in packets:
+                if ended.wait(0.01):
+                    return
+                peer.sendall(packet)
         except OSError:
             pass
 
     return serve
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(4), *BROKEN], ids=str)
 def test_noise_ends_a_connection_and_nothing_else(sender_to, seed):
-    url, stop = listening(noise(seed))
+    url, stop = listening(babbling(noise(seed) if isinstance(seed, int) else [seed]))
     sender = sender_to(int(url.rstrip("/").rpartition(":")[2]))
     sender.send("a")
     until(lambda: sender.stats().retried >= 1)
