@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from edgestream.edge.service.outward.queue_values import QueueBounds
 
 from ....mosquitto import DURABLE, Listener, Mosquitto
 from .receiver import stamped, until
-from .test_webhook import listening, rss_bytes
+from .test_webhook import certificate, listening, rss_bytes  # noqa: F401 - a fixture
 
 pytest.importorskip("paho.mqtt", reason="paho-mqtt is not installed: it is in the extra serve")
 
@@ -342,6 +343,24 @@ def test_a_password_opens_the_broker_and_is_never_told(guarded, sender_to):
     right = sender_to(guarded.port, "right", base="open", username="me", password="pässword")
     right.send("a")
     until(lambda: right.stats().sent == 1)
+
+
+# paho leaves a socket whose handshake failed to be closed when it is freed, which is at once.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+@pytest.mark.usefixtures("certificate")
+def test_over_tls_only_a_broker_whose_certificate_is_trusted_gets_records(tmp_path, sender_to):
+    cert = tmp_path / "cert.pem"
+    lines = [f"certfile {cert}", f"keyfile {tmp_path / 'key.pem'}"]
+    broker = Mosquitto(tmp_path / "tls", *lines)
+    stranger = sender_to(broker.port, "stranger", context=ssl.create_default_context())
+    stranger.send("a")
+    until(lambda: stranger.stats().retried >= 1)
+    assert "certificate is not trusted" in stranger.told[0]["message"]
+    friend = sender_to(broker.port, "friend", context=ssl.create_default_context(cafile=cert))
+    friend.send(*range(200))
+    until(lambda: friend.stats().sent == 200)
+    assert stranger.stats().sent == 0
+    broker.kill()
 
 
 def test_what_the_broker_refuses_is_counted_and_told(guarded, sender_to):
