@@ -187,6 +187,17 @@ def test_records_lost_with_the_end_of_a_file_are_not_taken_for_later_ones(tmp_pa
     queue.close()
 
 
+def test_new_records_are_not_taken_for_done_where_the_files_were_lost(tmp_path):
+    """A power cut may also leave the saved place alone."""
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / PLACE_FILE).write_text('{"format": 1, "segment": 7, "lines": 3}')
+    queue = DiskQueue(tmp_path / "q", SMALL)
+    queue.put(body("new"))
+    queue = DiskQueue(killed(queue, tmp_path / "killed"), SMALL)
+    assert bodies(queue) == [body("new")]
+    queue.close()
+
+
 def test_a_flipped_bit_costs_one_record_and_is_counted(queue):
     for number in range(5):
         queue.put(body(number))
