@@ -85,6 +85,7 @@ class StateKeeper:
         self._saved_s: float | None = None
         self._is_new = False
         self._worker = ThreadPoolExecutor(1, "edgestream state")
+        self._worker.submit(int)  # its thread is there from now on, not from the first save
         self._writing: Future[int] | None = None
         self._logs = True
         self._ages = Ages() if before is None else before.ages

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from ...runtime.bundle import open_bundle
 from ...runtime.engine_pool import engine_pool
 from ...runtime.errors import OutputUnwritable, SettingsInvalid
+from ...runtime.heap import bound_heaps
 from ...runtime.outlet import utc_now, wall_text
 from ..gate_rules import check_gate, event_types
 from ..governing import with_target
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FORGET_EVERY_S = 60.0
+HEAPS = 2
 LEAVE_WITHIN_S = 3
 """Responses that are on their way when the service stops have so long."""
 
@@ -98,6 +100,7 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
         AddressTaken: it cannot listen there.
         EdgeStreamError: bundle, settings or state are at fault.
     """
+    bound_heaps(HEAPS)
     service = choice.settings.service
     key = key_from_file(service.api_key_file) if service.api_key_file else None
     check_listening(service.host, key)
