@@ -13,9 +13,9 @@ for version in ${WANTED:-3.10 3.12 3.13}; do
     if [ ! -e "$venv/done" ] || [ pyproject.toml -nt "$venv/done" ] || [ constraints.txt -nt "$venv/done" ]; then
         "$python" -m venv "$venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt \
-            --editable '.[cpu,serve]' pytest pytest-timeout hypothesis jsonschema httpx prometheus-client
+            --editable '.[cpu,serve]' pytest pytest-timeout hypothesis jsonschema httpx prometheus-client pytest-xdist
         touch "$venv/done"
     fi
     echo "device suite: $("$venv/bin/python" -c 'import sys, av, numpy, onnxruntime as o; print("Python", sys.version.split()[0], "av", av.__version__, "numpy", numpy.__version__, "onnxruntime", o.__version__)')"
-    "$venv/bin/pytest" -q -p no:cacheprovider -m "not slow" tests/runtime tests/edge tests/test_architecture.py
+    "$venv/bin/pytest" -q -n 2 -p no:cacheprovider -m "not slow" tests/runtime tests/edge tests/test_architecture.py
 done
