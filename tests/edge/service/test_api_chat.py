@@ -59,10 +59,15 @@ def test_an_answer_as_a_whole(client, service):
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     found = told.edgestream
     assert found["camera"] == "door" and found["context"] == "recent"
-    finals = service.get("/v1/records?types=final&limit=1000")["records"]
-    (record,) = [one for one in finals if one["turn_id"] == found["turn_id"]]
+    turn = found["turn_id"]
+    (record,) = until(lambda: [one for one in finals_of(service) if one["turn_id"] == turn])
     assert record["text"] == choice.message.content
     assert record["question"] == "What do you see?"
+
+
+def finals_of(service):
+    """Answers as records; each comes a moment after whoever asked has it."""
+    return service.get("/v1/records?types=final&limit=1000")["records"]
 
 
 def test_a_stream_of_chunks_says_the_same_as_the_record(client, service):
@@ -75,8 +80,8 @@ def test_a_stream_of_chunks_says_the_same_as_the_record(client, service):
     last, usage = chunks[-2], chunks[-1].usage
     assert last.choices[0].finish_reason == "stop"
     assert usage.completion_tokens > 0 and chunks[-1].choices == []
-    finals = service.get("/v1/records?types=final&limit=1000")["records"]
-    (record,) = [one for one in finals if one["turn_id"] == last.edgestream["turn_id"]]
+    turn = last.edgestream["turn_id"]
+    (record,) = until(lambda: [one for one in finals_of(service) if one["turn_id"] == turn])
     assert record["text"] == text
 
 
@@ -102,8 +107,8 @@ def test_each_of_many_askers_gets_the_answer_to_its_own_question(service):
         thread.start()
     for thread in threads:
         thread.join()
-    finals = service.get("/v1/records?types=final&limit=1000")["records"]
-    asked = {one["turn_id"]: one["question"] for one in finals}
+    until(lambda: {one["turn_id"] for one in finals_of(service)} >= set(found.values()))
+    asked = {one["turn_id"]: one["question"] for one in finals_of(service)}
     assert {question: asked[turn] for question, turn in found.items()} == {
         question: question for question in questions
     }

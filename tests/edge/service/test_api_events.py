@@ -80,7 +80,10 @@ def test_the_list_is_of_the_newest_and_oldest_first(service):
     ask(service, 2)
     records = service.get("/v1/records?types=final&camera=door&limit=2")["records"]
     assert len(records) == 2 and records[0]["id"] < records[1]["id"]
-    assert records == service.get("/v1/records?types=final&camera=door&limit=1000")["records"][-2:]
+    # It may have said something more meanwhile.
+    kept = service.get("/v1/records?types=final&camera=door&limit=1000")["records"]
+    at = kept.index(records[0])
+    assert kept[at : at + 2] == records and at >= len(kept) - 4
     assert service.get("/v1/records?camera=nobody")["records"] == []
 
 
