@@ -45,7 +45,7 @@ def percentile(sorted_values: list[float], share: float) -> float:
 class Latencies:
     """The latest times of one stage, in a ring that takes all its memory at once.
 
-    A ring that fills for a quarter of an hour looks like a leak (measured: 2.6 MB for four cameras).
+    One that fills for a quarter of an hour looks like a leak (measured: 2.6 MB of four cameras).
     """
 
     def __init__(self) -> None:
