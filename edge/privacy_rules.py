@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import ZoneInvalid
@@ -53,3 +54,10 @@ def unused_zones(camera: str, privacy: PrivacySettings) -> list[Record]:
             f"privacy.zones names {names}, but this camera is called {camera}: nothing is hidden",
         )
     ]
+
+
+def zones_without_camera(cameras: Sequence[str], privacy: PrivacySettings) -> str:
+    """A sentence about zones of cameras that are not there: a slip hides nothing; else empty."""
+    names = ", ".join(sorted(set(privacy.zones) - {*cameras, EVERY_CAMERA}))
+    known = ", ".join(cameras) or "none"
+    return names and f"privacy.zones names {names}, expected one of the cameras: {known}"

@@ -39,7 +39,7 @@ class StateFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._lock = _locked(self.folder)
+        self._lock: int | None = locked_state(self.folder)
         self._damaged: set[int] = set()
         self._last = 0
 
@@ -158,7 +158,12 @@ class StateFolder:
             place.rename(self.folder / f".{number}.removed-{secrets.token_hex(4)}")
 
 
-def _locked(folder: Path) -> int | None:
+def locked_state(folder: Path) -> int:
+    """A lock on a folder, made where it is not there; it lasts until this descriptor is closed.
+
+    Raises:
+        OutputUnwritable: it is no folder, may not be written, or another run holds it.
+    """
     import fcntl  # POSIX alone; imported here so that this file can be read elsewhere
 
     with _faults_named(folder):

@@ -58,6 +58,10 @@ def wanted_from(camera: str, types: str) -> Wanted:
     return Wanted(camera, frozenset(name for name in types.split(",") if name))
 
 
+NOT_TEXT = 1003
+"""Code with which a WebSocket is closed that sends messages of another kind."""
+
+
 def router(service: "Service") -> "APIRouter":
     """Every path that gives records."""
     from fastapi import APIRouter
@@ -150,6 +154,8 @@ def _add_stream(routes: "APIRouter", service: "Service") -> None:
             await _hear(service, socket)
         except WebSocketDisconnect:
             pass
+        except KeyError:  # bytes, and no text in them
+            await socket.close(NOT_TEXT)
         finally:
             telling.cancel()
             service.hub.leave(listener)

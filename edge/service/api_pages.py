@@ -37,6 +37,8 @@ def _add_page(routes: "APIRouter") -> None:
     from fastapi.responses import FileResponse, Response
 
     def file_at(path: str) -> Any:
+        if "\0" in path:  # no file system has such a name
+            raise PageMissing("there is no such file of the page", hint="open /")
         place = (WEB / path).resolve()
         if not place.is_relative_to(WEB.resolve()) or not place.is_file():
             raise PageMissing("there is no such file of the page", hint="open /")

@@ -44,7 +44,7 @@ def decoded_image(data: bytes, *, most_px: int, max_side_px: int) -> UInt8:
             f"got a picture of {width} x {height} px, expected at most {most_px} pixels",
             hint="send a smaller one, or raise service.max_image_mpx",
         )
-    return RgbConverter(max_side_px).convert(_decoded(data))
+    return RgbConverter(max_side_px).convert(_decoded(data, most_px))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -106,13 +106,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return largest
 
 
-def _decoded(data: bytes) -> av.VideoFrame:
+def _decoded(data: bytes, most_px: int) -> av.VideoFrame:
+    """The picture; no larger than it said, since FFmpeg finds sizes where nobody else looks."""
     import av
 
     codec = "png" if data.startswith(PNG) else "mjpeg"
     try:
         decoder = cast("av.VideoCodecContext", av.CodecContext.create(codec, "r"))
         decoder.thread_count = 1
+        decoder.options = {"max_pixels": str(most_px)}
         pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except (av.FFmpegError, ValueError) as error:
         raise _invalid(f"the picture cannot be decoded: {error}") from error

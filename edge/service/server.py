@@ -26,8 +26,10 @@ from ...runtime.engine_pool import engine_pool
 from ...runtime.errors import OutputUnwritable, SettingsInvalid
 from ...runtime.heap import bound_heaps
 from ...runtime.outlet import utc_now, wall_text
+from ...runtime.state_folder import locked_state
 from ..gate_rules import check_gate, event_types
 from ..governing import with_target
+from ..privacy_rules import zones_without_camera
 from ..progress import work_shown
 from ..settings_tables import Settings
 from ..speech_rules import engine_rules
@@ -117,6 +119,8 @@ def serve(choice: ServeChoice, announce: Callable[[str], None]) -> int:
         is_tls=bool(service.tls_cert),
     )
     with ExitStack() as stack:
+        if choice.state is not None:
+            stack.callback(os.close, locked_state(choice.state))
         listening = stack.enter_context(listening_socket(service.host, service.port))
         served = stack.enter_context(running(choice, access))
         app = service_app(served, logs_json=choice.logs_json)
@@ -150,6 +154,8 @@ def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
         )
         stack.callback(board.close)
         board.start_all({**settings.service.cameras, **choice.cameras})
+        if slip := zones_without_camera([one.name for one in board.all()], settings.privacy):
+            log.warning("%s", slip)
         made = datetime.fromisoformat(bundle.manifest.created.replace("Z", "+00:00"))
         yield Service(
             board, standing, hub, guest, access, bounds, bundle.manifest.name, int(made.timestamp())

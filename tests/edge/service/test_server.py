@@ -237,3 +237,34 @@ def test_words_name_cameras():
     assert name_from_address("///") == "camera"
     with pytest.raises(UsageError, match="two cameras"):
         cameras_from_words(["clip.mp4", "other/clip.avi"])
+
+
+def test_a_state_folder_serves_one_service(tmp_path, capfd):
+    words = ["serve", "--bundle", str(BUNDLE), "--port", "0", "--state", str(tmp_path / "state")]
+    with serving(LOOP, "--state", str(tmp_path / "state")) as service:
+        assert main(words) == 8
+        assert "in use by another run" in capfd.readouterr().err
+        assert service.get("/health")["status"] == "ok"
+    assert service.process.returncode == 0
+
+
+def test_a_zone_of_no_camera_is_told():
+    with serving(f"door={LOOP}", "--set", "privacy.zones.dor=0,0 1,1") as service:
+        until(lambda: any("privacy.zones names dor" in line for line in service.errors))
+        until(lambda: any("cameras: door" in line for line in service.errors))
+
+
+def test_a_file_of_no_name_and_messages_of_the_wrong_kind_are_refused(tmp_path):
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    with serving(f"door={LOOP}") as service:
+        assert service.ask("GET", "/web/%00")[0] == 404
+        with connect(service.url.replace("http", "ws") + "/v1/stream") as socket:
+            socket.send(b"bytes")
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    socket.recv(timeout=30)
+        assert closed.value.rcvd.code == 1003
+        assert service.stop() == 0
+        assert not any("Traceback" in line for line in service.errors)
