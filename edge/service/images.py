@@ -18,6 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 # Markers that begin a frame of a JPEG; the others of this row are tables.
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+BLOCKS_PX = 65_536
 LONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -44,7 +45,10 @@ def decoded_image(data: bytes, *, most_px: int, max_side_px: int) -> UInt8:
             f"got a picture of {width} x {height} px, expected at most {most_px} pixels",
             hint="send a smaller one, or raise service.max_image_mpx",
         )
-    return RgbConverter(max_side_px).convert(_decoded(data, most_px))
+    picture = _decoded(data, most_px)
+    if (picture.width, picture.height) != (width, height):
+        raise _invalid(f"the picture is no {width} x {height} px, as it says")
+    return RgbConverter(max_side_px).convert(picture)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -114,7 +118,8 @@ def _decoded(data: bytes, most_px: int) -> av.VideoFrame:
     try:
         decoder = cast("av.VideoCodecContext", av.CodecContext.create(codec, "r"))
         decoder.thread_count = 1
-        decoder.options = {"max_pixels": str(most_px)}
+        # FFmpeg counts what it decodes in whole blocks.
+        decoder.options = {"max_pixels": str(2 * most_px + BLOCKS_PX)}
         pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except (av.FFmpegError, ValueError) as error:
         raise _invalid(f"the picture cannot be decoded: {error}") from error

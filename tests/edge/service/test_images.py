@@ -115,10 +115,13 @@ def test_a_frame_is_encoded_once_for_each_width(monkeypatch):
 @pytest.mark.parametrize("marker", [0xF0, 0xDC, 0xDE, 0xC8, 0x02])
 def test_a_head_that_only_the_decoder_finds_decodes_no_more(marker):
     """A segment that readers skip and FFmpeg walks into, around the head of a larger picture."""
-    large, small = jpeg_from_rgb(flat(1200, 1200)), jpeg_from_rgb(flat(16, 16))
+    large, small = jpeg_from_rgb(flat(3000, 3000)), jpeg_from_rgb(flat(16, 16))
     at = large.index(b"\xff\xc0")
     end = at + 2 + int.from_bytes(large[at + 2 : at + 4], "big")
     hidden = bytes([0xFF, marker]) + struct.pack(">H", 2 + end - at) + large[at:end]
-    decoy = small[small.index(b"\xff\xc0") :]
+    start = small.index(b"\xff\xc0")
+    decoy = small[start : start + 2 + int.from_bytes(small[start + 2 : start + 4], "big")]
+    picture = large[:at] + hidden + large[end:-2] + decoy + large[-2:]
+    assert image_size(picture) == (16, 16)
     with pytest.raises(EdgeStreamError):
-        decoded_image(large[:at] + hidden + large[end:] + decoy, **BOUNDS)
+        decoded_image(picture, **BOUNDS)
