@@ -162,9 +162,12 @@ def check_offer(sdp: str) -> None:
     """
     from aiortc.sdp import SessionDescription
 
-    kinds = [media.kind for media in SessionDescription.parse(sdp).media]
+    parts = SessionDescription.parse(sdp).media
+    kinds = [part.kind for part in parts]
     if kinds != ["video"]:
         raise _malformed(f"it is of {', '.join(kinds)[:100] or 'nothing'}")
+    if not (parts[0].dtls and parts[0].dtls.fingerprints):
+        raise _malformed("it has no fingerprint of a certificate")
 
 
 def without_candidates(sdp: str) -> str:
