@@ -23,7 +23,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch, then the rest of what export, training and tests need"
 	@$(BIN)/$(PIP_INSTALL) $(TORCH)
-	@$(BIN)/$(PIP_INSTALL) --editable '.[cpu,serve,train,dev]'
+	@$(BIN)/$(PIP_INSTALL) --editable '.[cpu,serve,webrtc,train,dev]'
 	mkdir -p .pkg && ln -sfn .. .pkg/edgestream
 	touch $@
 

@@ -28,6 +28,7 @@
     ├─ ServiceError            service or network           7   AddressTaken ListenUnsafe
     │                                                           CameraUnknown CameraExists
     │                                                           CamerasFull CameraNotWatching
+    │                                                           CameraTaken WebRtcMissing
     │                                                           AddressRefused PictureMissing
     │                                                           PageMissing ModelUnknown
     │                                                           RequestInvalid KeyNeeded
@@ -408,6 +409,18 @@ class CameraNotWatching(ServiceError):
     """A camera that watches nothing now cannot do what was asked."""
 
     code = "camera-not-watching"
+
+
+class CameraTaken(ServiceError):
+    """Somebody else sends the pictures of this camera."""
+
+    code = "camera-taken"
+
+
+class WebRtcMissing(ServiceError):
+    """The package that speaks WebRTC is not installed."""
+
+    code = "webrtc-missing"
 
 
 class AddressRefused(ServiceError):

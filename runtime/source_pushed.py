@@ -1,4 +1,4 @@
-"""A source whose pictures are handed in from outside: a browser's camera, JPEG after JPEG."""
+"""A source whose pictures are handed in from outside: a browser's camera, as JPEGs or decoded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
-from .errors import SettingsInvalid, SourceLost, SourceUnreadable
+from .errors import CameraTaken, SettingsInvalid, SourceLost, SourceUnreadable
 from .jpeg_size import jpeg_size_px
 from .live_source import LiveSource
 from .sources import SourceSettings
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 
     from .live_feed import VideoPacket
 
+    Picture: TypeAlias = "bytes | av.VideoFrame"
+
 PREFIX = "browser:"
 LARGEST_JPEG_BYTES = 4_000_000
-LARGEST_JPEG_PX = 4096 * 4096
+LARGEST_PX = 4096 * 4096
+GIVES_WAY_AFTER_S = 5.0
+"""A peer that sent nothing for so long has its place taken by one that comes: a phone that lost its
+network comes back before anyone notices that its old connection is dead."""
+
+STANDING_FOR_A_PICTURE = b"\0"
+"""An empty packet would mean the end of a stream."""
 
 LOOK_EVERY_S = 0.05
 AGAIN_AFTER_S = 0.1
@@ -31,53 +39,61 @@ AGAIN_AFTER_S = 0.1
 
 
 class Pushed:
-    """The newest JPEG that was handed in, and who hands in. Safe for several threads.
+    """The newest picture that was handed in, and who hands in. Safe for several threads.
 
-    State: how many peers are connected, one JPEG, when something last came.
+    State: the one peer that is connected, one picture, when something last came.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._jpeg: bytes | None = None
-        self._peers = 0
+        self._picture: Picture | None = None
+        self._peer: object = None
         self._came_s = 0.0
 
-    def join(self) -> None:
-        """One more peer is connected."""
+    def join(self, peer: object) -> bool:
+        """A peer is connected, or not: another one is, and was heard a moment ago."""
         with self._changed:
-            self._peers += 1
-            self._came_s = self._monotonic()
+            now_s = self._monotonic()
+            if self._peer is not None and now_s - self._came_s < GIVES_WAY_AFTER_S:
+                return False
+            self._peer, self._came_s = peer, now_s
             self._changed.notify_all()
+            return True
 
-    def leave(self) -> None:
-        """A peer has gone."""
+    def leave(self, peer: object) -> None:
+        """A peer has gone; nothing where another has its place."""
         with self._changed:
-            self._peers -= 1
-            self._changed.notify_all()
+            if self._peer is peer:
+                self._peer = None
+                self._changed.notify_all()
+
+    def is_held(self, peer: object) -> bool:
+        """Whether it is this peer that is connected."""
+        return self._peer is peer
 
     def is_joined(self) -> bool:
         """Whether anyone is connected."""
-        return self._peers > 0
+        return self._peer is not None
 
     def wait_joined(self, within_s: float) -> bool:
         """Whether anyone is connected, waiting that long for it."""
         with self._changed:
             return self._changed.wait_for(self.is_joined, within_s)
 
-    def put(self, jpeg: bytes) -> None:
-        """The newest one; takes the place of one that was not decoded yet."""
+    def put(self, picture: Picture) -> None:
+        """The newest one; takes the place of one that was not looked at yet."""
         with self._changed:
-            self._jpeg = jpeg
+            self._picture = picture
             self._came_s = self._monotonic()
             self._changed.notify_all()
 
-    def take(self, within_s: float) -> bytes | None:
+    def take(self, within_s: float) -> Picture | None:
         """The newest one, waiting that long for it; None where there is none."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jpeg is not None, within_s)
-            jpeg, self._jpeg = self._jpeg, None
-            return jpeg
+            self._changed.wait_for(lambda: self._picture is not None, within_s)
+            picture, self._picture = self._picture, None
+            return picture
 
     def silent_s(self) -> float:
         """For how long nothing came, seconds."""
@@ -86,7 +102,9 @@ class Pushed:
 
 
 class PushedFeed:
-    """Pushed JPEGs as packets. See `Feed`; each was taken when it came.
+    """Pushed pictures as packets. See `Feed`; each was taken when it came.
+
+    State: the decoder, and a picture that came decoded, while its packet goes round.
 
     Args:
         pushed: what is handed in.
@@ -100,18 +118,22 @@ class PushedFeed:
 
         self._pushed = pushed
         self._stall_s = stall_s
+        self._decoded: av.VideoFrame | None = None
         self._decoder: VideoCodecContext = CodecContext.create("mjpeg", "r")
         self._decoder.thread_count = 1
-        self._decoder.options = {"max_pixels": str(LARGEST_JPEG_PX)}
+        self._decoder.options = {"max_pixels": str(LARGEST_PX)}
 
     def packets(self) -> Generator[VideoPacket | None, None, None]:
         """See `Feed`."""
         import av
 
         while True:
-            jpeg = self._pushed.take(LOOK_EVERY_S)
-            if jpeg is not None:
-                packet = av.Packet(jpeg)
+            picture = self._pushed.take(LOOK_EVERY_S)
+            if picture is not None:
+                self._decoded = None if isinstance(picture, bytes) else picture
+                packet = av.Packet(
+                    picture if isinstance(picture, bytes) else STANDING_FOR_A_PICTURE
+                )
                 packet.is_keyframe = True
                 yield cast("VideoPacket", packet)
                 continue
@@ -123,7 +145,8 @@ class PushedFeed:
 
     def decode(self, packet: VideoPacket, *, is_joining: bool) -> list[av.VideoFrame]:
         """See `Feed`."""
-        return self._decoder.decode(packet)
+        decoded, self._decoded = self._decoded, None
+        return self._decoder.decode(packet) if decoded is None else [decoded]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -133,7 +156,7 @@ class PushedSource(LiveSource):
     """A live source whose pictures are pushed; see `LiveSource`.
 
     It waits for a peer: connecting until the first picture, lost when the peer has gone or is
-    silent for `live.stall_s`. Only the newest picture is decoded; times are those of arrival.
+    silent for `live.stall_s`. Only the newest picture is looked at; times are those of arrival.
 
     Args:
         name: of the camera in records.
@@ -153,13 +176,22 @@ class PushedSource(LiveSource):
         return PushedFeed(self._pushed, self._settings.live.stall_s)
 
     @contextmanager
-    def connected(self) -> Iterator[None]:
-        """A peer is there while the block lasts."""
-        self._pushed.join()
+    def connected(self) -> Iterator[Callable[[], bool]]:
+        """A peer is there while the block lasts; gives whether it has its place still.
+
+        Raises:
+            CameraTaken: another one is there, and sent something in the last GIVES_WAY_AFTER_S.
+        """
+        peer = object()
+        if not self._pushed.join(peer):
+            raise CameraTaken(
+                f"somebody else sends the pictures of {self.name}",
+                hint="have them stop, or add a camera of another name",
+            )
         try:
-            yield
+            yield lambda: self._pushed.is_held(peer)
         finally:
-            self._pushed.leave()
+            self._pushed.leave(peer)
 
     def push(self, jpeg: bytes) -> None:
         """Hand in a picture; from any thread, inside `connected`. Never waits.
@@ -173,13 +205,25 @@ class PushedSource(LiveSource):
                 f"got a picture of {len(jpeg)} bytes, expected at most {LARGEST_JPEG_BYTES}",
                 hint="send a smaller picture, or a lower quality",
             )
-        width, height = jpeg_size_px(jpeg)
-        if width * height > LARGEST_JPEG_PX:
-            raise SourceUnreadable(
-                f"got a picture of {width} x {height} px, expected at most 4096 x 4096 in all",
-                hint="send a smaller picture; 1280 x 720 is all that is looked at",
-            )
+        _check_size(*jpeg_size_px(jpeg))
         self._pushed.put(bytes(jpeg))
+
+    def push_decoded(self, picture: av.VideoFrame) -> None:
+        """Hand in a picture that is decoded already; see `push`.
+
+        Raises:
+            SourceUnreadable: it is larger than 4096 x 4096 pixels.
+        """
+        _check_size(picture.width, picture.height)
+        self._pushed.put(picture)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > LARGEST_PX:
+        raise SourceUnreadable(
+            f"got a picture of {width} x {height} px, expected at most 4096 x 4096 in all",
+            hint="send a smaller picture; 1280 x 720 is all that is looked at",
+        )
 
 
 def pushed_source(address: str, settings: SourceSettings) -> PushedSource:

@@ -25,7 +25,7 @@ ROOMS = {
 UPSTREAM = {"torch", "transformers", "onnx", "onnxscript", "peft", "bitsandbytes", "optimum"}
 # What takes long to load: only inside the functions that need it, on the device side.
 HEAVY = UPSTREAM | {"av", "onnxruntime", "pydantic", "pydantic_settings", "rich", "tensorrt"}
-HEAVY |= {"fastapi", "paho", "starlette", "uvicorn", "websockets"}
+HEAVY |= {"aiortc", "fastapi", "paho", "starlette", "uvicorn", "websockets"}
 # The tables of settings are pydantic models; only edge/settings.py imports them, when it is needed.
 MAY_BE_HEAVY = {
     f"edge/settings{part}.py"

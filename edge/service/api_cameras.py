@@ -22,6 +22,7 @@ from .api_values import (
 )
 from .camera import Camera
 from .listener import Listener
+from .peer import has_webrtc
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -72,7 +73,7 @@ def _add_list(routes: "APIRouter", service: "Service") -> None:
     def cameras() -> CameraRows:
         """All cameras."""
         rows = [camera_row(camera, target) for camera in board.all()]
-        return CameraRows(cameras=rows, most=board.most)
+        return CameraRows(cameras=rows, most=board.most, takes_webrtc=has_webrtc())
 
     @routes.post("/v1/cameras", status_code=201)
     def add_camera(body: NewCamera) -> CameraRow:

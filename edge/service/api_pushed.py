@@ -4,9 +4,16 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...runtime.errors import CameraNotWatching, EdgeStreamError, TooManyRequests
+from ...runtime.errors import (
+    CameraNotWatching,
+    CameraTaken,
+    CameraUnknown,
+    EdgeStreamError,
+    TooManyRequests,
+)
 from ...runtime.source_pushed import PushedSource
 from .access import client_of
 from .limits import RateLimit
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
 START_WITHIN_S, LOOK_EVERY_S = 10.0, 0.05
 PICTURES_PER_MINUTE = 60 * 60
 """Of one page: twice what a camera gives, and far more than is looked at."""
+REFUSED, TRY_LATER, GONE = 1008, 1013, 4004
+"""Codes with which a WebSocket is closed; the last is ours: there is nothing to try again."""
 
 
 def router(service: "Service") -> "APIRouter":
@@ -33,14 +42,18 @@ def router(service: "Service") -> "APIRouter":
             pushed = await fed_by_pages(service, name)
             seat = service.hub.sit()
         except EdgeStreamError as fault:
-            await socket.close(1008, fault.code)
+            await socket.close(REFUSED, fault.code)
             return
-        await socket.accept()
         try:
-            with pushed.connected():
-                await _take(socket, pushed)
+            await socket.accept()
+            with pushed.connected() as has_place:
+                await _take(service, name, socket, pushed, has_place)
         except WebSocketDisconnect:
             pass
+        except CameraTaken as fault:
+            await socket.close(TRY_LATER, fault.code)
+        except CameraUnknown:
+            await socket.close(GONE)
         finally:
             service.hub.leave(seat)
 
@@ -65,11 +78,33 @@ async def fed_by_pages(service: "Service", name: str) -> PushedSource:
     return pushed
 
 
-async def _take(socket: "WebSocket", pushed: PushedSource) -> None:
-    """Hand on pictures; each is answered, so that a page sends no more than gets through."""
+def is_fed_by(service: "Service", name: str, pushed: PushedSource) -> bool:
+    """Whether this is what takes the pictures of a camera still.
+
+    Raises:
+        CameraUnknown: it was removed.
+    """
+    run = service.board.camera(name).run
+    return run is not None and run.pushed is pushed
+
+
+async def _take(
+    service: "Service",
+    name: str,
+    socket: "WebSocket",
+    pushed: PushedSource,
+    has_place: Callable[[], bool],
+) -> None:
+    """Hand on pictures; each is answered, so that a page sends no more than gets through.
+
+    Raises:
+        CameraUnknown, CameraTaken: they are wanted no more.
+    """
     rate, seen = RateLimit(PICTURES_PER_MINUTE), 0
     while True:
         picture = await socket.receive_bytes()
+        if not (is_fed_by(service, name, pushed) and has_place()):
+            raise CameraTaken(f"the place at camera {name} was given away")
         try:
             if rate.wait_s(client_of(socket.scope)):
                 raise TooManyRequests(f"got more than {PICTURES_PER_MINUTE} pictures a minute")

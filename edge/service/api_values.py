@@ -16,6 +16,8 @@ CameraName = Annotated[
 Width = Annotated[int, Field(ge=16, le=4096, description="Widest, px; smaller pictures stay.")]
 MOST_LETTERS = 8192
 """Of a question: more than any bundle's prompt has room for."""
+MOST_OFFERED = 32_768
+"""Letters of an offer of WebRTC; a browser's for one video has about 6000."""
 
 
 class Value(BaseModel):
@@ -114,6 +116,21 @@ class CameraRows(Value):
 
     cameras: list[CameraRow]
     most: int
+    takes_webrtc: bool = Field(description="POST /v1/cameras/{name}/offer can be answered.")
+
+
+class Offer(Asked):
+    """What a WebRTC peer that sends one video offers."""
+
+    sdp: str = Field(min_length=1, max_length=MOST_OFFERED)
+    type: Literal["offer"]
+
+
+class OfferAnswer(Value):
+    """What the service takes of an offer."""
+
+    sdp: str
+    type: Literal["answer"] = "answer"
 
 
 class UsedIn(Value):

@@ -105,6 +105,7 @@ def _routes(service: Service) -> FastAPI:
         api_pushed,
         api_recall,
         api_standing,
+        api_webrtc,
     )
 
     app = FastAPI(
@@ -115,8 +116,8 @@ def _routes(service: Service) -> FastAPI:
         redoc_url=None,
         responses=ERRORS,
     )
-    parts = (api_pages, api_cameras, api_recall, api_events, api_standing, api_pushed, api_chat)
-    for part in parts:
+    pages = (api_pages, api_pushed, api_webrtc)
+    for part in (*pages, api_cameras, api_recall, api_events, api_standing, api_chat):
         app.include_router(part.router(service))
     _answer_faults(app)
     return app

@@ -27,6 +27,8 @@ STATUS: dict[type[EdgeStreamError], int] = {
     errors.CameraExists: 409,
     errors.CamerasFull: 409,
     errors.CameraNotWatching: 409,
+    errors.CameraTaken: 409,
+    errors.WebRtcMissing: 501,
     errors.AddressRefused: 403,
     errors.PictureMissing: 404,
     errors.PageMissing: 404,

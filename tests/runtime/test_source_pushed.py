@@ -10,9 +10,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from edgestream.runtime.errors import SettingsInvalid, SourceUnreadable
+from edgestream.runtime.errors import CameraTaken, SettingsInvalid, SourceUnreadable
 from edgestream.runtime.live_rules import LiveRules
-from edgestream.runtime.source_pushed import LARGEST_JPEG_BYTES, PushedSource
+from edgestream.runtime.source_pushed import (
+    GIVES_WAY_AFTER_S,
+    LARGEST_JPEG_BYTES,
+    Pushed,
+    PushedSource,
+)
 from edgestream.runtime.sources import SourceSettings, open_source
 
 from ..live_watching import Watching, wait_no_readers
@@ -89,6 +94,77 @@ def test_a_page_that_falls_silent(source, jpegs):
         source.push(jpegs[1])
         watching.wait_frames(1)
         assert watching.states() == ["connecting", "open", "lost", "open"]
+
+
+def test_decoded_pictures_come_as_they_are_and_between_jpegs(source, jpegs):
+    with Watching(source) as watching, source.connected():
+        for number in (5, 6):
+            source.push_decoded(numbered_picture(number))
+            watching.wait_frames(1)
+            assert number_of(watching.given[-1].frame.pixels) == number
+            time.sleep(0.1)  # two within one interval of sampling are one
+        source.push(jpegs[7])
+        watching.wait_frames(1)
+        assert number_of(watching.given[-1].frame.pixels) == 7
+    assert not watching.told("warning")
+
+
+def test_a_decoded_picture_is_scaled_and_sampled_like_others():
+    settings = SourceSettings(fps=5, max_side_px=32, live=RULES)
+    source = PushedSource("page", settings)
+    with Watching(source) as watching, source.connected():
+        end_s = time.monotonic() + 2.0
+        while time.monotonic() < end_s:
+            source.push_decoded(numbered_picture(3))
+            time.sleep(0.01)
+    assert 2 <= len(watching.given) <= 14
+    assert {one.frame.pixels.shape for one in watching.given} == {(24, 32, 3)}
+    wait_no_readers()
+
+
+def test_a_decoded_picture_that_is_too_large_is_refused(source):
+    import av
+
+    with (
+        source.connected(),
+        pytest.raises(SourceUnreadable, match="8192 x 4096 px, expected at most 4096"),
+    ):
+        source.push_decoded(av.VideoFrame(8192, 4096, "gray"))
+
+
+def test_one_at_a_time_sends_pictures(source, jpegs):
+    with source.connected() as has_place:
+        with pytest.raises(CameraTaken, match="somebody else sends"), source.connected():
+            pass
+        assert has_place()
+    with source.connected() as has_place:
+        assert has_place()
+
+
+def test_one_that_fell_silent_gives_way_and_takes_nothing_back():
+    now_s = [100.0]
+    pushed = Pushed(lambda: now_s[0])
+    first, second = object(), object()
+    assert pushed.join(first)
+    now_s[0] += GIVES_WAY_AFTER_S - 0.1
+    assert not pushed.join(second)
+    pushed.put(b"picture")
+    now_s[0] += GIVES_WAY_AFTER_S - 0.1
+    assert not pushed.join(second)
+    now_s[0] += 0.2
+    assert pushed.join(second)
+    assert pushed.is_held(second) and not pushed.is_held(first)
+    pushed.leave(first)
+    assert pushed.is_joined()
+    pushed.leave(second)
+    assert not pushed.is_joined()
+
+
+def numbered_picture(number):
+    """A decoded picture that has its number in it."""
+    import av
+
+    return av.VideoFrame.from_ndarray(list(numbered(number + 1))[number], format="rgb24")
 
 
 def test_nobody_there_is_no_fault(source):

@@ -33,6 +33,7 @@ export async function refresh(wanted) {
   }
   state.cameras = list.cameras;
   state.most = list.most;
+  state.takesWebrtc = list.takes_webrtc;
   if (typeof wanted === "string" && camera(wanted)) choose(wanted);
   else if (!camera()) choose(state.cameras[0]?.name ?? null);
   show();

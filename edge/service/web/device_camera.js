@@ -1,10 +1,11 @@
-// This device's own camera as one of the service's: pictures as JPEG over a WebSocket, as fast as they are taken.
+// This device's own camera as one of the service's: as a video over WebRTC, or else as JPEGs over a WebSocket.
 
 import { call, cameraPath, sentencesOf, socketAddress } from "./api.js";
 import { refresh } from "./cameras.js";
 import { byId, setText } from "./elements.js";
 import { announce, complain } from "./notices.js";
-import { camera } from "./store.js";
+import { isForLater, peerTo } from "./peer.js";
+import { camera, on, state } from "./store.js";
 
 const LONGEST_SIDE_PX = 1280;
 const JPEG_QUALITY = 0.8;
@@ -16,12 +17,13 @@ const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
 
 const REFUSED_MOST = 10;
 
-// {name, stream, video, canvas, fps, socket, sent, seen, refused, heardAt, timer, attempts, lock}
+// {name, stream, video, canvas, fps, isVideo, peer, socket, sent, seen, refused, heardAt, timer, attempts, lock}
 let feed = null;
 
 export function startDeviceCamera() {
   byId("device-form").addEventListener("submit", begin);
   byId("device-stop").addEventListener("click", () => end("This device's camera was stopped."));
+  on("cameras", resumed);
   if (!navigator.mediaDevices?.getUserMedia) {
     byId("device-send").disabled = true;
     byId("device-error").hidden = false;
@@ -80,6 +82,8 @@ async function feedFrom(name, stream, fps) {
   await video.play();
   feed = { name, stream, video, fps, canvas: document.createElement("canvas") };
   Object.assign(feed, { socket: null, timer: null, attempts: 0, lock: null, heardAt: 0 });
+  Object.assign(feed, { peer: null, isPaused: false });
+  feed.isVideo = state.takesWebrtc && "RTCPeerConnection" in window;
   stream.getVideoTracks()[0].addEventListener("ended", () => end("The camera was taken away."));
   connect(feed);
   byId("device-strip").hidden = false;
@@ -89,6 +93,59 @@ async function feedFrom(name, stream, fps) {
 }
 
 function connect(mine) {
+  if (mine.isVideo) connectVideo(mine);
+  else connectSocket(mine);
+}
+
+/** Sends the video itself; where that is not possible at all, its pictures over a WebSocket. */
+async function connectVideo(mine) {
+  let peer = null;
+  try {
+    peer = await peerTo(mine.name, mine.stream, mine.fps, () => lost(mine, peer));
+  } catch (fault) {
+    if (mine !== feed) return;
+    if (fault.status === 404) {
+      end(sentencesOf(fault));
+      return;
+    }
+    mine.isPaused = fault.code === "camera-not-watching";
+    mine.isVideo = isForLater(fault);
+    if (mine.isVideo) later(mine);
+    else connect(mine);
+    return;
+  }
+  if (mine !== feed) {
+    peer.close();
+    return;
+  }
+  Object.assign(mine, { peer, attempts: 0 });
+  refresh();
+  show();
+}
+
+function lost(mine, peer) {
+  if (mine !== feed || mine.peer !== peer || !peer) return;
+  peer.close();
+  mine.peer = null;
+  if (camera(mine.name)) later(mine);
+  else end("The service does not take pictures of this camera any more.");
+}
+
+function later(mine) {
+  mine.timer = setTimeout(() => mine === feed && connect(mine), retryMs(mine));
+  show();
+}
+
+/** A camera that was paused takes pictures again: there is nothing more to wait for. */
+function resumed() {
+  const known = feed?.isPaused ? camera(feed.name) : null;
+  if (!known || known.is_paused) return;
+  feed.isPaused = false;
+  clearTimeout(feed.timer);
+  connect(feed);
+}
+
+function connectSocket(mine) {
   const socket = new WebSocket(socketAddress(cameraPath(mine.name, "frames")));
   mine.socket = socket;
   mine.sent = mine.seen = mine.refused = 0;
@@ -103,8 +160,7 @@ function connect(mine) {
       end(event.reason || "The service does not take pictures of this camera any more.");
       return;
     }
-    mine.timer = setTimeout(() => mine === feed && connect(mine), retryMs(mine));
-    show();
+    later(mine);
   });
 }
 
@@ -162,7 +218,7 @@ function pictureOf({ video, canvas }) {
 
 function show() {
   if (!feed) return;
-  const isOpen = feed.socket?.readyState === 1;
+  const isOpen = feed.peer !== null || feed.socket?.readyState === 1;
   setText(
     byId("device-text"),
     isOpen
@@ -177,6 +233,7 @@ function end(why = "") {
   feed = null;
   clearTimeout(ended.timer);
   ended.socket?.close();
+  ended.peer?.close();
   for (const track of ended.stream.getTracks()) track.stop();
   ended.lock?.release().catch(() => null);
   byId("device-strip").hidden = true;

@@ -4,6 +4,7 @@
 export const state = {
   cameras: [], // as GET /v1/cameras gives them
   most: 0, // how many there may be
+  takesWebrtc: false, // the camera of a page may come as a video
   chosen: null, // name of the one that is looked at
   isLinked: false, // the stream of records is open
   model: null, // id for the API
