@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 START_WITHIN_S, LOOK_EVERY_S = 10.0, 0.05
 PICTURES_PER_MINUTE = 60 * 60
 """Of one page: twice what a camera gives, and far more than is looked at."""
-REFUSED, TRY_LATER, GONE = 1008, 1013, 4004
+REFUSED, TRY_LATER, NOT_BYTES, GONE = 1008, 1013, 1003, 4004
 """Codes with which a WebSocket is closed; the last is ours: there is nothing to try again."""
 
 
@@ -54,6 +54,8 @@ def router(service: "Service") -> "APIRouter":
             await socket.close(TRY_LATER, fault.code)
         except CameraUnknown:
             await socket.close(GONE)
+        except KeyError:  # text, and no bytes in it
+            await socket.close(NOT_BYTES)
         finally:
             service.hub.leave(seat)
 
