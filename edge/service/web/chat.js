@@ -24,6 +24,7 @@ export function startChat() {
   on("chosen", show);
   on("linked", readModel);
   on("unlinked", show);
+  on("wiped", forget);
   show();
 }
 
@@ -43,8 +44,9 @@ function show() {
   byId("ask").disabled = !canAsk;
   byId("ask").hidden = asking !== null;
   byId("stop").hidden = asking === null;
-  byId("suggestions").hidden = !canAsk || byId("messages").childElementCount > 0;
-  byId("chat-empty").hidden = byId("messages").childElementCount > 0;
+  const talked = showTalkOf(state.chosen) > 0;
+  byId("suggestions").hidden = !canAsk || talked;
+  byId("chat-empty").hidden = talked;
   setText(
     byId("chat-empty"),
     known && known.can_answer === false
@@ -52,6 +54,24 @@ function show() {
       : "Ask about now, or about anything it has watched.",
   );
   setText(byId("ask-of"), known ? `of ${known.name}` : "");
+}
+
+/** Shows what one camera was asked, and nothing of the others; how much that is. */
+function showTalkOf(name) {
+  let shown = 0;
+  for (const exchange of byId("messages").children) {
+    exchange.hidden = exchange.dataset.camera !== name;
+    shown += exchange.hidden ? 0 : 1;
+  }
+  return shown;
+}
+
+/** What a camera was asked goes with its memory. */
+function forget(name) {
+  for (const exchange of [...byId("messages").children]) {
+    if (exchange.dataset.camera === name) exchange.remove();
+  }
+  show();
 }
 
 function submit(event) {
@@ -107,7 +127,7 @@ function startAnswer(question, name) {
   list.append(
     element(
       "li",
-      { class: "exchange" },
+      { class: "exchange", data: { camera: name } },
       element(
         "p",
         { class: "question" },

@@ -227,6 +227,9 @@ def test_an_answer_is_the_same_however_the_network_has_cut_it(opened):
 
 
 def test_of_two_cameras_one_is_looked_at(opened, service: Served):
+    opened.fill("#question", "Is it dark?")
+    opened.press("#question", "Enter")
+    wait(opened, "document.querySelector('.answer-text')?.textContent.length > 0")
     service.ask("POST", "v1/cameras", {"name": "other", "address": "browser:"})
     try:
         opened.click(".camera-chip:has-text('other')")
@@ -234,11 +237,13 @@ def test_of_two_cameras_one_is_looked_at(opened, service: Served):
         assert opened.locator("#log .entry-said").count() == 0
         assert opened.locator("#cover").is_visible()
         assert opened.inner_text("#ask-of") == "of other"
+        assert not opened.locator(".exchange").first.is_visible(), "asked of another camera"
         assert opened.get_attribute(".camera-chip >> nth=1", "aria-pressed") == "true"
         opened.click(".camera-chip:has-text('front')")
         wait(opened, "document.querySelectorAll('#log .entry-said').length > 0")
         wait(opened, "document.querySelector('#picture').naturalWidth > 0")
         assert opened.inner_text("#badge") == "Live"
+        assert opened.locator(".exchange").first.is_visible()
     finally:
         service.ask("DELETE", "v1/cameras/other")
     wait(opened, "document.querySelectorAll('.camera-chip').length === 1")
