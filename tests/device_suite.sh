@@ -13,7 +13,7 @@ for version in ${WANTED:-3.10 3.12 3.13}; do
     if [ ! -e "$venv/done" ] || [ pyproject.toml -nt "$venv/done" ] || [ constraints.txt -nt "$venv/done" ]; then
         "$python" -m venv "$venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt \
-            --editable '.[cpu,serve]' pytest pytest-timeout hypothesis jsonschema httpx prometheus-client pytest-xdist
+            --editable '.[cpu,serve]' pytest pytest-timeout hypothesis jsonschema prometheus-client pytest-xdist
         touch "$venv/done"
     fi
     echo "device suite: $("$venv/bin/python" -c 'import sys, av, numpy, onnxruntime as o; print("Python", sys.version.split()[0], "av", av.__version__, "numpy", numpy.__version__, "onnxruntime", o.__version__)')"

@@ -106,7 +106,7 @@ def test_nothing_older_than_the_retention_is_left(tmp_path):
         assert time.monotonic() - asked_s > 2, "it was kept for a while"
         row = service.get("/v1/cameras")["cameras"][0]
         kept = service.get("/v1/cameras/door/memory")["key_frames"]
-    assert kept and row["time_s"] - min(frame["time_s"] for frame in kept) < 12
+    assert kept and row["time_s"] - min(frame["time_s"] for frame in kept) < 30
 
 
 def filled(filler):
