@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import sys
+import threading
+
+
+def console() -> None:
+    """Run one command and end the process with its exit code.
+
+    A thread that is still connecting to a silent camera sits inside FFmpeg for some seconds more.
+    Python would take itself down under it, which crashes now and then; so the process ends at
+    once where such a thread is left, after what is done at every exit.
+    """
+    code = main()
+    if threading.active_count() > 1:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except OSError:
+                code = code or 8  # whoever read it has gone; there is nowhere left to say so
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,4 +66,4 @@ def _is_writable(file: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()
