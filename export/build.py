@@ -24,11 +24,11 @@ from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
 from .plans import checked_plans, plans_text
-from .proof_data import proof_data
+from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .write_bundle import BundleWriter, bundle_writer
 
-# Told as (stage, part): `loading`, `writing`, `proving` or `keeping`, and which part.
+# Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
 Tell = Callable[[str, str], None]
 
 
@@ -109,6 +109,7 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
             tokenizer_file,
             writer.folder,
             lambda part: tell("writing", part),
+            _examples(checkpoint, choice.schemes, calibration, tell),
         )
         report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
         tell("keeping", "bundle")
@@ -117,6 +118,16 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
         )
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(sha256, report, n_bytes)
+
+
+def _examples(
+    checkpoint: Checkpoint, schemes: Schemes, calibration: CalibrationSet, tell: Tell
+) -> ProofData | None:
+    """What calibrated schemes are fitted to; None where there are none."""
+    if not schemes.are_calibrated:
+        return None
+    tell("calibrating", "reference")
+    return proof_data(checkpoint, calibration, is_for_fitting=True)
 
 
 def _proven(
@@ -134,7 +145,7 @@ def _proven(
         "calibration sha256": calibration.sha256,
         "frames compared": len(data.pixels),
         "prefixes compared": len(data.prefixes),
-        "answers compared": f"{len(data.prompts)}, greedy, of full precision",
+        "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
     }
     report = ParityReport(tuple(proof.checks), facts)
@@ -164,7 +175,7 @@ def _page(
         {
             "role": graph.role,
             "variant": graph.variant,
-            "scheme": graph.scheme.name,
+            "scheme": graph.scheme_name,
             "bytes": graph.n_bytes(),
         }
         for graph in graphs
