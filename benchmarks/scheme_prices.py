@@ -54,6 +54,7 @@ SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "int8 static percentile": ("int8-static-percentile", "int8", "fp32"),
     "int8 static entropy": ("int8-static-entropy", "int8", "fp32"),
     "int8, cache fp16": ("int8", "int8", "fp16"),
+    "int8, cache int8": ("int8", "int8", "int8"),
     "int8 vision, fp32": ("int8", "fp32", "fp32"),
     "int8-64": ("int8", "int8-64", "fp32"),
     "int8-128": ("int8", "int8-128", "fp32"),

@@ -81,7 +81,7 @@ class Hessians:
         with ExitStack() as stack, torch.inference_mode():
             for name in names:
                 stack.enter_context(_heard(self._layers[name], name, add))
-            for batch in _batches(self._prompts):
+            for batch in batches(self._prompts):
                 self._decoder(inputs_embeds=batch, use_cache=False)
         return {name: total / max(1, rows[name]) for name, total in sums.items()}
 
@@ -103,7 +103,7 @@ def _heard(layer: nn.Linear, name: str, add: Any) -> Iterator[None]:
         handle.remove()
 
 
-def _batches(prompts: Sequence[Float32]) -> Iterator[Tensor]:
+def batches(prompts: Sequence[Float32]) -> Iterator[Tensor]:
     """Prompts of one length together, as many as make BATCH_ROWS positions."""
     for length in sorted({len(prompt) for prompt in prompts}):
         alike = [prompt for prompt in prompts if len(prompt) == length]

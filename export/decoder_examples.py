@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..calibration.cache_ranges import CacheScales, cache_scales
 from ..calibration.hessians import Hessians
 from ..models.family import Checkpoint
 from ..runtime.values import Float32
@@ -31,6 +32,11 @@ def decoder_hessians(checkpoint: Checkpoint, examples: ProofData) -> Hessians:
     # Matrices that are packed into one read the same.
     names = [weight.parameters[0] for weight in weights]
     return Hessians(checkpoint.decoder, names, answered(checkpoint, examples.prompts))
+
+
+def decoder_cache_scales(checkpoint: Checkpoint, examples: ProofData) -> tuple[CacheScales, ...]:
+    """Scales of an int8 cache, of each layer; see `decoder_hessians`."""
+    return cache_scales(checkpoint.decoder, answered(checkpoint, examples.prompts))
 
 
 def answered(checkpoint: Checkpoint, prompts: Sequence[Float32]) -> list[Float32]:

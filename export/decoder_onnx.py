@@ -8,7 +8,7 @@ as wide as the vocabulary for the LM head, without a word; that is refused befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from onnx import ModelProto, numpy_helper
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..calibration.cache_ranges import CacheScales
 from ..quant.schemes import Scheme
 from ..quant.stored import operator_of
 from ..runtime.errors import BundleError, EngineError
@@ -72,6 +73,7 @@ def write_decoder(
     hessian: Hessian | None = None,
     *,
     cache: CacheType = "float32",
+    cache_scales: Sequence[CacheScales] | None = None,
 ) -> None:
     """Write `<name>.onnx` and `<name>.onnx.data`.
 
@@ -83,6 +85,7 @@ def write_decoder(
         name: of the files.
         hessian: what a matrix reads in calibration, for data-aware schemes.
         cache: type of keys and values.
+        cache_scales: of each layer, for a cache of int8.
 
     Raises:
         BundleError: a layer is as wide as the vocabulary.
@@ -113,7 +116,7 @@ def write_decoder(
     store_matrices(graph, weights, scheme, matrix, hessian)
     _check_counts(graph, weights, scheme)
     _fix_head_size(graph, decoder)
-    set_cache_type(graph, cache)
+    set_cache_type(graph, cache, cache_scales)
     onnx.save(
         graph,
         str(folder / f"{name}.onnx"),

@@ -16,8 +16,8 @@ from ..quant.llm_words import decoder_words, exceptions_as_json, variant_name
 from ..quant.plan import Rule
 from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
-from .cache_type import CacheType, cache_type_named, cache_type_of
-from .decoder_examples import decoder_hessians
+from .cache_type import SUFFIXES, CacheType, cache_type_named, cache_type_of
+from .decoder_examples import decoder_cache_scales, decoder_hessians
 from .decoder_onnx import write_decoder
 from .decoder_plan import decoder_schemes
 from .evict_graph import evict_graph
@@ -61,7 +61,7 @@ class Schemes:
     def are_calibrated(self) -> bool:
         """What is stored depends on calibration data too."""
         each = (self.vision, self.decoder, *(rule.scheme for rule in self.exceptions))
-        return any(scheme.is_calibrated for scheme in each)
+        return self.cache == "int8" or any(scheme.is_calibrated for scheme in each)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,15 +202,27 @@ def _decoder(
 ) -> tuple[Graph, Graph]:
     config, scheme = checkpoint.decoder.config, schemes.decoder
     words = variant_name(scheme, schemes.exceptions)
-    words += "" if schemes.cache == "float32" else "-kv16"
+    words += SUFFIXES[schemes.cache]
     name = f"decoder.cpu-{words}"
     each = decoder_schemes(checkpoint.decoder, scheme, schemes.exceptions)
     hessians = None
     if any(one.method != "nearest" for one in each.values()):
         assert examples is not None, "a data-aware scheme comes with its calibration"
         hessians = decoder_hessians(checkpoint, examples)
-    told = None if hessians is None else hessians.of
-    write_decoder(checkpoint.decoder, tokenizer_file, each, folder, name, told, cache=schemes.cache)
+    scales = None
+    if schemes.cache == "int8":
+        assert examples is not None, "an int8 cache comes with its calibration"
+        scales = decoder_cache_scales(checkpoint, examples)
+    write_decoder(
+        checkpoint.decoder,
+        tokenizer_file,
+        each,
+        folder,
+        name,
+        None if hessians is None else hessians.of,
+        cache=schemes.cache,
+        cache_scales=scales,
+    )
     decoder = Graph("decoder", f"cpu-{words}", folder / f"{name}.onnx", scheme,
                     exceptions=schemes.exceptions, hessians=hessians)  # fmt: skip
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -42,7 +42,7 @@ def export(
             "exceptions by name, as int4,head=int8.",
         ),
     ] = "int4",
-    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32 or fp16.")] = "fp32",
+    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32, fp16 or int8.")] = "fp32",
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="PEFT_DIR", help="LoRA adapter that is merged first."),

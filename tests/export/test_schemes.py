@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -13,12 +16,12 @@ from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.calibration_of_export import calibration_for
 from edgestream.export.decoder_examples import answered, decoder_hessians
 from edgestream.export.decoder_onnx import stored_matrix, weights_of, write_decoder
-from edgestream.export.graphs import Schemes
+from edgestream.export.graphs import Schemes, write_graphs
 from edgestream.export.int8_static import static_from_float
 from edgestream.export.int8_vision import stored_int8
 from edgestream.export.proof_data import proof_data
 from edgestream.export.prove import prove
-from edgestream.export.reprove import _graph, _with_hessians, reproven
+from edgestream.export.reprove import reproven
 from edgestream.models.families import load_checkpoint
 from edgestream.quant.numerics import quantize_int4_blocks
 from edgestream.quant.packing import packed_blocks
@@ -90,38 +93,38 @@ def test_its_proof_repeats_from_the_checkpoint_alone(calibrated, checkpoint_fold
     assert len(stored) > 3 * 4 + 1 and not any(check.value for check in stored)
 
 
+@pytest.fixture(scope="module")
+def decoder_graph(checkpoint, checkpoint_folder, examples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graphs")
+    schemes = Schemes.named("fp32", "int4-32-gptq,head=int8")
+    tokenizer = checkpoint_folder / "tokenizer.json"
+    graphs = write_graphs(checkpoint, schemes, tokenizer, folder, silent, examples)
+    return next(graph for graph in graphs if graph.role == "decoder")
+
+
+def one_code(codes):
+    codes.flat[11] ^= 1
+
+
 @pytest.mark.parametrize(
     ("tensor", "change"),
     [
         ("layers.1.mlp.down_proj.MatMul.weight_scales", one_scale),
-        ("layers.0.attn.qkv_proj.MatMul.weight_Q4", lambda codes: codes.__ixor__(0)),
-        ("lm_head.MatMul.weight_Q8", None),
+        ("layers.0.attn.qkv_proj.MatMul.weight_Q4", one_code),
+        ("lm_head.MatMul.weight_Q8", one_code),
     ],
 )
-def test_one_changed_number_of_it_is_found(
-    calibrated, checkpoint, examples, tmp_path, tensor, change
+def test_one_changed_number_of_a_calibrated_decoder_is_found(
+    decoder_graph, checkpoint, tmp_path, tensor, change
 ):
-    _, bundle = calibrated
-    for file in bundle.folder.glob("decoder*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    variant = bundle.manifest.part("decoder").variants[0]
-    graph = _graph(bundle, checkpoint, "decoder", variant, tmp_path)
-
-    def one_code(codes):
-        codes.flat[11] ^= 1
-
-    moved = tmp_path / variant.file
-    change_tensor(moved, tensor, change if change is one_scale else one_code)
-    calibration = calibration_for(checkpoint, None)
-    graph = _with_hessians(graph, checkpoint, calibration)
-    object.__setattr__(graph, "path", moved)
-    data = proof_data(checkpoint, calibration)
-    proof = prove(checkpoint, [graph], data, 1, silent)
-    failed = [check for check in proof.checks if not check.passed and not check.is_advisory]
-    named = tensor.rpartition("_")[0]
-    assert f"stored {named}" in [
-        check.name.replace("stored model", "stored model") for check in failed
-    ] or any(named in check.name for check in failed)
+    for file in decoder_graph.files():
+        shutil.copy(file, tmp_path)
+    moved = replace(decoder_graph, path=tmp_path / decoder_graph.path.name)
+    change_tensor(moved.path, tensor, change)
+    data = proof_data(checkpoint, calibration_for(checkpoint, None))
+    proof = prove(checkpoint, [moved], data, 1, silent)
+    failed = [check.name for check in proof.checks if not check.passed and not check.is_advisory]
+    assert f"stored model.{tensor}".rpartition("_")[0].replace("model.lm", "lm") in failed
 
 
 @pytest.mark.parametrize("ranges", ["minmax", "entropy", "percentile"])
@@ -247,5 +250,5 @@ def test_the_command_takes_the_words(checkpoint_folder, tmp_path, capsys):
     assert main(["inspect", str(out)]) == 0
     assert "but head/* int8 block 32" in " ".join(capsys.readouterr().out.split())
     refused = ["export", str(checkpoint_folder), "--out", str(tmp_path / "other")]
-    assert main([*refused, "--kv", "int8"]) == 2
+    assert main([*refused, "--kv", "int4"]) == 2
     assert main([*refused, "--llm", "int4,head"]) == 2
