@@ -47,7 +47,8 @@ def cache_scales(decoder: nn.Module, prompts: Sequence[Float32]) -> tuple[CacheS
 
 
 def _scale(peaks: Sequence[Float32]) -> Float32:
-    return np.maximum(np.max(peaks, axis=0) / LARGEST, LEAST).astype(np.float32)
+    scale: Float32 = np.maximum(np.max(peaks, axis=0) / LARGEST, LEAST).astype(np.float32)
+    return scale
 
 
 def _peaks(keys: Float32, values: Float32) -> tuple[Float32, Float32]:

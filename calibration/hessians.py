@@ -59,7 +59,8 @@ class Hessians:
     def _next(self, first: str) -> list[str]:
         """The name that is asked for, and those behind it as far as they fit."""
         names = list(self._layers)
-        chosen, n_bytes = [], 0
+        chosen: list[str] = []
+        n_bytes = 0
         for name in names[names.index(first) :] if first in self._layers else ():
             n_bytes += 8 * self._layers[name].in_features ** 2
             if chosen and n_bytes > self._budget:

@@ -60,8 +60,11 @@ def operator_of(scheme: Scheme) -> Operator:
     if scheme.block is None:
         raise ValueError(f"{scheme.name} has no blocks, and no operator that takes them")
     if scheme.weights == "nf4":
-        words = (("block_size", scheme.block), ("quant_type", NF4_TYPE))
-        return Operator("MatMulBnb4", ("_Bnb4", "_absmax", "_Bnb4"), words)
+        return Operator(
+            "MatMulBnb4",
+            ("_Bnb4", "_absmax", "_Bnb4"),
+            (("block_size", scheme.block), ("quant_type", NF4_TYPE)),
+        )
     bits = bits_of(scheme)
     words = (("accuracy_level", ACCURACY_LEVEL), ("bits", bits), ("block_size", scheme.block))
     return Operator("MatMulNBits", (f"_Q{bits}", "_scales", f"_Q{bits}"), words)
@@ -125,7 +128,7 @@ def differing(
     """
     if scheme.method == "nearest":
         made = quantized_matrix(weights, scheme, name=name)
-        return sum(unequal(one, other) for one, other in zip(stored, made, strict=True))
+        return unequal(stored.codes, made.codes) + unequal(stored.scales, made.scales)
     if hessian is None:
         raise ValueError(f"{name}: {scheme.name} needs what the layer reads in calibration")
     block = _block(scheme)

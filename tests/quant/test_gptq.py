@@ -98,7 +98,7 @@ def test_any_changed_code_is_found(row, column, step):
     hessian = hessian_of(read_by_a_layer(1))
     chosen = quantize_int4_gptq(weights, BLOCK, hessian)
     codes = chosen.codes.copy()
-    codes[row, column] = (codes[row, column] + step) % 16
+    codes[row, column] = (int(codes[row, column]) + step) % 16
     assert misfits(weights, BLOCK, hessian, Blocks(codes, chosen.scales, 8)) > 0
 
 
