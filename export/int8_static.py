@@ -42,7 +42,8 @@ def static_from_float(
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
-    before = constant_matmuls(onnx.load(str(source)))
+    model = onnx.load(str(source))
+    before = constant_matmuls(model)
     with quiet():
         quantize_static(
             str(source),
@@ -50,6 +51,8 @@ def static_from_float(
             _Reader(examples),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
+            # Else a constant that is multiplied from the left, such as pooling, would go too.
+            nodes_to_quantize=[n.name for n in model.graph.node if {*n.input[1:2]} & {*before}],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
