@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..quant.numerics import snr_db
+from ..quant.stored import unequal
 
 Gate = Literal["engine", "snr_db", "agreement"]
 Float = NDArray[np.floating[Any]]
@@ -185,10 +186,7 @@ def stored_weight_check(
     part: str, name: str, stored: Sequence[NDArray[Any]], ours: Sequence[NDArray[Any]]
 ) -> Check:
     """Codes and scales in the file against those made of the original: not one may differ."""
-    differing = 0
-    for left, right in zip(stored, ours, strict=True):
-        same_shape = left.shape == right.shape
-        differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
+    differing = sum(unequal(one, other) for one, other in zip(stored, ours, strict=True))
     return stored_count_check(part, name, differing)
 
 
