@@ -73,7 +73,10 @@ def prove_decoder(
         _untie_(reference)
         checks += _weights(graph, decoder, reference)
     found = np.stack(
-        [next_logits(engine, prefix[None], empty_cache(engine))[0] for prefix in data.prefixes]
+        [
+            next_logits(engine, prefix[None], empty_cache(engine, len(prefix)))[0]
+            for prefix in data.prefixes
+        ]
     )
     expected = _torch_logits(reference, data.prefixes)
     del reference
@@ -209,7 +212,8 @@ def _teacher_forced(
 ) -> tuple[list[bool], list[float]]:
     """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
     same, log_probabilities = [], []
-    logits, cache = next_logits(engine, answer.prompt[None], empty_cache(engine))
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
+    logits, cache = next_logits(engine, answer.prompt[None], cache)
     for token in answer.tokens:
         same.append(int(logits.argmax()) == token)
         shifted = logits.astype(np.float64) - logits.max()
@@ -220,7 +224,7 @@ def _teacher_forced(
 
 def _greedy_match(engine: Engine, answer: Answer, table: Float32) -> float:
     """Share of the answer that the engine says by itself before the first other token."""
-    cache: Cache = empty_cache(engine)
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
     logits, cache = next_logits(engine, answer.prompt[None], cache)
     for said, token in enumerate(answer.tokens):
         if int(logits.argmax()) != token:
@@ -252,8 +256,9 @@ def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> fl
 def _golden(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
     """One prefill, and one step on the cache it leaves."""
     prefix = min(data.prefixes, key=len)
-    first = decoder_inputs(prefix[None, :-1], empty_cache(engine))
-    _, cache = next_logits(engine, prefix[None, :-1], empty_cache(engine))
+    room = len(prefix)
+    first = decoder_inputs(prefix[None, :-1], empty_cache(engine, room))
+    _, cache = next_logits(engine, prefix[None, :-1], empty_cache(engine, room))
     second = decoder_inputs(prefix[None, -1:], cache)
     calls = ((f"prefill {len(prefix) - 1}", first), ("one more position", second))
     return [
