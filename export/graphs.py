@@ -28,7 +28,6 @@ from .part_inputs import TracedPart, examples_of, traced_parts
 from .proof_data import ProofData
 
 Tell = Callable[[str], None]
-PAST = "past_key_values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +132,7 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            past = [one["dtype"] for one in borders["inputs"] if one["name"].startswith(PAST)]
-            facts["kv_dtype"] = past[0] if past else "float32"
+            facts["kv_dtype"] = self.cache_type() if self.role == "decoder" else "float32"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
         if self.exceptions:
