@@ -36,7 +36,7 @@ WORDS = ChatWords(
     frame_close="<fake_token_around_image>",
     user_close="<end_of_utterance>\n",
     assistant_open="Assistant:",
-    answer_open=" ",
+    answer_open="Assistant: ",
     turn_end="<end_of_utterance>",
 )
 FPS = 1.0
