@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .arena import Arena
 from .engine import Engine
 from .errors import EngineNotFinite, EngineUnusable, InputMismatch
+from .frame_positions import positions_of
 from .token_rows import TokenRows
 from .values import Float32
 
@@ -128,6 +129,14 @@ class LanguageModel:
                 arena.rewind(mark)
         last: Float32 = self._logits[0, 0]
         return last
+
+    def positions(self, *parts: tuple[int, bool]) -> Int64 | None:
+        """Positions of texts and frames that are appended next, as `positions_of` gives them.
+
+        None where frames have no grid: then `append` counts.
+        """
+        grid = self.arena.frame_grid
+        return None if grid is None else positions_of(parts, grid, self.arena.next_position)
 
     def _chunks(self, count: int) -> Iterator[slice]:
         """Chunks of tokens, none of one token alone where that can be.

@@ -16,6 +16,7 @@ from .json_fields import json_from_value
 from .manifest_parts import Part as Part
 from .manifest_parts import TensorSpec as TensorSpec
 from .manifest_parts import Variant as Variant
+from .position_facts import Positions as Positions
 from .prompt_json import layout_from_json
 from .prompt_layout import PromptLayout
 
@@ -91,22 +92,6 @@ class FrameInput:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     motion: MotionInput | None = None
-    extra: Mapping[str, Any] = field(default_factory=_nothing)
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """How positions turn keys and queries.
-
-    Attributes:
-        axes: 1, or 3 with mRoPE.
-        theta: base of the rotation.
-        sections: sizes of the mRoPE sections; None with one axis.
-    """
-
-    axes: int
-    theta: float
-    sections: tuple[int, ...] | None = field(default=None, metadata=_SHOWN_AS_NULL)
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 

@@ -145,6 +145,17 @@ def test_a_newer_format_is_refused_before_anything_else():
         manifest_from_json({"format": 2})
 
 
+PICTURE = {"axes": 3, "theta": 1e6, "sections": [2, 3, 3], "frame_grid": [2, 5]}
+
+
+def test_the_grid_of_a_frame_is_read_and_written():
+    value = changed(("positions",), {**PICTURE, "interleaved": True})
+    manifest = manifest_from_json(value)
+    assert manifest.positions.frame_grid == (2, 5)
+    assert manifest.positions.extra == {"interleaved": True}
+    assert manifest.as_json() == value and list(VALIDATOR.iter_errors(value)) == []
+
+
 VARIANT = ("parts", 0, "variants", 0)
 
 
@@ -167,6 +178,10 @@ VARIANT = ("parts", 0, "variants", 0)
         (("input", "motion", "maps"), [1], "input.motion.maps", "a list of texts"),
         (("tokens_per_frame",), 2.5, "tokens_per_frame", "a whole number"),
         (("positions", "axes"), 2, "positions.axes", "1 or 3"),
+        (("positions",), {**PICTURE, "axes": 1}, "positions.frame_grid", "there are 3 axes"),
+        (("positions",), {**PICTURE, "frame_grid": [10]}, "frame_grid", "[rows, columns]"),
+        (("positions",), {**PICTURE, "frame_grid": [0, 5]}, "frame_grid", "of at least 1"),
+        (("positions",), {**PICTURE, "frame_grid": [3, 5]}, "frame_grid", "10 tokens of a frame"),
         (("cache", "capacity"), 0, "cache.capacity", "at least 1"),
         (("gate", "thresholds"), {"cut": 1.5}, "gate.thresholds", "numbers in [0, 1]"),
         (("gate", "close_ratio"), 2, "gate.close_ratio", "of at most 1"),
