@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         vision: pixels (1, channels, height, width) float32, normalised →
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
-        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
+        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
         decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
         gate: see `CognitionGate`; None where the checkpoint has none.
@@ -67,6 +67,11 @@ class Checkpoint:
         weight = self.decoder.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight.detach()
+
+    @property
+    def row_width(self) -> int:
+        """Numbers of a row that the decoder reads: hidden, and as many for each deep level."""
+        return self.embeddings.shape[1] * (1 + int(getattr(self.decoder, "deep_levels", 0)))
 
 
 class Family(Protocol):
