@@ -10,12 +10,14 @@ from ...runtime.errors import FamilyUnknown
 from ..checkpoint import config_fields, refuse_code
 from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
+from .qwen3_vl import Qwen3Vl
 from .reference import Reference
 from .smolvlm import SmolVlm
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "qwen3_vl": Qwen3Vl(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
     }
