@@ -38,16 +38,27 @@ def head_dim_of(engine: Engine) -> int:
     return size
 
 
-def decoder_inputs(embeds: Float32, cache: Cache) -> dict[str, NDArray[Any]]:
-    """All inputs of one call.
+def decoder_inputs(engine: Engine, embeds: Float32, cache: Cache) -> dict[str, NDArray[Any]]:
+    """All inputs of one call; positions go on by one on every axis.
 
     Args:
-        embeds: (1, positions, hidden) float32.
+        engine: of the decoder.
+        embeds: (1, positions, hidden) float32; zeros follow where the decoder reads wider rows.
         cache: of the positions before.
     """
-    held = next(iter(cache.values())).shape[2]
-    mask = np.ones((1, held + embeds.shape[1]), np.int64)
-    return {"inputs_embeds": embeds, "attention_mask": mask, **cache}
+    held, count = next(iter(cache.values())).shape[2], embeds.shape[1]
+    inputs = {"attention_mask": np.ones((1, held + count), np.int64), **cache}
+    for spec in engine.inputs:
+        if spec.name == "inputs_embeds":
+            assert isinstance(spec.shape[-1], int)
+            more = spec.shape[-1] - embeds.shape[-1]
+            inputs[spec.name] = np.pad(embeds, ((0, 0), (0, 0), (0, more))) if more else embeds
+        elif spec.name == "position_ids":
+            axes = spec.shape[0] if len(spec.shape) == 3 else 1
+            assert isinstance(axes, int)
+            ids = np.broadcast_to(np.arange(held, held + count), (axes, 1, count))
+            inputs[spec.name] = np.ascontiguousarray(ids if len(spec.shape) == 3 else ids[0])
+    return inputs
 
 
 def cache_after(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -69,5 +80,5 @@ def next_logits(engine: Engine, embeds: Float32, cache: Cache) -> tuple[Float32,
     Returns:
         (vocabulary,) float32, and the cache.
     """
-    outputs = engine.run(decoder_inputs(embeds, cache))
+    outputs = engine.run(decoder_inputs(engine, embeds, cache))
     return outputs["logits"][0, -1].astype(np.float32), cache_after(outputs)
