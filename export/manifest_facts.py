@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .. import __version__
 from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
@@ -54,11 +56,7 @@ def manifest_facts(
         "cache": _cache(checkpoint, capacity),
         "prompt": layout_as_json(checkpoint.layout),
         "parts": [{"role": graph.role, "variants": [graph.facts()]} for graph in graphs],
-        "embeddings": {
-            "file": "embeddings.bin",
-            "dtype": str(table.dtype),
-            "shape": list(table.shape),
-        },
+        "embeddings": _embeddings(checkpoint, table),
         "calibration": {
             "sha256": calibration.sha256,
             "frames": len(calibration.frames),
@@ -70,6 +68,12 @@ def manifest_facts(
     if checkpoint.gate_facts is not None:
         facts["gate"] = json_from_value(checkpoint.gate_facts)
     return facts
+
+
+def _embeddings(checkpoint: Checkpoint, table: NDArray[Any]) -> dict[str, Any]:
+    facts = {"file": "embeddings.bin", "dtype": str(table.dtype), "shape": list(table.shape)}
+    width = checkpoint.row_width
+    return facts if width == table.shape[1] else {**facts, "width": width}
 
 
 def _cache(checkpoint: Checkpoint, capacity: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibration.decoder_calls import empty_cache, next_logits
+from ..calibration.decoder_calls import Stretch, empty_cache, next_logits
 from ..calibration.parity import (
     Check,
     agreement_checks,
@@ -50,12 +50,12 @@ class Said:
     """What the engine answers to one prompt, greedily.
 
     Attributes:
-        prompt: (positions, width) float32.
+        prompt: what it read.
         tokens: ids.
         log_probabilities: of each of them.
     """
 
-    prompt: Float32
+    prompt: Stretch
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
 
@@ -69,7 +69,7 @@ def prove_streamed(
     """
     stored, prefixes = StoredEmbeddings(checkpoint), data.prefixes[:PREFIXES]
     said = [_said(engine, prompt, stored) for prompt in data.prompts]
-    found = [next_logits(engine, one[None], empty_cache(engine))[0] for one in prefixes]
+    found = [next_logits(engine, one, empty_cache(engine))[0] for one in prefixes]
     passed = _Pass(checkpoint, graph, said, prefixes, data.texts)
     passed.through_layers()
     expected, judged = passed.through_head()
@@ -84,18 +84,18 @@ def prove_streamed(
     return checks, golden_calls(graph, engine, data)
 
 
-def _said(engine: Engine, prompt: Float32, table: StoredEmbeddings) -> Said:
+def _said(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
     tokens: list[int] = []
     log_probabilities: list[float] = []
-    embeds, cache = prompt, empty_cache(engine)
-    for _ in range(ANSWER_TOKENS):
-        logits, held = next_logits(engine, embeds[None], cache)
+    read, cache = prompt, empty_cache(engine)
+    for step in range(ANSWER_TOKENS):
+        logits, held = next_logits(engine, read, cache)
         cache = dict(held)
         shifted = logits.astype(np.float64) - logits.max()
         token = int(logits.argmax())
         tokens.append(token)
         log_probabilities.append(float(shifted[token] - np.log(np.exp(shifted).sum())))
-        embeds = table.rows([token])
+        read = prompt.after(table.rows([token]), step)
     return Said(prompt, tuple(tokens), tuple(log_probabilities))
 
 
@@ -112,7 +112,7 @@ class _Pass:
         checkpoint: Checkpoint,
         graph: Graph,
         said: list[Said],
-        prefixes: tuple[Float32, ...],
+        prefixes: tuple[Stretch, ...],
         texts: tuple[tuple[int, ...], ...],
     ) -> None:
         self._weights, self._scheme = checkpoint.decoder_weights(), graph.scheme
@@ -122,8 +122,8 @@ class _Pass:
         self.checks: list[Check] = []
         self.has_untouched_gains = True
         # What is read, and the tokens that follow at its end.
-        heard = [_joined(one.prompt, checkpoint.token_rows(one.tokens[:-1])) for one in said]
-        read = [checkpoint.token_rows(text[:-1]) for text in texts]
+        heard = [_heard(one, checkpoint.token_rows(one.tokens[:-1])) for one in said]
+        read = [Stretch(checkpoint.token_rows(text[:-1])) for text in texts]
         self._told = [one.tokens for one in said] + [text[1:] for text in texts]
         self._n_said = sum(len(one.tokens) for one in said)
         self._exact = Sequences(decoder, shape, [*heard, *read])
@@ -191,9 +191,12 @@ class _Pass:
         self.checks.append(differing_check("decoder", matrix.name, differing))
 
 
-def _joined(prompt: Float32, rows: Float32) -> Float32:
-    """A prompt and the rows of the tokens after it, which may be narrower."""
-    return np.concatenate([prompt, np.pad(rows, ((0, 0), (0, prompt.shape[1] - rows.shape[1])))])
+def _heard(said: Said, rows: Float32) -> Stretch:
+    """A prompt, and the rows of the answer's tokens after it."""
+    parts = [said.prompt, *(said.prompt.after(row[None], at) for at, row in enumerate(rows))]
+    embeds = np.concatenate([part.embeds for part in parts])
+    positions = [part.positions for part in parts if part.positions is not None]
+    return Stretch(embeds, np.concatenate(positions, axis=1) if positions else None)
 
 
 def _are_ones(layer: dict[str, Tensor]) -> bool:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..calibration.decoder_calls import Stretch
 from ..models.decoder_shape import DecoderShape
 from ..models.decoder_weights import DecoderWeights, head_name
 from ..quant.numerics import PORTION
@@ -41,23 +43,27 @@ class _Batch:
 
 
 class Sequences:
-    """Sequences on their way through a decoder; positions count from 0 on every axis.
+    """Sequences on their way through a decoder.
 
     Args:
         decoder: a causal language model of `transformers`; its weights are not read.
         shape: of it.
-        embeds: (length, hidden) or (length, width) float32 each.
+        stretches: what is read; rows may be as wide as a token's alone.
     """
 
-    def __init__(self, decoder: nn.Module, shape: DecoderShape, embeds: Sequence[Float32]) -> None:
-        self._decoder, self._shape, self._count = decoder, shape, len(embeds)
+    def __init__(
+        self, decoder: nn.Module, shape: DecoderShape, stretches: Sequence[Stretch]
+    ) -> None:
+        self._decoder, self._shape, self._count = decoder, shape, len(stretches)
         rotary = type(decoder.model.rotary_emb)(config=decoder.config)
         self._batches: list[_Batch] = []
-        for length in sorted({len(one) for one in embeds}):
-            places = tuple(at for at, one in enumerate(embeds) if len(one) == length)
-            rows = np.stack([_widened(embeds[at], shape.width) for at in places])
+        for length in sorted({len(one) for one in stretches}):
+            places = tuple(at for at, one in enumerate(stretches) if len(one) == length)
+            chosen = [stretches[at] for at in places]
+            rows = np.stack([_widened(one.embeds, shape.width) for one in chosen])
             states, *deep = torch.from_numpy(rows).split(shape.hidden, -1)
-            around = _around(rotary, states, shape)
+            ids = np.stack([_position_ids(one, shape.axes) for one in chosen], axis=1)
+            around = _around(rotary, states, torch.from_numpy(ids), shape)
             self._batches.append(_Batch(places, states, tuple(deep), around))
 
     @torch.inference_mode()
@@ -160,19 +166,23 @@ def _widened(embeds: Float32, width: int) -> Float32:
     return np.pad(embeds, ((0, 0), (0, width - embeds.shape[1])))
 
 
-def _around(rotary: nn.Module, states: Tensor, shape: DecoderShape) -> dict[str, Any]:
+def _position_ids(stretch: Stretch, axes: int) -> NDArray[np.int64]:
+    """[axes, length]; they go on by one where the stretch has none of its own."""
+    if stretch.positions is not None:
+        return stretch.positions
+    return np.tile(np.arange(len(stretch)), (axes, 1))
+
+
+def _around(rotary: nn.Module, states: Tensor, ids: Tensor, shape: DecoderShape) -> dict[str, Any]:
     """Rotation and mask, as a decoder's own forward makes them."""
-    count = states.shape[1]
-    places = torch.arange(count)
-    ids = places.expand(len(states), -1)
-    position_ids = ids.expand(shape.axes, -1, -1) if shape.axes > 1 else ids
+    places = torch.arange(states.shape[1])
     distance = places[:, None] - places[None]
     is_seen = distance >= 0
     if shape.window is not None:
         is_seen &= distance < shape.window
-    mask = torch.zeros(count, count).masked_fill(~is_seen, -torch.inf)
+    mask = torch.zeros(distance.shape).masked_fill(~is_seen, -torch.inf)
     return {
-        "position_embeddings": rotary(states, position_ids),
+        "position_embeddings": rotary(states, ids if shape.axes > 1 else ids[0]),
         "attention_mask": mask[None, None],
         "past_key_values": None,
     }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
+from ..runtime.errors import SettingsInvalid
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
 from ..runtime.values import Float32
@@ -32,7 +33,7 @@ class Checkpoint:
     Attributes:
         vision: pixels (1, channels, height, width) float32, normalised →
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
-        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
+        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
         decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
         gate: see `CognitionGate`; None where the checkpoint has none.
@@ -85,19 +86,71 @@ class Checkpoint:
         assert isinstance(weight, Tensor)
         return weight.detach()
 
+    @property
+    def row_width(self) -> int:
+        """Numbers of a row that the decoder reads: hidden, and as many for each deep level."""
+        return self.embeddings.shape[1] * (1 + int(getattr(self.decoder, "deep_levels", 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the user chose of a checkpoint that leaves a choice; None: what the family takes.
+
+    Attributes:
+        frame_px: side of the square that a frame is fitted into, px.
+        tokens_per_frame: that the language model reads of a frame.
+        fps: frames a second that the bundle is made for.
+    """
+
+    frame_px: int | None = None
+    tokens_per_frame: int | None = None
+    fps: float | None = None
+
+    def check_fixed(self, family: str, frame_input: FrameInput, tokens_per_frame: int) -> None:
+        """Refuse another choice than the one that a checkpoint was made for.
+
+        Args:
+            family: its name, for the message.
+            frame_input, tokens_per_frame: what the checkpoint was made for.
+
+        Raises:
+            SettingsInvalid: names the option, what was chosen and what is fixed.
+        """
+        fixed = {"frame_px": frame_input.size_px[0], "tokens_per_frame": tokens_per_frame,
+                 "fps": frame_input.fps}  # fmt: skip
+        for name, value in fixed.items():
+            chosen, option = getattr(self, name), name.replace("_", "-")
+            if chosen is not None and chosen != value:
+                raise SettingsInvalid(
+                    f"got --{option} {chosen:g}, but this checkpoint of the family {family} is "
+                    f"made for {value:g}",
+                    hint=f"leave --{option} out",
+                )
+
 
 class Family(Protocol):
     """Loads the checkpoints of one architecture."""
 
     @property
     def name(self) -> str:
-        """What `edgestream_family` says in config.json."""
+        """What `edgestream_family` says in config.json, and a bundle of its family."""
         ...
 
-    def load(self, folder: Path) -> Checkpoint:
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """`model_type` of the Hub's config.json files that it loads; () for our own format."""
+        ...
+
+    @property
+    def replaces_code(self) -> tuple[str, ...]:
+        """Those of `model_types` whose own Python code it stands in for, so that none is run."""
+        ...
+
+    def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, checked.
 
         Raises:
             BundleError: one of its leaves; the folder is incomplete, damaged or of another kind.
+            SettingsInvalid: the model does not allow what was chosen.
         """
         ...

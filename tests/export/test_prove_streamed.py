@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgestream.calibration.decoder_calls import Stretch
 from edgestream.edge.cli import main
 from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.calibration_of_export import calibration_for
@@ -38,7 +39,7 @@ def test_layer_by_layer_gives_what_the_whole_decoder_gives(kind):
         random.standard_normal((count, weights.shape.width)).astype(np.float32)
         for count in (12, 5, 12, 19)
     ]
-    through = Sequences(decoder, weights.shape, embeds)
+    through = Sequences(decoder, weights.shape, [Stretch(one) for one in embeds])
     for layer in range(weights.shape.layers):
         through.through_layer(layer, layer_tensors(weights, layer))
     gain = torch.from_numpy(weights.tensor("model.norm.weight"))
