@@ -15,7 +15,7 @@ from ..calibration.parity import ParityReport
 from ..models.family import Checkpoint
 from ..runtime.json_fields import json_from_value
 from ..runtime.prompt_json import layout_as_json
-from .embeddings import stored_embeddings
+from .embeddings import StoredEmbeddings
 from .graphs import Graph
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-genai", "numpy")
@@ -43,7 +43,7 @@ def manifest_facts(
         name: of the bundle.
         capacity: positions of the decoder's cache.
     """
-    table = stored_embeddings(checkpoint)
+    table = StoredEmbeddings(checkpoint)
     facts: dict[str, Any] = {
         "format": 1,
         "name": name,
@@ -63,7 +63,7 @@ def manifest_facts(
             "source": calibration.source,
         },
         "parity": report.summary(),
-        "memory": _memory(checkpoint, graphs, table.nbytes, capacity),
+        "memory": _memory(checkpoint, graphs, table.n_bytes, capacity),
     }
     if checkpoint.gate_facts is not None:
         facts["gate"] = json_from_value(checkpoint.gate_facts)

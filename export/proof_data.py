@@ -16,7 +16,6 @@ from ..runtime.motion_input import vision_input
 from ..runtime.preprocess import small_picture
 from ..runtime.prompt import prompt_embeds, prompt_positions
 from ..runtime.prompt_layout import ids_of
-from ..runtime.token_rows import TokenRows
 from ..runtime.values import Float32
 
 FRAMES = 32
@@ -148,7 +147,10 @@ def _prompt(
     """Prompt `number`: one to three frames in a row and a question, all in turn."""
     first, count = number % len(embeds), 1 + number % 3
     frames = [embeds[(first + step) % len(embeds)][0] for step in range(count)]
-    rows = TokenRows(checkpoint.embeddings.numpy(), checkpoint.row_width)
+
+    def rows(ids: Sequence[int]) -> Float32:
+        found = checkpoint.token_rows(ids)
+        return np.pad(found, ((0, 0), (0, checkpoint.row_width - found.shape[1])))
 
     def encode(text: str) -> Sequence[int]:
         return ids_of(checkpoint.tokenizer, text)

@@ -6,7 +6,7 @@ proofs see nothing else of a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from ..runtime.errors import SettingsInvalid
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
+from ..runtime.values import Float32
 from .cognition_gate import CognitionGate
+from .decoder_weights import EMBEDDINGS, DecoderWeights, ModuleWeights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,6 +47,8 @@ class Checkpoint:
         remembers: how it was taught to remember: `topk` and `clip_len` of the manifest's `memory`;
             empty where nobody taught it.
         questions: what its proof asks where no calibration set says it; empty for the default.
+        stored_decoder: of a decoder that is too large for the memory: its weights stay in their
+            files, and `decoder` has none (its parameters are on the device `meta`).
     """
 
     vision: nn.Module
@@ -61,6 +65,19 @@ class Checkpoint:
     connector_reads_state: bool = False
     remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
+    stored_decoder: DecoderWeights | None = None
+
+    def decoder_weights(self) -> DecoderWeights:
+        """The decoder's weights, wherever they are.
+
+        Raises:
+            BundleError: the decoder has a part that cannot be exported.
+        """
+        return self.stored_decoder or ModuleWeights(self.decoder)
+
+    def token_rows(self, ids: Sequence[int]) -> Float32:
+        """Embeddings of tokens, (ids, hidden) float32."""
+        return self.decoder_weights().tensor(EMBEDDINGS, list(ids))
 
     @property
     def embeddings(self) -> Tensor:

@@ -89,6 +89,7 @@ class Qwen3Vl:
             ),
             tokens_per_frame=side * side,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
