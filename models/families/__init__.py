@@ -11,12 +11,14 @@ from ..checkpoint import config_fields, refuse_code
 from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
 from .llava_onevision import LlavaOnevision
+from .qwen3_vl import Qwen3Vl
 from .reference import Reference
 from .smolvlm import SmolVlm
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "qwen3_vl": Qwen3Vl(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
         "llava_onevision": LlavaOnevision(),
