@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..calibration.dataset import CalibrationSet
@@ -12,7 +12,7 @@ from ..calibration.parity import ParityReport
 from ..calibration.report import report_html
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, LoadOptions
 from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
@@ -45,6 +45,7 @@ class ExportChoice:
         threads: of each engine in the proofs.
         force: replace an older bundle under the same name.
         report: where the report goes as well, also when the proof fails; None for nowhere.
+        options: what of the checkpoint was chosen.
     """
 
     schemes: Schemes
@@ -55,6 +56,7 @@ class ExportChoice:
     threads: int = 1
     force: bool = False
     report: Path | None = None
+    options: LoadOptions = field(default_factory=LoadOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
     Cost: time and memory are those of its largest part in float32, about three times over.
     """
     tell("loading", "checkpoint")
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, choice.options)
     if choice.adapter is not None:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
@@ -102,7 +104,7 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
     ):
-        tokenizer_file = folder / "tokenizer.json"
+        tokenizer_file = _tokenizer_file(checkpoint, folder, writer)
         graphs = write_graphs(
             checkpoint,
             choice.schemes,
@@ -112,11 +114,18 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
         )
         report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
         tell("keeping", "bundle")
-        sha256 = _keep(
-            writer, checkpoint, graphs, calibration, report, golden, choice, tokenizer_file
-        )
+        sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(sha256, report, n_bytes)
+
+
+def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) -> Path:
+    """tokenizer.json of the bundle: the checkpoint's own, or what its older files make."""
+    if (folder / "tokenizer.json").is_file():
+        writer.copy("tokenizer.json", folder / "tokenizer.json")
+    else:
+        writer.write_text("tokenizer.json", checkpoint.tokenizer.to_str())
+    return writer.path("tokenizer.json")
 
 
 def _proven(
@@ -181,11 +190,9 @@ def _keep(
     report: ParityReport,
     golden: Sequence[GoldenCall],
     choice: ExportChoice,
-    tokenizer_file: Path,
 ) -> str:
     """Everything beside the graphs, then the manifest."""
     writer.write_bytes("embeddings.bin", stored_embeddings(checkpoint).tobytes())
-    writer.copy("tokenizer.json", tokenizer_file)
     write_golden(writer.path(GOLDEN_FILE), golden)
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..calibration.parity import ParityReport
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, LoadOptions
 from ..quant.schemes import Scheme, scheme_from_json, scheme_named
 from ..runtime.bundle import Bundle
 from ..runtime.errors import HashMismatch, PromptInvalid
@@ -51,7 +51,9 @@ def reproven(
 
     Cost: that of the proofs in an export.
     """
-    checkpoint = load_checkpoint(folder)
+    seen = bundle.manifest.input
+    chosen = LoadOptions(seen.size_px[0], bundle.manifest.tokens_per_frame, seen.fps)
+    checkpoint = load_checkpoint(folder, chosen)
     if adapter is not None:
         checkpoint = merge_adapter(checkpoint, adapter)
     _check_source(bundle, checkpoint, folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
+from ..runtime.errors import SettingsInvalid
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
 from .cognition_gate import CognitionGate
@@ -69,18 +70,65 @@ class Checkpoint:
         return weight.detach()
 
 
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the user chose of a checkpoint that leaves a choice; None: what the family takes.
+
+    Attributes:
+        frame_px: side of the square that a frame is fitted into, px.
+        tokens_per_frame: that the language model reads of a frame.
+        fps: frames a second that the bundle is made for.
+    """
+
+    frame_px: int | None = None
+    tokens_per_frame: int | None = None
+    fps: float | None = None
+
+    def check_fixed(self, family: str, frame_input: FrameInput, tokens_per_frame: int) -> None:
+        """Refuse another choice than the one that a checkpoint was made for.
+
+        Args:
+            family: its name, for the message.
+            frame_input, tokens_per_frame: what the checkpoint was made for.
+
+        Raises:
+            SettingsInvalid: names the option, what was chosen and what is fixed.
+        """
+        fixed = {"frame_px": frame_input.size_px[0], "tokens_per_frame": tokens_per_frame,
+                 "fps": frame_input.fps}  # fmt: skip
+        for name, value in fixed.items():
+            chosen, option = getattr(self, name), name.replace("_", "-")
+            if chosen is not None and chosen != value:
+                raise SettingsInvalid(
+                    f"got --{option} {chosen:g}, but this checkpoint of the family {family} is "
+                    f"made for {value:g}",
+                    hint=f"leave --{option} out",
+                )
+
+
 class Family(Protocol):
     """Loads the checkpoints of one architecture."""
 
     @property
     def name(self) -> str:
-        """What `edgestream_family` says in config.json."""
+        """What `edgestream_family` says in config.json, and a bundle of its family."""
         ...
 
-    def load(self, folder: Path) -> Checkpoint:
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """`model_type` of the Hub's config.json files that it loads; () for our own format."""
+        ...
+
+    @property
+    def replaces_code(self) -> tuple[str, ...]:
+        """Those of `model_types` whose own Python code it stands in for, so that none is run."""
+        ...
+
+    def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, checked.
 
         Raises:
             BundleError: one of its leaves; the folder is incomplete, damaged or of another kind.
+            SettingsInvalid: the model does not allow what was chosen.
         """
         ...

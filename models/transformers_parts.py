@@ -44,7 +44,7 @@ DECODERS: Kinds = MappingProxyType(
     }
 )
 # What transformers and torch raise for a config that makes no sense.
-_REFUSALS = (StrictDataclassError, TypeError, ValueError, ArithmeticError, AttributeError,
+REFUSALS = (StrictDataclassError, TypeError, ValueError, ArithmeticError, AttributeError,
              LookupError, RuntimeError, AssertionError)  # fmt: skip
 
 
@@ -70,9 +70,9 @@ def empty_model(config: Fields, key: str, kinds: Kinds) -> PreTrainedModel:
         with no_init_weights():
             model: PreTrainedModel = model_class(described)
         model.tie_weights()
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise CheckpointInvalid(
-            f"{below.place} makes no {kind} model: {_one_line(error)}",
+            f"{below.place} makes no {kind} model: {one_line(error)}",
             hint="write the sub-config as transformers does (config.to_dict())",
         ) from error
     model.eval()  # type: ignore[no-untyped-call]
@@ -122,5 +122,6 @@ def _plain(value: Any) -> Any:
     return [_plain(below) for below in value] if isinstance(value, tuple) else value
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error says, without line feeds."""
     return " ".join(str(error).split())

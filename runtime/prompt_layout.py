@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DIALOGUE_TURN = "dialogue_turn"
 KINDS = ("system", "frame_open", "frame", "frame_join", "frame_close", "memory_entry", "user",
-         "assistant")  # fmt: skip
+         "user_close", "assistant")  # fmt: skip
 SLOTS = ("embeds", "time", "said", "question", "answer")
 ROLES = ("bos_id", "stop_ids", "silent_ids", "speak_ids")
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of the checkpoint.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Folder of the checkpoint, or owner/name of one on the Hub."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle.")],
     target: Annotated[
@@ -51,6 +54,17 @@ def export(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the bundle; its folder's otherwise.")
     ] = None,
+    frame_px: Annotated[
+        int | None,
+        typer.Option("--frame-px", min=1, help="Side of a frame as the model sees it, px."),
+    ] = None,
+    tokens_per_frame: Annotated[
+        int | None,
+        typer.Option("--tokens-per-frame", min=1, help="Tokens that the decoder reads of a frame."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=0.01, help="Frames a second that it is made for.")
+    ] = None,
     capacity: Annotated[
         int, typer.Option("--capacity", min=64, max=1 << 20, help="Positions of the cache.")
     ] = 512,
@@ -73,9 +87,12 @@ def export(
     _refuse_other_targets(target)
     begun = time.monotonic()
     with _told_steps() as tell:
-        build, graphs = _tools()
+        build, graphs, family, hub = _tools()
+        schemes = graphs.Schemes.named(vision, llm)
+        tell("finding", "checkpoint")
+        folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
-            schemes=graphs.Schemes.named(vision, llm),
+            schemes=schemes,
             name=name or out.resolve().name,
             adapter=adapter,
             calibration=calibration,
@@ -83,8 +100,9 @@ def export(
             threads=threads,
             force=force,
             report=report,
+            options=family.LoadOptions(frame_px, tokens_per_frame, fps),
         )
-        made = build.export_bundle(checkpoint, out, choice, tell)
+        made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
 
 
@@ -98,18 +116,19 @@ def _refuse_other_targets(target: str) -> None:
         )
 
 
-def _tools() -> tuple[Any, Any]:
+def _tools() -> tuple[Any, Any, Any, Any]:
     """The modules of the export; they import PyTorch, which a device does not have."""
     from ...runtime.errors import BackendMissing
 
     try:
         from ...export import build, graphs
+        from ...models import family, hub
     except ImportError as error:
         raise BackendMissing(
             f"export needs {error.name}, which is not installed here",
             hint="pip install 'edgestream[export]'; a device needs neither to run a bundle",
         ) from error
-    return build, graphs
+    return build, graphs, family, hub
 
 
 @contextmanager
