@@ -6,7 +6,7 @@ can hold. Here they are worked out once, by transformers' own functions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     apply_rotary_pos_emb_vision,
 )
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
+
+Heads: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
 
 class WindowTower(nn.Module):
@@ -71,6 +73,7 @@ class WindowTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         states = self.patches(pixels).flatten(2).transpose(1, 2)[:, self.order]
+        block: Any
         for index, block in enumerate(self.blocks):
             lengths = [len(self.order)] if index in self.full else self.lengths
             states = states + self._attended(block.attn, block.norm1(states), lengths)
@@ -86,8 +89,8 @@ class WindowTower(nn.Module):
         qkv = attention.qkv(states).reshape(count, 3, attention.num_heads, -1)
         query, key, value = qkv.permute(1, 0, 2, 3).unbind(0)
         query, key = apply_rotary_pos_emb_vision(query, key, self.cos, self.sin)
-        heads = [one.transpose(0, 1)[None] for one in (query, key, value)]
-        seen = _within_windows(heads, lengths, attention.scaling)
+        query, key, value = (one.transpose(0, 1)[None] for one in (query, key, value))
+        seen = _within_windows((query, key, value), lengths, attention.scaling)
         mixed: Tensor = attention.proj(seen.transpose(1, 2).reshape(1, count, -1))
         return mixed
 
@@ -110,18 +113,23 @@ class Merger(nn.Module):
         return embeds
 
 
-def _within_windows(heads: list[Tensor], lengths: list[int], scale: float) -> Tensor:
+def _within_windows(heads: Heads, lengths: list[int], scale: float) -> Tensor:
     """Attention of (1, heads, patches, dim) within stretches of these lengths."""
     if len(lengths) == 1:
-        whole: Tensor = scaled_dot_product_attention(*heads, scale=scale)
-        return whole
+        return _attention(heads, scale)
     if len(set(lengths)) == 1:  # all at once, as a batch
         shape = heads[0].shape
-        cut = [one.reshape(shape[1], len(lengths), lengths[0], -1).transpose(0, 1) for one in heads]
-        seen = scaled_dot_product_attention(*cut, scale=scale)
-        return seen.transpose(0, 1).reshape(shape)
-    parts = zip(*(one.split(lengths, dim=2) for one in heads), strict=True)
-    return torch.cat([scaled_dot_product_attention(*part, scale=scale) for part in parts], dim=2)
+        query, key, value = (
+            one.reshape(shape[1], len(lengths), lengths[0], -1).transpose(0, 1) for one in heads
+        )
+        return _attention((query, key, value), scale).transpose(0, 1).reshape(shape)
+    parts = zip(*(torch.split(one, lengths, dim=2) for one in heads), strict=True)
+    return torch.cat([_attention(part, scale) for part in parts], dim=2)
+
+
+def _attention(heads: Heads, scale: float) -> Tensor:
+    query, key, value = heads
+    return scaled_dot_product_attention(query, key, value, scale=scale)
 
 
 def _patches_of_a_picture(tower: Qwen2_5_VisionTransformerPretrainedModel) -> nn.Conv2d:

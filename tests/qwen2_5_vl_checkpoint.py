@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .small_tokenizer import TEXT, trained_tokenizer
+from .hub_checkpoints import chat_tokenizer, save_hub, varied_
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
@@ -32,10 +30,22 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PATCH, MERGE = 14, 2
+PREPROCESSOR = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
 
 
-def tiny_model(vocab_size: int, ids: dict[str, int], *, seed: int = 0, **text: Any):
-    """The whole model; logits wide enough that the best token is no tie."""
+def tiny_model(
+    vocab_size: int,
+    ids: dict[str, int],
+    *,
+    seed: int = 0,
+    is_tied: bool = True,
+    gains: float = 0.1,
+    **text: Any,
+) -> Qwen2_5_VLForConditionalGeneration:
+    """The whole model; logits wide enough that the best token is no tie.
+
+    Gains of 0 are as before any training: the proof then knows that the weights are random.
+    """
     vision = {
         "depth": 3, "hidden_size": 48, "intermediate_size": 80, "num_heads": 4,
         "out_hidden_size": 64, "fullatt_block_indexes": [2], "window_size": 112,
@@ -52,7 +62,7 @@ def tiny_model(vocab_size: int, ids: dict[str, int], *, seed: int = 0, **text: A
     config = Qwen2_5_VLConfig(
         vision_config=vision,
         text_config=words,
-        tie_word_embeddings=True,
+        tie_word_embeddings=is_tied,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -61,30 +71,24 @@ def tiny_model(vocab_size: int, ids: dict[str, int], *, seed: int = 0, **text: A
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False)
+        varied_(model)
         for name, weight in model.named_parameters():
-            if weight.ndim >= 2:
-                weight.data.mul_(6.0 if "embed_tokens" not in name else 20.0)
-            elif "bias" in name:
-                weight.data.normal_(0.0, 0.2)
-            else:
-                weight.data.add_(torch.randn_like(weight) * 0.1)
+            if "bias" in name:
+                weight.data.normal_(0.0, 0.1)
+            elif "norm" in name or "ln_q" in name:
+                weight.data.add_(torch.randn_like(weight) * gains)
     return model
 
 
-def tiny_qwen2_5_vl(folder: Path, *, seed: int = 0, **text: Any) -> Path:
-    """A checkpoint folder as `save_pretrained` writes it; `text` changes its language model."""
-    tokenizer = trained_tokenizer(TEXT)
-    tokenizer.add_special_tokens([AddedToken(one, special=True) for one in SPECIAL])
+def tiny_folder(folder: Path, **more: Any) -> tuple[Path, Qwen2_5_VLForConditionalGeneration]:
+    """A checkpoint folder as the Hub has it, and the model in it; `more` is for `tiny_model`."""
+    tokenizer = chat_tokenizer(SPECIAL)
     ids = {one: tokenizer.token_to_id(one) for one in SPECIAL}
     # A padded table, as the Hub's has it; no layer is as wide.
-    model = tiny_model(tokenizer.get_vocab_size() + 5, ids, seed=seed, **text)
+    model = tiny_model(tokenizer.get_vocab_size() + 5, ids, **more)
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": CHAT_TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(facts))
-    return folder
+    save_hub(folder, model, tokenizer, chat_template=CHAT_TEMPLATE, preprocessor=PREPROCESSOR)
+    return folder, model
 
 
 def image_values(pixels: np.ndarray) -> torch.Tensor:

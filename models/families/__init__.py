@@ -10,12 +10,14 @@ from ...runtime.errors import FamilyUnknown
 from ..checkpoint import config_fields, refuse_code
 from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
+from .qwen2_5_vl import Qwen25Vl
 from .reference import Reference
 from .smolvlm import SmolVlm
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "qwen2_5_vl": Qwen25Vl(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
     }

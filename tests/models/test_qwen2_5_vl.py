@@ -6,14 +6,28 @@ import numpy as np
 import pytest
 import torch
 
+from edgestream.models.chat_layout import chat_layout
+from edgestream.models.families import load_checkpoint
+from edgestream.models.families.qwen2_5_vl import WORDS
+from edgestream.models.family import LoadOptions
 from edgestream.models.qwen2_5_vl_vision import Merger, WindowTower
 from edgestream.models.text_decoder import TextDecoder
 from edgestream.models.transformers_parts import rotary_positions
+from edgestream.runtime.errors import SettingsInvalid
 from edgestream.runtime.prompt import PromptParts
 from edgestream.runtime.prompt_layout import PromptLayout, Slot, Text
 from edgestream.runtime.prompt_plan import planned_prompt, segment_positions
 
-from ..qwen2_5_vl_checkpoint import SPECIAL, image_grid, image_values, tiny_model
+from ..family_law import FamilyLaw, check_layout
+from ..hub_checkpoints import chat_tokenizer, qwen2_tokenizer
+from ..qwen2_5_vl_checkpoint import (
+    CHAT_TEMPLATE,
+    SPECIAL,
+    image_grid,
+    image_values,
+    tiny_folder,
+    tiny_model,
+)
 
 IDS = {name: 300 + at for at, name in enumerate(SPECIAL)}
 IMAGE = IDS["<|image_pad|>"]
@@ -116,3 +130,82 @@ def test_the_decoder_is_the_language_model_of_the_whole(model):
         )
     torch.testing.assert_close(first.logits, expected[:, :5], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(rest.logits, expected[:, -1:], rtol=1e-4, atol=1e-4)
+
+
+def full_inputs(ids, pixels):
+    """How transformers' whole model is called about some frames."""
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == LAW_IMAGE).int(),
+        "pixel_values": torch.cat([image_values(one.numpy()) for one in pixels]),
+        "image_grid_thw": torch.cat([image_grid(one) for one in pixels]),
+    }
+
+
+LAW_IMAGE = chat_tokenizer(SPECIAL).token_to_id("<|image_pad|>")
+
+
+@pytest.fixture(scope="module")
+def law(tmp_path_factory) -> FamilyLaw:
+    work = tmp_path_factory.mktemp("qwen2_5_vl")
+    folder, model = tiny_folder(work / "checkpoint")
+    return FamilyLaw(folder, work, model, LAW_IMAGE, full_inputs)
+
+
+@pytest.mark.slow
+def test_logits_are_those_of_transformers(law):
+    law.check_logits()
+
+
+@pytest.mark.slow
+def test_greedy_tokens_are_those_of_generate(law):
+    law.check_greedy()
+
+
+@pytest.mark.slow
+def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
+    law.check_eviction()
+    assert law.bundle.manifest.positions.frame_grid == (8, 8)
+
+
+@pytest.mark.slow
+def test_int8_and_int4_pass_the_proof(tmp_path):
+    folder, model = tiny_folder(tmp_path / "checkpoint", gains=0.0)
+    FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs).check_quantized()
+
+
+@pytest.mark.slow
+def test_frames_with_windows_of_several_sizes(tmp_path):
+    folder, model = tiny_folder(tmp_path / "checkpoint", is_tied=False)
+    law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions(frame_px=140))
+    assert law.checkpoint.tokens_per_frame == 25
+    law.check_logits()
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_the_prompt_is_what_the_published_template_writes(real):
+    tokenizer = qwen2_tokenizer() if real else chat_tokenizer(SPECIAL)
+
+    def expand(text):
+        return text.replace("<|image_pad|>", "<|image_pad|>" * 3)
+
+    image = tokenizer.token_to_id("<|image_pad|>")
+    layout = chat_layout(WORDS, tokenizer, ["<|im_end|>", "<|endoftext|>"])
+    check_layout(layout, tokenizer, CHAT_TEMPLATE, expand, image, tokens_per_frame=3)
+
+
+def test_sizes_of_frames_are_whole_tokens(tmp_path):
+    folder, _ = tiny_folder(tmp_path / "checkpoint")
+    loaded = load_checkpoint(folder, LoadOptions(tokens_per_frame=16, fps=1.0))
+    assert loaded.frame_input.size_px == (112, 112) and loaded.frame_input.fps == 1.0
+    assert loaded.frame_input.mean == (0.48, 0.46, 0.41)
+    assert loaded.positions.frame_grid == (4, 4)
+    for options in (
+        LoadOptions(frame_px=100),
+        LoadOptions(tokens_per_frame=10),
+        LoadOptions(frame_px=20),
+        LoadOptions(frame_px=112, tokens_per_frame=64),
+    ):
+        with pytest.raises(SettingsInvalid, match="28 n px wide, and n is 1 to 32"):
+            load_checkpoint(folder, options)
