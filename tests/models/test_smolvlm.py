@@ -1,4 +1,4 @@
-"""The family `smolvlm`: SmolVLM2's architecture, tower, pixel shuffle and Llama, held to its own."""
+"""The family `smolvlm`: tower, pixel shuffle and Llama of SmolVLM2, held to its own."""
 
 from __future__ import annotations
 
