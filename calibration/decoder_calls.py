@@ -62,7 +62,12 @@ class Stretch:
         return Stretch(self.embeds[at], positions)
 
     def after(self, row: Float32, step: int) -> Stretch:
-        """The token, (1, hidden), that stands `step` tokens of text behind it."""
+        """The token, (1, hidden), that stands `step` tokens of text behind it.
+
+        Where rows are wider than an embedding, the rest of a text's is zero.
+        """
+        more = self.embeds.shape[1] - row.shape[1]
+        row = np.pad(row, ((0, 0), (0, more))) if more else row
         if self.positions is None:
             return Stretch(row)
         place = self.positions.max() + 1 + step

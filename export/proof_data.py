@@ -147,11 +147,10 @@ def _prompt(
     """Prompt `number`: one to three frames in a row and a question, all in turn."""
     first, count = number % len(embeds), 1 + number % 3
     frames = [embeds[(first + step) % len(embeds)][0] for step in range(count)]
-    table = checkpoint.embeddings
 
     def rows(ids: Sequence[int]) -> Float32:
-        found: Float32 = table[torch.tensor(list(ids), dtype=torch.long)].numpy()
-        return found
+        found = checkpoint.token_rows(ids)
+        return np.pad(found, ((0, 0), (0, checkpoint.row_width - found.shape[1])))
 
     def encode(text: str) -> Sequence[int]:
         return ids_of(checkpoint.tokenizer, text)

@@ -32,10 +32,11 @@ from ..quant.packing import packed_blocks
 from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
-from .decoder_onnx import decoder_weights, stored_matrix
-from .embeddings import FLOOR_DB, stored_embeddings
+from .decoder_onnx import decoder_weights
+from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .proof_data import ANSWER_TOKENS, ProofData
+from .stored_tensors import StoredTensors
 
 # int4 graphs round their activations; the same file on another processor differs in the 4th digit.
 CLOSE = Tolerance(min_cosine=0.99)
@@ -80,15 +81,8 @@ def prove_decoder(
     else:
         checks += logit_checks(expected, found)
     checks += _agreement(checkpoint, graph, engine, data)
-    checks.append(_embeddings(checkpoint))
-    return checks, _golden(graph, engine, data)
-
-
-def _embeddings(checkpoint: Checkpoint) -> Check:
-    original, stored = checkpoint.embeddings.numpy(), stored_embeddings(checkpoint)
-    return snr_check(
-        "embeddings", f"table as {stored.dtype}", original, stored.astype(np.float32), FLOOR_DB
-    )
+    checks.append(StoredEmbeddings(checkpoint).check())
+    return checks, golden_calls(graph, engine, data)
 
 
 def _untie_(decoder: Decoder) -> None:
@@ -105,7 +99,7 @@ def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
     ours = dict(decoder.named_parameters(remove_duplicate=False))
     left = dict(reference.named_parameters(remove_duplicate=False))
     checks: list[Check] = []
-    model = graph.loaded()
+    stored = StoredTensors(graph.path)
     for weight in decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings):
         codes, scales = [], []
         for name in weight.parameters:
@@ -120,9 +114,9 @@ def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
             target = "lm_head.weight" if weight.name.startswith("lm_head") else name
             with torch.no_grad():
                 left[target].copy_(torch.from_numpy(approximation))
-        stored = stored_matrix(model, weight, scheme)
         made = (np.concatenate(codes), np.concatenate(scales))
-        checks.append(stored_weight_check("decoder", weight.name, stored, made))
+        held = stored.matrix_rows(weight, scheme)
+        checks.append(stored_weight_check("decoder", weight.name, held, made))
     return checks
 
 
@@ -153,7 +147,7 @@ def _agreement(
     checkpoint: Checkpoint, graph: Graph, engine: Engine, data: ProofData
 ) -> tuple[Check, ...]:
     # The engine reads the table as the bundle keeps it, full precision reads its own.
-    decoder, table = checkpoint.decoder, stored_embeddings(checkpoint).astype(np.float32)
+    decoder, table = checkpoint.decoder, StoredEmbeddings(checkpoint)
     same: list[bool] = []
     matched: list[float] = []
     losses: dict[str, list[float]] = {"reference": [], "quantized": []}
@@ -197,7 +191,7 @@ def _answer(decoder: Decoder, prompt: Stretch) -> Answer:
 
 
 def _teacher_forced(
-    engine: Engine, answer: Answer, table: Float32
+    engine: Engine, answer: Answer, table: StoredEmbeddings
 ) -> tuple[list[bool], list[float]]:
     """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
     same, log_probabilities = [], []
@@ -206,19 +200,19 @@ def _teacher_forced(
         same.append(int(logits.argmax()) == token)
         shifted = logits.astype(np.float64) - logits.max()
         log_probabilities.append(float(shifted[token] - np.log(np.exp(shifted).sum())))
-        read = answer.prompt.after(table[token : token + 1], step)
+        read = answer.prompt.after(table.rows([token]), step)
         logits, cache = next_logits(engine, read, cache)
     return same, log_probabilities
 
 
-def _greedy_match(engine: Engine, answer: Answer, table: Float32) -> float:
+def _greedy_match(engine: Engine, answer: Answer, table: StoredEmbeddings) -> float:
     """Share of the answer that the engine says by itself before the first other token."""
     cache: Cache = empty_cache(engine)
     logits, cache = next_logits(engine, answer.prompt, cache)
     for said, token in enumerate(answer.tokens):
         if int(logits.argmax()) != token:
             return said / len(answer.tokens)
-        read = answer.prompt.after(table[token : token + 1], said)
+        read = answer.prompt.after(table.rows([token]), said)
         logits, cache = next_logits(engine, read, cache)
     return 1.0
 
@@ -243,7 +237,7 @@ def _text_loss(decoder: Decoder, texts: Sequence[tuple[int, ...]]) -> float:
     return float(np.mean(losses)) if losses else float("inf")
 
 
-def _golden(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
+def golden_calls(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
     """One prefill, and one step on the cache it leaves."""
     prefix = min(data.prefixes, key=len)
     before, last = prefix.part(None, -1), prefix.part(-1, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -36,6 +36,10 @@ class TextDecoder(nn.Module):
         assert isinstance(table, nn.Embedding)
         return table
 
+    def read(self, embeds: Tensor, **given: Any) -> Any:
+        """What the text model gives for these embeds."""
+        return self.model(inputs_embeds=embeds, **given)
+
     def forward(
         self,
         inputs_embeds: Tensor | None = None,
@@ -63,8 +67,8 @@ class TextDecoder(nn.Module):
         if inputs_embeds is None:
             assert input_ids is not None, "a decoder reads embeds or ids"
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        out = self.model(
-            inputs_embeds=inputs_embeds,
+        out = self.read(
+            inputs_embeds,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,

@@ -201,12 +201,10 @@ def _variant(fields: Fields) -> Variant:
 
 
 def _embeddings(fields: Fields) -> Embeddings:
-    return Embeddings(
-        file=fields.text("file"),
-        dtype=fields.text("dtype", one_of=EMBEDDING_DTYPES),
-        shape=_pair(fields, "shape", "[vocabulary, dim]"),
-        extra=fields.rest(),
-    )
+    file, dtype = fields.text("file"), fields.text("dtype", one_of=EMBEDDING_DTYPES)
+    shape = _pair(fields, "shape", "[vocabulary, dim]")
+    width = fields.whole("width", at_least=shape[1]) if "width" in fields else None
+    return Embeddings(file, dtype, shape, width, extra=fields.rest())
 
 
 def _files(fields: Fields) -> Mapping[str, FileFacts]:

@@ -92,6 +92,7 @@ class Qwen25Vl:
             ),
             tokens_per_frame=side * side,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 

@@ -223,6 +223,23 @@ def test_a_missing_field_is_named(path):
         manifest_from_json(without(path))
 
 
+TABLE = {"file": "decoder.cpu-int4.onnx", "dtype": "float16", "shape": [9, 4]}
+
+
+@pytest.mark.parametrize(("width", "row_width"), [(None, 4), (4, 4), (12, 12)])
+def test_a_row_is_as_wide_as_its_embedding_where_nothing_else_is_said(width, row_width):
+    value = changed(("embeddings",), TABLE if width is None else {**TABLE, "width": width})
+    manifest = manifest_from_json(value)
+    assert manifest.embeddings.width == width and manifest.embeddings.row_width == row_width
+    assert manifest.as_json()["embeddings"] == value["embeddings"]
+
+
+@pytest.mark.parametrize("width", [3, 0, "12", None, 4.0, True])
+def test_a_row_holds_its_embedding(width):
+    with pytest.raises(ManifestInvalid, match=r"embeddings\.width: got .* of at least 4"):
+        manifest_from_json(changed(("embeddings",), {**TABLE, "width": width}))
+
+
 def test_each_role_and_each_variant_stands_once():
     part = WHOLE["parts"][0]
     with pytest.raises(ManifestInvalid, match="expected each once"):
