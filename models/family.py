@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -18,10 +18,14 @@ from ..runtime.errors import SettingsInvalid
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
 from .cognition_gate import CognitionGate
+from .perception_gate import PerceptionGate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
+
+FrameGate: TypeAlias = CognitionGate | PerceptionGate
+"""What reads a frame and remembers the stream; all are called alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +38,7 @@ class Checkpoint:
         connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
         decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
-        gate: see `CognitionGate`; None where the checkpoint has none.
+        gate: see `CognitionGate` and `PerceptionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
         layout: of the prompt, with the ids of this tokenizer.
@@ -50,7 +54,7 @@ class Checkpoint:
     vision: nn.Module
     connector: nn.Module
     decoder: PreTrainedModel
-    gate: CognitionGate | None
+    gate: FrameGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer
     layout: PromptLayout

@@ -12,12 +12,16 @@ from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
 from .reference import Reference
 from .smolvlm import SmolVlm
+from .streammind import StreamMind
+from .videollama3 import VideoLlama3
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
+        "streammind": StreamMind(),
+        "videollama3": VideoLlama3(),
     }
 )
 
