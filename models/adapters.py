@@ -21,10 +21,12 @@ from ..runtime.errors import (
     CheckpointMissing,
     FormatTooNew,
     RemoteCodeNeeded,
+    VocabularyMismatch,
 )
 from ..runtime.json_fields import Fields
-from .checkpoint import read_json
+from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
+from .hub_tokenizer import hub_tokenizer
 from .weights import Stored, opened, stored_tensors
 
 FORMAT = 1
@@ -33,6 +35,8 @@ PEFT_WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _WHOLE = re.compile(r"connector\.(?P<name>.+)")
+# An adapter of a whole model that sees names the language model inside it.
+_INSIDE = re.compile(r"^(base_model\.model\.model\.)(?:text_model|language_model)\.")
 
 
 def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
@@ -52,11 +56,13 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         CheckpointMissing: no folder, or not both of PEFT's files (its pickled form is not read).
         CheckpointInvalid: a file is damaged, or it is no LoRA adapter.
         AdapterMismatch: trained on another base; names the hash, the module or the shape.
+        VocabularyMismatch: it brings a tokenizer that is not the checkpoint's; names a token.
         RemoteCodeNeeded: the adapter names code to be run.
 
     Cost: the decoder and connector once more in memory, and the adapter.
     """
     stored = _read(folder)
+    _check_vocabulary(checkpoint, folder)
     assumed = _check_base(checkpoint, folder)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
     _check_fit(decoder, connector, stored)
@@ -107,7 +113,7 @@ def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
 
 def _short(name: str) -> str:
     """A module that was trained whole has its own name; PEFT has also written longer ones."""
-    return re.sub(r"\.modules_to_save\.\w+\.", ".", name)
+    return _INSIDE.sub(r"\1", re.sub(r"\.modules_to_save\.\w+\.", ".", name))
 
 
 def _read(folder: Path) -> dict[str, Stored]:
@@ -147,6 +153,21 @@ def _check_base(checkpoint: Checkpoint, folder: Path) -> str | None:
             hint="give the checkpoint that it was trained on",
         )
     return None
+
+
+def _check_vocabulary(checkpoint: Checkpoint, folder: Path) -> None:
+    """The tokenizer that an adapter was saved with, if any, is that of the checkpoint."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    theirs = hub_tokenizer(folder).get_vocab(with_added_tokens=True)
+    ours = checkpoint.tokenizer.get_vocab(with_added_tokens=True)
+    if differing := {token for token, _ in theirs.items() ^ ours.items()}:
+        token = min(differing, key=lambda one: (theirs.get(one, ours.get(one, 0)), one))
+        raise VocabularyMismatch(
+            f"{folder / TOKENIZER} differs from the checkpoint's in {len(differing)} tokens: "
+            f"{token!r} has the id {theirs.get(token)}, expected {ours.get(token)}",
+            hint="give the checkpoint whose vocabulary the adapter was trained with",
+        )
 
 
 def _check_fit(
