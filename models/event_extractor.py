@@ -78,6 +78,7 @@ class Mixer(nn.Module):
         """
         x, gate = self.in_proj(z).chunk(2, dim=-1)
         seen = torch.cat([conv, x[..., None]], dim=-1)
+        assert self.conv1d.bias is not None
         u = silu((seen * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias)
         kept, added, told = self._selected(u)
         ssm = kept * ssm + added

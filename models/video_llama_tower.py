@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class VideoLlamaTower(nn.Module):
 
     def __init__(self, tower: VideoLlama3VisionModel, grid: tuple[int, int], merge: int) -> None:
         super().__init__()
-        self.tower, self.grid, self.merge = tower, grid, merge
+        self.tower: Any = tower
+        self.grid, self.merge = grid, merge
         rows, columns = torch.meshgrid(*map(torch.arange, grid), indexing="ij")
         places = torch.stack([rows.flatten(), columns.flatten()], dim=-1)
         for name, table in zip(("cos", "sin"), tower.rotary_pos_emb(places, places), strict=True):
@@ -42,17 +43,14 @@ class VideoLlamaTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.tower.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        for layer in self._layers():
+        for layer in self.tower.encoder.layers:
             x = x + self._attention(layer.self_attn, layer.layer_norm1(x))
             x = x + layer.mlp(layer.layer_norm2(x))
         patches = self.tower.post_layernorm(x).transpose(1, 2).unflatten(2, self.grid)
         tokens = avg_pool2d(patches, self.merge).flatten(2).transpose(1, 2)
         return tokens, normalize(tokens.mean(1), dim=-1)
 
-    def _layers(self) -> Iterator[nn.Module]:
-        yield from self.tower.encoder.layers
-
-    def _attention(self, part: nn.Module, x: Tensor) -> Tensor:
+    def _attention(self, part: Any, x: Tensor) -> Tensor:
         query, key, value = (
             projection(x).unflatten(2, (part.num_heads, part.head_dim)).transpose(1, 2)
             for projection in (part.q_proj, part.k_proj, part.v_proj)

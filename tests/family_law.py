@@ -173,7 +173,7 @@ class FamilyLaw:
         facts["parity"]["weights_look_random"] = False
         manifest.write_text(json.dumps(facts))
         (folder / HASH_FILE).write_bytes(hash_line(sha256_of_file(manifest)))
-        ask = ("--ask", f"30:{QUESTION}", "--jsonl", "--fps", "1")
+        ask = ("--ask", f"30:{QUESTION}", "--jsonl", "-", "--fps", "1")
         assert main(["run", str(CLIP), "--bundle", str(folder), *ask, *more]) == 0
         records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return [one for one in records if one["type"] in ("opened", "final")]

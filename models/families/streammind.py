@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -39,10 +39,14 @@ from ..checkpoint import config_fields
 from ..event_extractor import ExtractorShape
 from ..family import Checkpoint, LoadOptions
 from ..hub_checkpoint import HubCheckpoint
+from ..hub_tokenizer import hub_tokenizer
 from ..perception_gate import CLASSES, RESPONSE, PerceptionConnector, PerceptionGate
 from ..streammind_layout import streammind_layout
 from ..transformers_parts import model_of, rotary_positions
 from ..weights import Stored, fill_, stored_tensors, weight_files
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 ARCHITECTURES = ("Videollama2MistralForCausalLM",)
 TOWER, GATE = "model.vision_tower.vision_tower.vision_model.", "model.mm_projector."
@@ -62,6 +66,8 @@ _TOWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 FPS = 2.0
 """Frames a second that its training and its demo take."""
+GATE_TOKENS = ("</silence>", "</response>")
+"""What training adds to the tokenizer, and not to the table of embeddings."""
 THRESHOLD = 0.5
 """Of the probability of a response; the original takes the likelier class."""
 # Keys of config.json that describe its Mistral, which stand beside all others there.
@@ -112,11 +118,12 @@ class StreamMind:
             SettingsInvalid: another size of frames, or more than one token a frame, is chosen.
         """
         hub = HubCheckpoint.opened(folder, ARCHITECTURES)
+        hub.config.text("mm_projector_type", one_of=("mamba",))
         stored = stored_tensors(weight_files(folder))
         decoder, tower = _decoder(folder), _tower(hub.config)
-        gate = _gate(stored, tower.config.hidden_size, decoder.config)
-        frame_input = _frame_input(hub, tower.config.image_size, options)
-        tokenizer = hub.tokenizer(decoder.config.vocab_size)
+        gate = _gate(stored, tower, decoder)
+        frame_input = _frame_input(hub, tower, options)
+        tokenizer = _tokenizer(hub, decoder.config.vocab_size)
         layout = streammind_layout(tokenizer)
         positions = rotary_positions(decoder, "config.json")
         fill_({"": decoder, TOWER: tower, GATE: gate}, stored)
@@ -135,6 +142,16 @@ class StreamMind:
             source=hub.source(self.name),
             connector_reads_state=True,
         )
+
+
+def _tokenizer(hub: HubCheckpoint, rows: int) -> Tokenizer:
+    """The tokenizer, which may have the classes of the gate as tokens of which no model has a row.
+
+    Raises:
+        CheckpointMissing, CheckpointInvalid, VocabularyMismatch: as `HubCheckpoint.tokenizer`.
+    """
+    ids = map(hub_tokenizer(hub.folder).token_to_id, GATE_TOKENS)
+    return hub.tokenizer(rows + sum(token is not None for token in ids))
 
 
 def _decoder(folder: Path) -> PreTrainedModel:
@@ -163,7 +180,9 @@ def _tower(config: Fields) -> CLIPVisionModel:
     return tower
 
 
-def _gate(stored: Mapping[str, Stored], dim: int, decoder: MistralConfig) -> PerceptionGate:
+def _gate(
+    stored: Mapping[str, Stored], tower: CLIPVisionModel, decoder: PreTrainedModel
+) -> PerceptionGate:
     """The extractor and the gate, as large as the weights say.
 
     Raises:
@@ -177,9 +196,13 @@ def _gate(stored: Mapping[str, Stored], dim: int, decoder: MistralConfig) -> Per
             hint="a gate that reads the question with each frame cannot be exported; take the "
             "checkpoint whose gate reads the frame alone",
         )
-    shape = ExtractorShape(dim=dim, width=decoder.hidden_size, blocks=_count(stored, _BLOCK))
+    config = decoder.config
+    assert isinstance(config, MistralConfig)
+    shape = ExtractorShape(
+        dim=tower.config.hidden_size, width=config.hidden_size, blocks=_count(stored, _BLOCK)
+    )
     with no_init_weights():
-        return PerceptionGate(shape, decoder, _count(stored, _LAYER))
+        return PerceptionGate(shape, config, _count(stored, _LAYER))
 
 
 def _count(stored: Mapping[str, Stored], pattern: re.Pattern[str]) -> int:
@@ -198,13 +221,14 @@ def _gate_facts(gate: PerceptionGate) -> GateFacts:
     )
 
 
-def _frame_input(hub: HubCheckpoint, side_px: int, options: LoadOptions) -> FrameInput:
+def _frame_input(hub: HubCheckpoint, tower: CLIPVisionModel, options: LoadOptions) -> FrameInput:
     """Square frames; where training padded them with a colour, bars are black here.
 
     Raises:
         SettingsInvalid: another size, or more than one token a frame, is chosen.
     """
-    config = hub.config
+    config, side_px = hub.config, tower.config.image_size
+    assert isinstance(side_px, int)  # as the patches of a CLIP are counted
     is_padded = "image_aspect_ratio" in config and config.text("image_aspect_ratio") == "pad"
     mean, std = hub.colours(*_MEAN_STD)
     found = FrameInput(

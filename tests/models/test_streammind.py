@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from edgestream.models.families import load_checkpoint
 from edgestream.models.family import LoadOptions
 from edgestream.models.streammind_layout import SYSTEM, streammind_layout
-from edgestream.runtime.errors import CheckpointInvalid, SettingsInvalid
+from edgestream.runtime.errors import CheckpointInvalid, SettingsInvalid, VocabularyMismatch
 from edgestream.runtime.prompt import MemoryEntry, PromptParts, Shown, prompt_pieces
 from edgestream.runtime.prompt_layout import Ids
 from edgestream.runtime.recent import DialogueTurn
@@ -128,6 +129,22 @@ def test_what_the_folder_says_of_itself_is_told(tmp_path):
         load_checkpoint(folder, LoadOptions(frame_px=64))
 
 
+def test_tokens_of_the_gate_need_no_row(tmp_path):
+    """Training adds them to the tokenizer and leaves the table as it is."""
+    folder = save_streammind(tmp_path / "checkpoint")
+    file = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    unused = [f"<unused {number}>" for number in range(5)]
+    tokenizer.add_special_tokens([*unused, "</silence>", "</response>"])
+    tokenizer.save(str(file))
+    rows = len(load_checkpoint(folder).embeddings)
+    assert tokenizer.token_to_id("</silence>") == rows
+    tokenizer.add_special_tokens(["</another>"])
+    tokenizer.save(str(file))
+    with pytest.raises(VocabularyMismatch, match="</another>"):
+        load_checkpoint(folder)
+
+
 def test_what_a_bundle_cannot_carry_is_refused_by_name(tmp_path):
     for number, (more, words) in enumerate(
         (
@@ -149,6 +166,7 @@ def test_what_a_bundle_cannot_carry_is_refused_by_name(tmp_path):
             r"embeddings\.class_embedding .* shape \[48\], expected \[1024\]",
         ),
         ({"mm_vision_select_layer": 4}, "mm_vision_select_layer: got 4"),
+        ({"mm_projector_type": "stc_connector"}, "mm_projector_type: got 'stc_connector'"),
         ({"intermediate_size": 96}, "shape"),
     ],
 )
