@@ -1,7 +1,10 @@
 """The family `streammind`: CLIP, an event-preserving extractor, its cognition gate and a Mistral.
 
 A frame is one perception token: the mean of CLIP's patches through a recurrence that remembers the
-stream. The gate says from that token alone whether it is time to speak.
+stream. The gate says from that token alone whether it is time to speak. Graphs: pixels (1, 3, px,
+px) → tokens (1, 1, dim), the mean; the gate, tokens and its state → scores, the perception token
+and the new state; the connector hands that token on; inputs_embeds and a past with plain rotary
+positions. Memory, by arithmetic: 34 GB of float32 weights at the released sizes.
 
 Tensors and config.json are named as the code of StreamMind writes them. Nobody has published
 weights, so that what stands here was held against its equations alone. config.json may hold a
