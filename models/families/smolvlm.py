@@ -90,6 +90,7 @@ class SmolVlm:
             ),
             tokens_per_frame=vision.tokens,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
@@ -140,11 +141,11 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
     most: int = seen.image_size
     # The tower's own size need not be a multiple of its patches (384 px in patches of 14).
     sizes = {(side // block) ** 2: side for side in (*range(block, most, block), most)}
-    own = (most // block) ** 2
+    own: int = (most // block) ** 2
     tokens = options.tokens_per_frame
     if tokens is None and options.frame_px is not None:
         tokens = next((n for n, side in sizes.items() if side == options.frame_px), 0)
-    chosen = own if tokens is None else tokens
+    chosen: int = own if tokens is None else tokens
     if chosen not in sizes or options.frame_px not in (None, sizes[chosen]):
         told = ", ".join(f"{n} at {side} px" for n, side in sizes.items())
         raise SettingsInvalid(
