@@ -198,8 +198,7 @@ def _grouped_query_attention(
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
         scale=shape.head_dim**-0.5,
-        # The operator counts the positions before this one, `window` counts this one too.
-        local_window_size=-1 if shape.window is None else shape.window - 1,
+        local_window_size=-1 if shape.window is None else shape.window,
         softcap=0.0,
         do_rotary=int(not is_turned),
         rotary_interleaved=0,
