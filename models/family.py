@@ -23,7 +23,8 @@ from .decoder_weights import EMBEDDINGS, DecoderWeights, ModuleWeights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
+
+    from .text_decoder import Decoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +36,8 @@ class Checkpoint:
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
         connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
-        decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
+        decoder: a causal language model of `transformers` (Llama, Qwen2, Mistral), or the text part
+            of a model that sees, called as one.
         gate: see `CognitionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
@@ -53,7 +55,7 @@ class Checkpoint:
 
     vision: nn.Module
     connector: nn.Module
-    decoder: PreTrainedModel
+    decoder: Decoder
     gate: CognitionGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer
