@@ -35,7 +35,6 @@ from edgestream.runtime.prompt_layout import PromptLayout, ids_of
 from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt, segment_positions
 from edgestream.runtime.recent import DialogueTurn
 from edgestream.runtime.sources import SourceSettings, open_source
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Features, Frame, GateDecision
 from edgestream.runtime.vision import VisionEncoder
 
@@ -193,7 +192,7 @@ class OnDevice:
         self._encoder = VisionEncoder(engines["vision"], manifest.input, lane, heartbeat_s=0.0)
         self._connector = EngineConnector(engines["connector"])
         arena = Arena(manifest.cache, manifest.positions, turn=engines["evict"])
-        self.model = LanguageModel(engines["decoder"], arena, TokenRows(bundle.embeddings()), lane)
+        self.model = LanguageModel(engines["decoder"], arena, bundle.token_rows(), lane)
 
     def embeds(self, frame: Frame) -> np.ndarray:
         """(tokens, width) float32 of a frame."""
