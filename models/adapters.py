@@ -6,7 +6,7 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -95,12 +95,13 @@ def _merged(decoder: Decoder, folder: Path) -> Any:
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
-        weights = {_short(name): tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+        names = list(tensors.keys())
+        weights = {_short(name): tensors.get_tensor(name) for name in names}
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            config = LoraConfig.from_pretrained(str(folder))
+            config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
             model: Any = get_peft_model(decoder, config)
             done: Any = set_peft_model_state_dict(model, weights)
             merged = model.merge_and_unload()
@@ -115,6 +116,21 @@ def _merged(decoder: Decoder, folder: Path) -> Any:
             f"and {len(wrong) - 1} more"
         )
     return merged
+
+
+def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
+    """An adapter's config for the language model alone.
+
+    An adapter of a whole model that sees may choose its modules by names that they have there
+    alone; its tensors say which they are. A decoder that is no model of `transformers` cannot
+    generate, which PEFT wants of a language model.
+    """
+    if any(_INSIDE.match(name) for name in names):
+        found = (_LORA.fullmatch(_short(name).removeprefix(_PREFIX)) for name in names)
+        config.target_modules = {one["module"] for one in found if one}
+    if not hasattr(decoder, "prepare_inputs_for_generation"):
+        config.task_type = None
+    return config
 
 
 def _short(name: str) -> str:

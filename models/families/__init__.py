@@ -15,6 +15,8 @@ from .qwen2_5_vl import Qwen25Vl
 from .qwen3_vl import Qwen3Vl
 from .reference import Reference
 from .smolvlm import SmolVlm
+from .streammind import StreamMind
+from .videollama3 import VideoLlama3
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -24,6 +26,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "reference": Reference(),
         "smolvlm": SmolVlm(),
         "llava_onevision": LlavaOnevision(),
+        "streammind": StreamMind(),
+        "videollama3": VideoLlama3(),
     }
 )
 
