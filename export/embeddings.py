@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.parity import Check, snr_value_check
+from ..calibration.parity import Check, noise_check
 from ..models.decoder_weights import EMBEDDINGS, DecoderWeights
 from ..models.family import Checkpoint
 from ..quant.numerics import PORTION, SignalToNoise
@@ -63,7 +63,7 @@ class StoredEmbeddings:
         noise = SignalToNoise()
         for rows in table_portions(self._weights):
             noise.add(rows, rows.astype(self.dtype).astype(np.float32))
-        return snr_value_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
+        return noise_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
 
 
 def table_portions(weights: DecoderWeights) -> Iterator[Float32]:
