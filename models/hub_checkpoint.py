@@ -148,10 +148,11 @@ class HubCheckpoint:
         """
         stored = stored_tensors(weight_files(self.folder))
         is_large = is_too_large(stored)
+        read: Any = model_class.from_pretrained  # it gives more than its type says
         try:
             config = config_class.from_dict(self._described())
             with _silent():
-                model, found = model_class.from_pretrained(
+                model, found = read(
                     str(self.folder),
                     config=without_layers(config) if is_large else config,
                     dtype="float32",
