@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,13 @@ class Graph:
 
 
 def write_graphs(
-    checkpoint: Checkpoint, schemes: Schemes, tokenizer_file: Path, folder: Path, tell: Tell
+    checkpoint: Checkpoint,
+    schemes: Schemes,
+    tokenizer_file: Path,
+    folder: Path,
+    tell: Tell,
+    *,
+    roles: Collection[str] | None = None,
 ) -> tuple[Graph, ...]:
     """Write every part of a checkpoint into a folder, in the order in which a frame meets them.
 
@@ -116,6 +122,7 @@ def write_graphs(
         tokenizer_file: of the checkpoint.
         folder: gets the files.
         tell: called with the name of each part before it is written.
+        roles: of vision, gate, connector and decoder, those that are wanted; None for all.
 
     Raises:
         EngineError: a part cannot be turned into ONNX, or a quantizer left something out.
@@ -123,10 +130,14 @@ def write_graphs(
     """
     graphs = []
     for role, part in traced_parts(checkpoint).items():
+        if roles is not None and role not in roles:
+            continue
         tell(role)
         # The gate costs a tenth of vision and carries its errors along: it stays as it is.
         scheme = scheme_named("fp32") if role == "gate" else schemes.vision
         graphs.append(_float_or_int8(role, part, scheme, folder))
+    if roles is not None and "decoder" not in roles:
+        return tuple(graphs)
     tell("decoder")
     return (*graphs, *_decoder(checkpoint, schemes.decoder, tokenizer_file, folder))
 

@@ -19,8 +19,7 @@ from ..calibration.parity import (
     stored_weight_check,
     token_checks,
 )
-from ..models.cognition_gate import CognitionGate
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, FrameGate
 from ..quant.numerics import dequantize_int8_per_channel, quantize_int8_per_channel
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
@@ -156,7 +155,7 @@ def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list
 
 
 def _gate(
-    proof: Proof, graph: Graph, engine: Engine, gate: CognitionGate, data: ProofData, fps: float
+    proof: Proof, graph: Graph, engine: Engine, gate: FrameGate, data: ProofData, fps: float
 ) -> None:
     """The gate over a stream of GATE_STEPS frames: its state goes out and comes in again."""
     state = dict(zip(("conv", "ssm"), gate.first_state(), strict=True))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from ..calibration.decoder_calls import (
     Cache,
@@ -27,6 +26,7 @@ from ..calibration.parity import (
     stored_weight_check,
 )
 from ..models.family import Checkpoint
+from ..models.text_decoder import Decoder
 from ..quant.numerics import Bits, dequantize_blocks, quantize_int4_blocks, quantize_int8_blocks
 from ..quant.packing import packed_blocks
 from ..runtime.engine import Engine
@@ -85,13 +85,13 @@ def prove_decoder(
     return checks, golden_calls(graph, engine, data)
 
 
-def _untie_(decoder: PreTrainedModel) -> None:
+def _untie_(decoder: Decoder) -> None:
     """Give the head weights of its own: it is quantized, the table that embeds tokens is not."""
     head = decoder.lm_head
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
 
 
-def _weights(graph: Graph, decoder: PreTrainedModel, reference: PreTrainedModel) -> list[Check]:
+def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
     """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
     config, scheme = decoder.config, graph.scheme
     assert scheme.block is not None
@@ -124,7 +124,7 @@ def _bits(weights: str) -> Bits:
     return 4 if weights == "int4" else 8
 
 
-def _torch_logits(decoder: PreTrainedModel, prefixes: Sequence[Stretch]) -> Float32:
+def _torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
     """(prefixes, vocabulary): prefixes of one length go through together."""
     logits: dict[int, NDArray[np.float32]] = {}
     for length in sorted({len(prefix) for prefix in prefixes}):
@@ -166,7 +166,7 @@ def _agreement(
     )
 
 
-def _answer(decoder: PreTrainedModel, prompt: Stretch) -> Answer:
+def _answer(decoder: Decoder, prompt: Stretch) -> Answer:
     """What full precision says, greedily, ANSWER_TOKENS long whatever it says."""
     tokens: list[int] = []
     log_probabilities: list[float] = []
@@ -217,7 +217,7 @@ def _greedy_match(engine: Engine, answer: Answer, table: StoredEmbeddings) -> fl
     return 1.0
 
 
-def has_untouched_gains(decoder: PreTrainedModel) -> bool:
+def has_untouched_gains(decoder: Decoder) -> bool:
     """Whether every gain of its norms is exactly 1, as an initialisation leaves them.
 
     A model that was trained on answers alone may still guess blindly at the words of a question.
@@ -226,7 +226,7 @@ def has_untouched_gains(decoder: PreTrainedModel) -> bool:
     return all(bool((gain == 1).all()) for gain in gains)
 
 
-def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> float:
+def _text_loss(decoder: Decoder, texts: Sequence[tuple[int, ...]]) -> float:
     """Nats per token of the calibration texts."""
     losses: list[float] = []
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -20,10 +20,15 @@ from ..runtime.prompt_layout import PromptLayout
 from ..runtime.values import Float32
 from .cognition_gate import CognitionGate
 from .decoder_weights import EMBEDDINGS, DecoderWeights, ModuleWeights
+from .perception_gate import PerceptionGate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
+
+    from .text_decoder import Decoder
+
+FrameGate: TypeAlias = CognitionGate | PerceptionGate
+"""What reads a frame and remembers the stream; all are called alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +40,9 @@ class Checkpoint:
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
         connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
-        decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
-        gate: see `CognitionGate`; None where the checkpoint has none.
+        decoder: a causal language model of `transformers` (Llama, Qwen2, Mistral), or the text part
+            of a model that sees, called as one.
+        gate: see `CognitionGate` and `PerceptionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
         layout: of the prompt, with the ids of this tokenizer.
@@ -53,8 +59,8 @@ class Checkpoint:
 
     vision: nn.Module
     connector: nn.Module
-    decoder: PreTrainedModel
-    gate: CognitionGate | None
+    decoder: Decoder
+    gate: FrameGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer
     layout: PromptLayout

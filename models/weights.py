@@ -39,6 +39,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         CheckpointInvalid: the index cannot be read.
     """
     if not (folder / INDEX).is_file():
+        if not (folder / SINGLE).is_file() and any(folder.glob("*.bin")):
+            raise CheckpointMissing(
+                f"there is no file {folder / SINGLE}, and pickled weights are never read",
+                hint="take a revision with safetensors, or convert it with save_pretrained",
+            )
         return (_there(folder / SINGLE, "expected the weights there"),)
     names = sorted(set(_weight_map(folder).values()))
     return tuple(_there(folder / name, f"but {INDEX} names it") for name in names)
