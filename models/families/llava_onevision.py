@@ -134,6 +134,7 @@ class LlavaConnector(nn.Module):
     """
 
     pooling: Tensor
+    newline: Tensor
 
     def __init__(self, projector: nn.Module, newline: Tensor, grid: int, cells: int) -> None:
         super().__init__()
