@@ -284,7 +284,7 @@ def test_what_is_no_such_model_is_refused_by_name(tmp_path):
     config = json.loads(file.read_text())
     for changes, words in (
         ({"mm_projector_type": "linear"}, "mm_projector_type: got 'linear'"),
-        ({"num_attention_heads": 5}, "makes no VideoLlama3ForConditionalGeneration"),
+        ({"num_attention_heads": 0}, "makes no VideoLlama3ForConditionalGeneration"),
         ({"intermediate_size": 96}, r"layers\.0\.mlp\.\w+_proj\.weight .* shape"),
     ):
         file.write_text(json.dumps({**config, **changes}))
