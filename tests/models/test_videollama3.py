@@ -78,10 +78,10 @@ def tiny_model(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = VideoLlama3ForConditionalGeneration(config).eval()
-        varied_(model)
+        varied_(model, 2.0)
         for name, part in model.named_parameters():
             if name.endswith("bias"):
-                part.data.normal_(std=0.2)
+                part.data.normal_(std=0.05)
     return model
 
 
