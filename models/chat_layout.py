@@ -36,7 +36,7 @@ class ChatWords:
 
     Attributes:
         user_open: begins a turn of the user.
-        frame_open, frame_close: around the tokens of each frame; `frame_close` is not empty.
+        frame_open, frame_close: around the tokens of each frame.
         user_close: ends a turn of the user.
         assistant_open: after which an answer is generated.
         turn_end: the token that ends an answer.
@@ -45,8 +45,9 @@ class ChatWords:
         bos: the token that begins a prompt; None where the template writes none.
         text_open: begins a turn of the user that has no frames, where it is another text than
             `user_open`; None where it is the same.
-        frames_close: between the last frame and the question.
-        answer_open: between `assistant_open` and an answer of earlier dialogue.
+        frames_close: between the last frame and the question; it or `frame_close` is not empty.
+        answer_open: begins an answer of earlier dialogue, where it is another text than
+            `assistant_open`; None where it is the same.
         memory_open, memory_time: what a remembered frame is introduced with, around its time.
         stops: further tokens that end an answer.
         time_text: format of a time in seconds.
@@ -64,7 +65,7 @@ class ChatWords:
     bos: str | None = None
     text_open: str | None = None
     frames_close: str = ""
-    answer_open: str = ""
+    answer_open: str | None = None
     memory_open: str = "Earlier, at "
     memory_time: str = " s: "
     stops: tuple[str, ...] = ()
@@ -110,6 +111,8 @@ def chat_layout(words: ChatWords, tokenizer: Tokenizer, stops: Iterable[str] = (
 
 
 def _segments(words: ChatWords) -> dict[str, Pieces]:
+    if not words.frame_close + words.frames_close:
+        raise ValueError("frame_close and frames_close are empty: nothing ends a stretch of frames")
     segments = {
         "frame_open": _pieces(words.user_open),
         "frame": _pieces(words.frame_open, Slot("embeds")),
@@ -140,8 +143,7 @@ def _dialogue_turn(words: ChatWords, stop: Ids) -> Pieces:
         words.user_open if words.text_open is None else words.text_open,
         Slot("question"),
         words.user_close,
-        words.assistant_open,
-        words.answer_open,
+        words.assistant_open if words.answer_open is None else words.answer_open,
         Slot("answer"),
         stop,
         words.after_turn,

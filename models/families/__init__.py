@@ -10,6 +10,7 @@ from ...runtime.errors import FamilyUnknown
 from ..checkpoint import config_fields, refuse_code
 from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
+from .llava_onevision import LlavaOnevision
 from .reference import Reference
 from .smolvlm import SmolVlm
 from .streammind import StreamMind
@@ -18,6 +19,7 @@ from .videollama3 import VideoLlama3
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "llava_onevision": LlavaOnevision(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
         "streammind": StreamMind(),
