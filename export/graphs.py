@@ -9,17 +9,22 @@ from typing import Any
 
 import onnx
 from onnx import ModelProto
+from transformers import PreTrainedModel
 
 from ..models.family import Checkpoint
+from ..models.transformers_parts import DECODERS
 from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
 from .decoder_onnx import write_decoder
 from .evict_graph import evict_graph
 from .int8_vision import int8_from_float
+from .layer_writer import write_layers
 from .onnx_from_torch import onnx_from_torch
 from .part_inputs import TracedPart, traced_parts
 
 Tell = Callable[[str], None]
+LARGEST_FOR_BUILDER = 500_000_000
+"""Parameters; the builder takes 12 bytes of memory for each, and its files as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +144,28 @@ def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) ->
     return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
 
 
+def is_for_builder(checkpoint: Checkpoint) -> bool:
+    """Whether onnxruntime-genai's builder writes the decoder; all others are ours to write.
+
+    Its graph is the same as ours, but it holds a model several times over, and knows neither
+    decoders that stay in their files nor the text parts of models that see.
+    """
+    known = tuple(model for _, model in DECODERS.values())
+    is_small = checkpoint.decoder_weights().shape.n_parameters() <= LARGEST_FOR_BUILDER
+    return isinstance(checkpoint.decoder, known) and checkpoint.stored_decoder is None and is_small
+
+
 def _decoder(
     checkpoint: Checkpoint, scheme: Scheme, tokenizer_file: Path, folder: Path
 ) -> tuple[Graph, Graph]:
-    config = checkpoint.decoder.config
-    name = f"decoder.cpu-{scheme.name}"
-    write_decoder(checkpoint.decoder, tokenizer_file, scheme, folder, name)
+    name, weights = f"decoder.cpu-{scheme.name}", checkpoint.decoder_weights()
+    if is_for_builder(checkpoint):
+        assert isinstance(checkpoint.decoder, PreTrainedModel)
+        write_decoder(checkpoint.decoder, tokenizer_file, scheme, folder, name)
+    else:
+        write_layers(weights, scheme, folder, name)
     decoder = Graph("decoder", f"cpu-{scheme.name}", folder / f"{name}.onnx", scheme)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    evict = evict_graph(config.num_key_value_heads, head_dim)
+    evict = evict_graph(weights.shape.kv_heads, weights.shape.head_dim)
     path = folder / "evict.cpu-fp32.onnx"
     onnx.save(evict, str(path))
     return decoder, Graph("evict", "cpu-fp32", path, scheme_named("fp32"))

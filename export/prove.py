@@ -29,6 +29,7 @@ from .graphs import Graph
 from .int8_vision import stored_int8
 from .proof_data import ProofData
 from .prove_decoder import prove_decoder
+from .prove_streamed import prove_streamed
 from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
@@ -84,7 +85,9 @@ def prove(
             elif graph.role == "evict":
                 _evict(proof, graph, engine)
             else:
-                checks, golden = prove_decoder(checkpoint, graph, engine, data)
+                is_in_memory = checkpoint.stored_decoder is None
+                prove_it = prove_decoder if is_in_memory else prove_streamed
+                checks, golden = prove_it(checkpoint, graph, engine, data)
                 proof.checks += checks
                 proof.golden += golden
     return proof

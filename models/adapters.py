@@ -61,6 +61,12 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
     Cost: the decoder and connector once more in memory, and the adapter.
     """
+    if checkpoint.stored_decoder is not None:
+        raise CheckpointInvalid(
+            f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} thousand "
+            "million parameters, too many to merge an adapter in memory",
+            hint="merge it with peft first (merge_and_unload, save_pretrained), then export that",
+        )
     stored = _read(folder)
     _check_vocabulary(checkpoint, folder)
     assumed = _check_base(checkpoint, folder)
