@@ -66,6 +66,16 @@ class HubCheckpoint:
         check_index(folder, stored_tensors(weight_files(folder)))
         return cls(folder, config)
 
+    def check_text(self, *kinds: str) -> None:
+        """Refuse a language model of another type than these.
+
+        Raises:
+            CheckpointInvalid: names the type.
+        """
+        text = self.config.object("text_config", lambda below: below)
+        if "model_type" in text:
+            text.text("model_type", one_of=kinds)
+
     def file(self, name: str) -> Fields | None:
         """Another JSON file of the folder; None where it is not there.
 

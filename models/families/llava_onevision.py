@@ -66,6 +66,7 @@ class LlavaOnevision:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("LlavaOnevisionForConditionalGeneration",))
+        hub.check_text("qwen2")
         model = hub.model(LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration)
         inner: Any = model.model
         vision = LlavaVision(inner.vision_tower, _layers(model.config))

@@ -64,6 +64,7 @@ class SmolVlm:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("SmolVLMForConditionalGeneration",))
+        hub.check_text("llama")
         model = hub.model(SmolVLMConfig, SmolVLMForConditionalGeneration)
         side_px = _side_px(model.config, options)
         vision = SmolVlmVision(model.model.vision_model, model.config.scale_factor, side_px)

@@ -34,7 +34,9 @@ STOP = TOKENIZER.token_to_id("<end_of_utterance>")
 PREPROCESSOR = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}
 
 
-def tiny_smolvlm(seed: int = 0, *, is_tied: bool = False) -> SmolVLMForConditionalGeneration:
+def tiny_smolvlm(
+    seed: int = 0, *, is_tied: bool = False, image_size: int = 64
+) -> SmolVLMForConditionalGeneration:
     """64 px in patches of 8, blocks of 2 x 2: 16 tokens; unused rows at the end of the table."""
     config = SmolVLMConfig(
         text_config={
@@ -45,7 +47,7 @@ def tiny_smolvlm(seed: int = 0, *, is_tied: bool = False) -> SmolVLMForCondition
         },
         vision_config={
             "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "image_size": 64, "patch_size": 8,
+            "num_attention_heads": 4, "image_size": image_size, "patch_size": 8,
         },
         scale_factor=2, image_token_id=IMAGE, tie_word_embeddings=is_tied, pad_token_id=0,
         eos_token_id=STOP,
