@@ -67,9 +67,9 @@ check: lint types check-fast
 check-fast: setup
 	$(BIN)/pytest -m "not slow" -q -n 2
 
-# The slow ones measure memory and time or fill all cores, so they run one by one.
+# By files: what a file exports once serves all its tests.
 test: system lint types check-fast
-	$(BIN)/pytest -m slow -q
+	$(BIN)/pytest -m slow -q -n 2 --dist loadfile
 	$(MAKE) --no-print-directory test-devices
 
 # The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).

@@ -13,7 +13,6 @@ from edgestream.runtime.engine import Engine, backend_for
 from edgestream.runtime.engines.lane import OpenLane
 from edgestream.runtime.eviction import EvictionPolicy, Span, keep_slots, kept_spans
 from edgestream.runtime.language_model import LanguageModel
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Float32
 
 POLICY = EvictionPolicy(recent_slots=128, block_slots=64, sink_slots=4)
@@ -53,9 +52,12 @@ def language_model(
     shape = dataclasses.replace(facts.cache, capacity=capacity or facts.cache.capacity)
     engines = engines or opened_engines(bundle)
     arena = Arena(shape, facts.positions, turn=engines["evict"])
-    rows = TokenRows(bundle.embeddings())
     return LanguageModel(
-        engines["decoder"], arena, rows, lane or OpenLane(), chunk_tokens=chunk_tokens
+        engines["decoder"],
+        arena,
+        bundle.token_rows(),
+        lane or OpenLane(),
+        chunk_tokens=chunk_tokens,
     )
 
 

@@ -189,6 +189,11 @@ def stored_weight_check(
     for left, right in zip(stored, ours, strict=True):
         same_shape = left.shape == right.shape
         differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
+    return differing_check(part, name, differing)
+
+
+def differing_check(part: str, name: str, differing: int) -> Check:
+    """How many codes and scales in the file are not those made of the original: not one may."""
     return Check("engine", part, f"stored {name}", differing, 0, False, "differing elements")
 
 
@@ -240,7 +245,12 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
 
 def snr_check(part: str, name: str, original: Float, approximation: Float, floor: float) -> Check:
     """Signal to quantization noise of one weight against its scheme's floor, dB."""
-    return Check("snr_db", part, name, snr_db(original, approximation), floor, True, "dB")
+    return snr_value_check(part, name, snr_db(original, approximation), floor)
+
+
+def snr_value_check(part: str, name: str, value_db: float, floor: float) -> Check:
+    """The same of a figure that was gathered elsewhere."""
+    return Check("snr_db", part, name, value_db, floor, True, "dB")
 
 
 def is_chance(loss: float, vocabulary: int) -> bool:

@@ -18,6 +18,7 @@ import typer
 from .. import __version__
 from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
 from .commands.bench import bench
+from .commands.calibrate import calibrate
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.export import export
@@ -71,6 +72,7 @@ app.command()(run)
 app.command()(serve)
 app.command()(settings)
 app.command()(doctor)
+app.command()(calibrate)
 app.command()(export)
 app.command()(inspect)
 app.command()(verify)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -161,26 +160,3 @@ def _fix_head_size(graph: ModelProto, decoder: PreTrainedModel) -> None:
     for value in (*graph.graph.input, *graph.graph.output):
         if value.name.startswith(("past_key_values.", "present.")):
             value.type.tensor_type.shape.dim[3].dim_value = head_dim
-
-
-def stored_matrix(
-    graph: ModelProto, weight: DecoderWeight, scheme: Scheme
-) -> tuple[np.ndarray, ...]:
-    """What the graph holds for one matrix.
-
-    Returns:
-        float32: (weights (in, out),). Quantized: (packed codes uint8, scales (out, blocks)).
-
-    Raises:
-        EngineError: the graph has no such tensor.
-    """
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    if scheme.weights == "float32":
-        names = [weight.name]
-    else:
-        bits = {"int8": 8, "int4": 4}[scheme.weights]
-        names = [f"{weight.name}_Q{bits}", f"{weight.name}_scales"]
-    for name in names:
-        if name not in tensors:
-            raise EngineError(f"the decoder graph holds no tensor {name}")
-    return tuple(numpy_helper.to_array(tensors[name]) for name in names)

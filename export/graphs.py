@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import ModelProto
+from transformers import PreTrainedModel
 
 from ..models.family import Checkpoint
+from ..models.transformers_parts import DECODERS
 from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
 from .decoder_onnx import write_decoder
 from .evict_graph import evict_graph
 from .int8_vision import int8_from_float
+from .layer_writer import write_layers
 from .onnx_from_torch import onnx_from_torch
 from .part_inputs import TracedPart, traced_parts
 
 Tell = Callable[[str], None]
+LARGEST_FOR_BUILDER = 500_000_000
+"""Parameters; the builder takes 12 bytes of memory for each, and its files as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,13 @@ class Graph:
 
 
 def write_graphs(
-    checkpoint: Checkpoint, schemes: Schemes, tokenizer_file: Path, folder: Path, tell: Tell
+    checkpoint: Checkpoint,
+    schemes: Schemes,
+    tokenizer_file: Path,
+    folder: Path,
+    tell: Tell,
+    *,
+    roles: Collection[str] | None = None,
 ) -> tuple[Graph, ...]:
     """Write every part of a checkpoint into a folder, in the order in which a frame meets them.
 
@@ -111,6 +122,7 @@ def write_graphs(
         tokenizer_file: of the checkpoint.
         folder: gets the files.
         tell: called with the name of each part before it is written.
+        roles: of vision, gate, connector and decoder, those that are wanted; None for all.
 
     Raises:
         EngineError: a part cannot be turned into ONNX, or a quantizer left something out.
@@ -118,10 +130,14 @@ def write_graphs(
     """
     graphs = []
     for role, part in traced_parts(checkpoint).items():
+        if roles is not None and role not in roles:
+            continue
         tell(role)
         # The gate costs a tenth of vision and carries its errors along: it stays as it is.
         scheme = scheme_named("fp32") if role == "gate" else schemes.vision
         graphs.append(_float_or_int8(role, part, scheme, folder))
+    if roles is not None and "decoder" not in roles:
+        return tuple(graphs)
     tell("decoder")
     return (*graphs, *_decoder(checkpoint, schemes.decoder, tokenizer_file, folder))
 
@@ -139,15 +155,28 @@ def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) ->
     return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
 
 
+def is_for_builder(checkpoint: Checkpoint) -> bool:
+    """Whether onnxruntime-genai's builder writes the decoder; all others are ours to write.
+
+    Its graph is the same as ours, but it holds a model several times over, and knows neither
+    decoders that stay in their files nor the text parts of models that see.
+    """
+    known = tuple(model for _, model in DECODERS.values())
+    is_small = checkpoint.decoder_weights().shape.n_parameters() <= LARGEST_FOR_BUILDER
+    return isinstance(checkpoint.decoder, known) and checkpoint.stored_decoder is None and is_small
+
+
 def _decoder(
     checkpoint: Checkpoint, scheme: Scheme, tokenizer_file: Path, folder: Path
 ) -> tuple[Graph, Graph]:
-    config = checkpoint.decoder.config
-    name = f"decoder.cpu-{scheme.name}"
-    write_decoder(checkpoint.decoder, tokenizer_file, scheme, folder, name)
+    name, weights = f"decoder.cpu-{scheme.name}", checkpoint.decoder_weights()
+    if is_for_builder(checkpoint):
+        assert isinstance(checkpoint.decoder, PreTrainedModel)
+        write_decoder(checkpoint.decoder, tokenizer_file, scheme, folder, name)
+    else:
+        write_layers(weights, scheme, folder, name)
     decoder = Graph("decoder", f"cpu-{scheme.name}", folder / f"{name}.onnx", scheme)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    evict = evict_graph(config.num_key_value_heads, head_dim)
+    evict = evict_graph(weights.shape.kv_heads, weights.shape.head_dim)
     path = folder / "evict.cpu-fp32.onnx"
     onnx.save(evict, str(path))
     return decoder, Graph("evict", "cpu-fp32", path, scheme_named("fp32"))

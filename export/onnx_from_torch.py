@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import onnx
@@ -15,6 +17,24 @@ from .quiet import quiet
 
 # Attention, RMSNormalization and RotaryEmbedding are single ops from here on.
 OPSET = 23
+
+# id of a module → that module, which thereby lives on, and its graph; None: nothing is kept.
+_TRACED: ContextVar[dict[int, tuple[nn.Module, ModelProto]] | None] = ContextVar(
+    "traced", default=None
+)
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Within this block each module is traced one time, and its graph kept in memory.
+
+    For exports of the same modules, which must not change, by several plans.
+    """
+    before = _TRACED.set({})
+    try:
+        yield
+    finally:
+        _TRACED.reset(before)
 
 
 def onnx_from_torch(
@@ -36,8 +56,25 @@ def onnx_from_torch(
     Raises:
         EngineError: PyTorch could not export the module.
 
-    Cost: seconds; twice the weights in memory.
+    Cost: seconds; twice the weights in memory. Within `traced_once`, once for each module.
     """
+    kept = _TRACED.get()
+    if kept is None or id(module) not in kept:
+        graph = _traced(module, inputs, input_names, output_names)
+        if kept is not None:
+            kept[id(module)] = (module, graph)
+    else:
+        graph = kept[id(module)][1]
+    onnx.save(graph, str(path))
+    return graph
+
+
+def _traced(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> ModelProto:
     module.eval()
     try:
         with quiet():
@@ -56,9 +93,7 @@ def onnx_from_torch(
             hint="use parts that torch.onnx.export(dynamo=True) takes",
         ) from error
     assert program is not None
-    graph = without_traces(program.model_proto)
-    onnx.save(graph, str(path))
-    return graph
+    return without_traces(program.model_proto)
 
 
 def without_traces(graph: ModelProto) -> ModelProto:

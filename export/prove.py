@@ -19,8 +19,7 @@ from ..calibration.parity import (
     stored_weight_check,
     token_checks,
 )
-from ..models.cognition_gate import CognitionGate
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, FrameGate
 from ..quant.numerics import dequantize_int8_per_channel, quantize_int8_per_channel
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
@@ -30,6 +29,7 @@ from .graphs import Graph
 from .int8_vision import stored_int8
 from .proof_data import ProofData
 from .prove_decoder import prove_decoder
+from .prove_streamed import prove_streamed
 from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
@@ -85,7 +85,9 @@ def prove(
             elif graph.role == "evict":
                 _evict(proof, graph, engine)
             else:
-                checks, golden = prove_decoder(checkpoint, graph, engine, data)
+                is_in_memory = checkpoint.stored_decoder is None
+                prove_it = prove_decoder if is_in_memory else prove_streamed
+                checks, golden = prove_it(checkpoint, graph, engine, data)
                 proof.checks += checks
                 proof.golden += golden
     return proof
@@ -153,7 +155,7 @@ def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list
 
 
 def _gate(
-    proof: Proof, graph: Graph, engine: Engine, gate: CognitionGate, data: ProofData, fps: float
+    proof: Proof, graph: Graph, engine: Engine, gate: FrameGate, data: ProofData, fps: float
 ) -> None:
     """The gate over a stream of GATE_STEPS frames: its state goes out and comes in again."""
     state = dict(zip(("conv", "ssm"), gate.first_state(), strict=True))

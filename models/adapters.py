@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from ..runtime.errors import (
     AdapterMismatch,
@@ -27,6 +26,7 @@ from ..runtime.json_fields import Fields
 from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
 from .hub_tokenizer import hub_tokenizer
+from .text_decoder import Decoder
 from .weights import Stored, opened, stored_tensors
 
 FORMAT = 1
@@ -61,6 +61,12 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
     Cost: the decoder and connector once more in memory, and the adapter.
     """
+    if checkpoint.stored_decoder is not None:
+        raise CheckpointInvalid(
+            f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} thousand "
+            "million parameters, too many to merge an adapter in memory",
+            hint="merge it with peft first (merge_and_unload, save_pretrained), then export that",
+        )
     stored = _read(folder)
     _check_vocabulary(checkpoint, folder)
     assumed = _check_base(checkpoint, folder)
@@ -85,7 +91,7 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     )
 
 
-def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
+def _merged(decoder: Decoder, folder: Path) -> Any:
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
@@ -186,9 +192,7 @@ def _check_vocabulary(checkpoint: Checkpoint, folder: Path) -> None:
         )
 
 
-def _check_fit(
-    decoder: PreTrainedModel, connector: nn.Module, stored: Mapping[str, Stored]
-) -> None:
+def _check_fit(decoder: Decoder, connector: nn.Module, stored: Mapping[str, Stored]) -> None:
     """Each tensor of the adapter belongs to a module of the base, and has its shape."""
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
@@ -217,11 +221,11 @@ def _check_fit(
             )
 
 
-def _untie(decoder: PreTrainedModel) -> None:
+def _untie(decoder: Decoder) -> None:
     """Give the head weights of its own, so that what is added to it stays off the embeddings."""
     if decoder.config.tie_word_embeddings:
         decoder.config.tie_word_embeddings = False
-        head: Any = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head: Any = decoder.lm_head
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 

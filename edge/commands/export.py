@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import BOLD, GREEN, painted
+from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
     from ...export.build import Exported
+    from ...export.searched import Searched
+
+
+MOST_A_SECOND = 1e4
 
 
 def export(
@@ -77,6 +81,25 @@ def export(
             "--report", metavar="FILE", help="Write the report here too, also when a gate refuses."
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Measure every plan on this machine, in place of --vision and --llm, and take the "
+            "fastest that passes its proof.",
+        ),
+    ] = False,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload",
+            metavar="FRAMES,TOKENS",
+            help="For --search: watched and said in a second; the model's own rate and 2.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=3, max=1000, help="Of measuring, for --search.")
+    ] = 7,
     force: Annotated[bool, typer.Option("--force", help="Replace an older bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> None:
@@ -85,6 +108,8 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     _refuse_other_targets(target)
+    if workload is not None:
+        _parsed_workload(workload)
     begun = time.monotonic()
     with _told_steps() as tell:
         build, graphs, family, hub = _tools()
@@ -102,7 +127,10 @@ def export(
             report=report,
             options=family.LoadOptions(frame_px, tokens_per_frame, fps),
         )
-        made = build.export_bundle(folder, out, choice, tell)
+        if search:
+            made = _searched(folder, out, choice, workload, rounds, tell)
+        else:
+            made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
 
 
@@ -114,6 +142,39 @@ def _refuse_other_targets(target: str) -> None:
             f"got --target {target}, expected cpu",
             hint="the CPU variant is the only one that this version writes; it runs everywhere",
         )
+
+
+def _searched(
+    folder: Path, out: Path, choice: Any, workload: str | None, rounds: int, tell: Any
+) -> Exported:
+    from ...export.search import SearchChoice, search_bundle
+
+    search = SearchChoice(rounds=rounds)
+    if workload is not None:
+        frames_per_s, tokens_per_s = _parsed_workload(workload)
+        search = SearchChoice(tokens_per_s, frames_per_s, rounds)
+    return search_bundle(folder, out, choice, search, tell)
+
+
+def _parsed_workload(text: str) -> tuple[float, float]:
+    """Frames and tokens a second.
+
+    Raises:
+        UsageError: it is no such text, or nothing is to be done.
+    """
+    from ...runtime.errors import UsageError
+
+    try:
+        frames_per_s, tokens_per_s = map(float, text.split(","))
+        is_sound = all(0 <= one <= MOST_A_SECOND for one in (frames_per_s, tokens_per_s))
+    except ValueError:
+        is_sound = False
+    if not is_sound or not frames_per_s + tokens_per_s:
+        raise UsageError(
+            f"got --workload {text}, expected two numbers: frames watched and tokens said a second",
+            hint="--workload 4,2 is four frames a second, and 24 tokens every 12 seconds",
+        )
+    return frames_per_s, tokens_per_s
 
 
 def _tools() -> tuple[Any, Any, Any, Any]:
@@ -168,6 +229,22 @@ def _told_steps() -> Iterator[Callable[[str, str], None]]:
         finish()
 
 
+def _say_search(found: Searched) -> None:
+    from ...export.searched import HEADER
+
+    rows = [HEADER, *found.table()]
+    widths = column_widths([row[:-1] for row in rows])
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
+        numbers = (cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:], strict=True))
+        print("  ".join((*cells, *numbers, row[-1])).rstrip())
+    work = found.workload
+    print(
+        f"{found.choice.because}\n{work.frames_per_s:g} frames and {work.tokens_per_s:g} tokens a "
+        f"second; {found.rounds} rounds, {found.threads} thread(s), CPU share {found.cpu_share:.2f}"
+    )
+
+
 def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -182,8 +259,12 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             "peak_rss_bytes": peak_bytes,
             "parity": summary,
         }
+        if made.searched is not None:
+            told["search"] = made.searched.as_json()
         print(json.dumps(told))
         return
+    if made.searched is not None:
+        _say_search(made.searched)
     advisory = [check for check in made.report.checks if check.is_advisory and check.note]
     print(f"{painted('passed', f'{BOLD};{GREEN}', sys.stdout)}  {out}, {made.n_bytes / 1e6:.1f} MB")
     for gate, parts in summary["gates"].items():

@@ -28,6 +28,7 @@ from ...runtime.json_fields import Fields
 from ...runtime.manifest_values import FrameInput, Source
 from ..checkpoint import checkpoint_sha256, read_config, read_tokenizer
 from ..connector import Connector
+from ..decoder_weights import left_in_files
 from ..family import Checkpoint, LoadOptions
 from ..frame_tokens import FrameEncoder
 from ..gate_files import load_gate
@@ -77,7 +78,13 @@ class Live:
         gate = load_gate(folder, tower.config.hidden_size, config.whole("tokens_per_frame"))
         stored = stored_tensors(weight_files(folder))
         check_index(folder, stored)
-        fill_(live_modules(decoder, vision, connector), stored)
+        modules = live_modules(decoder, vision, connector)
+        own = [name for name in stored if not name.startswith(("connector.", "vision."))]
+        stored_decoder = left_in_files(decoder, stored, {name: name for name in own})
+        if stored_decoder is not None:
+            modules.pop("")
+            stored = {name: where for name, where in stored.items() if name not in own}
+        fill_(modules, stored)
         return Checkpoint(
             vision=vision.eval().requires_grad_(False),
             connector=connector.eval().requires_grad_(False),
@@ -90,6 +97,7 @@ class Live:
             frame_input=frame_input,
             tokens_per_frame=config.whole("tokens_per_frame"),
             source=_source(config, folder),
+            stored_decoder=stored_decoder,
         )
 
 

@@ -90,6 +90,7 @@ class SmolVlm:
             ),
             tokens_per_frame=vision.tokens,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 

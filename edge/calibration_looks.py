@@ -1,0 +1,120 @@
+"""What the pictures of a calibration set are compared by: how they look, or a model's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..calibration.look import look_of
+from ..runtime.manifest_values import FrameInput
+from ..runtime.preprocess import fitted_picture, small_picture
+from ..runtime.values import Float32, Frame, UInt8
+
+if TYPE_CHECKING:
+    from ..runtime.vision import VisionEncoder
+    from .settings_tables import Settings
+
+NEAR_LOOK = 0.03
+NEAR_SUMMARY = 0.10
+"""TODO"""
+Fit = Callable[[UInt8], UInt8]
+
+
+class Look(Protocol):
+    """Turns pictures into vectors whose distance says how much they differ.
+
+    Attributes:
+        name: for the set's settings.
+        near: distance below which two pictures are the same, unless somebody says otherwise.
+        frame_input: what the model reads; None without one.
+    """
+
+    name: str
+    near: float
+    frame_input: FrameInput | None
+
+    def __call__(self, frame: Frame) -> Float32:
+        """The vector of a frame; frames come in their order."""
+
+    def reset(self) -> None:
+        """Another source begins."""
+
+
+class PlainLook:
+    """Light, colour and edges by place; see `look_of`."""
+
+    name, near = "look", NEAR_LOOK
+    frame_input: FrameInput | None = None
+
+    def __call__(self, frame: Frame) -> Float32:
+        """(160,) float32."""
+        return look_of(small_picture(frame.pixels))
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+
+class SummaryLook:
+    """The vision summary of a bundle, of unit length; a still frame has that of the one before."""
+
+    near = NEAR_SUMMARY
+
+    def __init__(self, encoder: VisionEncoder, name: str, frame_input: FrameInput) -> None:
+        self.name, self.frame_input = f"summary of {name}", frame_input
+        self._encoder = encoder
+
+    def __call__(self, frame: Frame) -> Float32:
+        """(dim,) float32."""
+        return self._encoder.encode(frame).summary
+
+    def reset(self) -> None:
+        """The next frame is a first one."""
+        self._encoder.reset()
+
+
+@contextmanager
+def look_for(bundle: Path | None, settings: Settings) -> Iterator[Look]:
+    """What compares the pictures, for as long as the block lasts.
+
+    Raises:
+        BundleError, EngineError: the bundle's vision cannot be used.
+    """
+    if bundle is None:
+        yield PlainLook()
+        return
+    from ..runtime.bundle import open_bundle
+    from ..runtime.engine_pool import engine_pool
+    from ..runtime.vision import VisionEncoder
+    from .speech_rules import engine_rules
+
+    opened = open_bundle(bundle)
+    rules = engine_rules(settings)
+    with engine_pool(opened, rules) as pool:
+        engine = pool.lease("vision").engine
+        encoder = VisionEncoder(
+            engine, opened.manifest.input, pool.lane, heartbeat_s=rules.heartbeat_s
+        )
+        yield SummaryLook(encoder, opened.manifest.name, opened.manifest.input)
+
+
+def fit_of(first: UInt8, frame_input: FrameInput | None, size_px: int | None, most_px: int) -> Fit:
+    """How all pictures of a set get their size, which is that of the model's input where one is.
+
+    Else they keep the proportions of the first picture; others are cut to them. The export brings
+    them to the size of its model in the model's own way.
+
+    Args:
+        first: (height, width, 3) uint8 RGB, of the first source.
+        frame_input: of the bundle; None without one.
+        size_px: longer side that was asked for.
+        most_px: longer side where none was.
+    """
+    if frame_input is not None and size_px is None:
+        return lambda pixels: fitted_picture(pixels, frame_input)
+    height, width = first.shape[:2]
+    scale = min(1.0, (size_px or most_px) / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    wanted = FrameInput(size_px=size, fps=1.0, resize="crop")
+    return lambda pixels: fitted_picture(pixels, wanted)

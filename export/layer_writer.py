@@ -1,0 +1,175 @@
+"""Writes a decoder graph one layer at a time: a model of any size in the memory of one layer.
+
+The graph is the one that onnxruntime-genai's builder makes of a Llama, Mistral or Qwen2 (a test
+holds one against the other), and goes on where the builder does not: positions on several axes,
+norms of queries and keys, and what Qwen3-VL adds after its first layers. Weights are read, kept as
+the scheme says, and appended to the file beside the graph; nothing is held for longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper
+
+from ..models.decoder_shape import LINEARS, DecoderShape
+from ..models.decoder_weights import DecoderWeights
+from ..quant.schemes import Scheme
+from ..runtime.values import Float32
+from .decoder_graph import (
+    GROUPS,
+    MICROSOFT,
+    MatMul,
+    closing_nodes,
+    decoder_inputs,
+    decoder_outputs,
+    layer_nodes,
+    norm_name,
+    opening_nodes,
+    shared_constants,
+)
+from .decoder_onnx import DecoderWeight, decoder_weights
+from .external_data import ExternalData
+from .kept_rows import bits_of, kept_rows
+
+OPSET, IR_VERSION = 22, 10
+LARGEST_POSITION = 32_768
+"""Rows of the rotary tables at most; a longer cache than this is no edge device's."""
+INT8_ACTIVATIONS = 4
+"""MatMulNBits' accuracy_level: activations are rounded to int8, which is what makes it fast."""
+
+
+def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: str) -> None:
+    """Write `<name>.onnx` and `<name>.onnx.data`.
+
+    Args:
+        weights: of the decoder, from memory or from files.
+        scheme: how its matrices are kept.
+        folder: gets the two files.
+        name: of the files.
+
+    Raises:
+        WeightsInvalid: a weight is NaN or infinite.
+        KeyError: a tensor is missing.
+
+    Cost: a portion of weights (kept_rows.PORTION) in float32 a few times over, and of fp32 the
+        largest matrix twice; the time is that of the quantization.
+    """
+    shape = weights.shape
+    matrices = decoder_weights(shape.layers, is_tied=shape.is_tied)
+    matmul = _matmul(scheme)
+    nodes, stream = opening_nodes(shape)
+    with ExternalData(folder / f"{name}.onnx.data") as data:
+        _constants(data, shape)
+        for layer in range(shape.layers):
+            _layer_vectors(data, weights, layer)
+            for matrix in matrices[4 * layer : 4 * layer + 4]:
+                _matrix(data, weights, matrix, scheme)
+            more, stream = layer_nodes(shape, layer, stream, matmul)
+            nodes += more
+        data.add(norm_name(shape.layers, "final_norm"), weights.tensor("model.norm.weight"))
+        _matrix(data, weights, matrices[-1], scheme)
+    nodes += closing_nodes(shape, stream, matmul)
+    graph = helper.make_graph(
+        nodes, "decoder", decoder_inputs(shape), decoder_outputs(shape), data.tensors
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)],
+        ir_version=IR_VERSION,
+        producer_name="edgestream",
+    )
+    onnx.save(model, str(folder / f"{name}.onnx"))
+
+
+def _matmul(scheme: Scheme) -> MatMul:
+    """How a matrix is multiplied with: its node, from names and widths."""
+
+    def whole(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
+        return helper.make_node("MatMul", [source, _tensor_name(name)], [target], name)
+
+    def in_blocks(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
+        stored, bits = _tensor_name(name), bits_of(scheme)
+        return helper.make_node(
+            "MatMulNBits",
+            [source, f"{stored}_Q{bits}", f"{stored}_scales"],
+            [target],
+            f"{name}_Q{bits}",
+            domain=MICROSOFT,
+            K=width,
+            N=out,
+            accuracy_level=INT8_ACTIVATIONS if scheme.activations == "int8" else 1,
+            bits=bits,
+            block_size=scheme.block,
+        )
+
+    return whole if scheme.weights == "float32" else in_blocks
+
+
+def _tensor_name(node: str) -> str:
+    """As `decoder_weights` calls the matrix of this node."""
+    return f"{node[1:].replace('/', '.')}.weight"
+
+
+def _matrix(
+    data: ExternalData, weights: DecoderWeights, matrix: DecoderWeight, scheme: Scheme
+) -> None:
+    sizes = weights.shape.parameters()
+    height, width = sum(sizes[one][0] for one in matrix.parameters), sizes[matrix.parameters[0]][1]
+    if scheme.weights == "float32":
+        rows = [weights.tensor(one) for one in matrix.parameters]
+        whole = np.concatenate(rows) if len(rows) > 1 else rows[0]
+        data.add(matrix.name, np.ascontiguousarray(whole.T))
+        return
+    assert scheme.block is not None
+    blocks, bits = -(-width // scheme.block), bits_of(scheme)
+    scales: list[Float32] = []
+
+    def codes() -> Iterator[NDArray[np.uint8]]:
+        for parameter in matrix.parameters:
+            for rows in kept_rows(weights, parameter, scheme):
+                packed, of_rows = rows.stored
+                scales.append(of_rows)
+                yield packed
+
+    shape = (height, blocks, scheme.block * bits // 8)
+    data.add_pieces(f"{matrix.name}_Q{bits}", np.dtype(np.uint8), shape, codes())
+    data.add_pieces(f"{matrix.name}_scales", np.dtype(np.float32), (height, blocks), scales)
+
+
+def _layer_vectors(data: ExternalData, weights: DecoderWeights, layer: int) -> None:
+    """Gains of the norms, and biases."""
+    shape, place = weights.shape, f"model.layers.{layer}"
+    for which in ("input", "post_attention"):
+        data.add(norm_name(layer, which), weights.tensor(f"{place}.{which}_layernorm.weight"))
+    if shape.has_qk_norm:
+        for one in "qk":
+            gain = weights.tensor(f"{place}.self_attn.{one}_norm.weight")
+            data.add(f"{place}.attn.{one}_norm.layernorm.weight", gain)
+    for group, linears in GROUPS.items():
+        if shape.biases.intersection(linears):
+            part = "mlp" if LINEARS[linears[0]] == "mlp" else "attn"
+            biases = [_bias(weights, place, one) for one in linears]
+            data.add(f"{place}.{part}.{group}.Add.bias", np.concatenate(biases))
+
+
+def _bias(weights: DecoderWeights, place: str, linear: str) -> Float32:
+    if linear in weights.shape.biases:
+        return weights.tensor(f"{place}.{LINEARS[linear]}.{linear}.bias")
+    return np.zeros(weights.shape.linears()[linear][0], np.float32)
+
+
+def _constants(data: ExternalData, shape: DecoderShape) -> None:
+    for name, numbers in shared_constants(shape).items():
+        data.add(name, np.array(numbers, np.int64))
+    # In float32 like `transformers`, so that far positions have the angles of the training.
+    shares = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
+    frequencies = np.float32(1) / np.float32(shape.theta) ** shares
+    rows = min(shape.max_positions, LARGEST_POSITION)
+    angles = np.arange(rows, dtype=np.float32)[:, None] * frequencies
+    data.add("cos_cache", np.cos(angles))
+    data.add("sin_cache", np.sin(angles))
