@@ -22,10 +22,10 @@ from ..calibration.decoder_calls import Stretch, empty_cache, next_logits
 from ..calibration.parity import (
     Check,
     agreement_checks,
-    differing_check,
     float_check,
     logit_checks,
     noise_check,
+    stored_count_check,
 )
 from ..models.family import Checkpoint
 from ..quant.numerics import SignalToNoise
@@ -188,7 +188,7 @@ class _Pass:
             if self._scheme.floor_db is not None:
                 floor = self._scheme.floor_db
                 self.checks.append(noise_check("decoder", name, noise.db, floor))
-        self.checks.append(differing_check("decoder", matrix.name, differing))
+        self.checks.append(stored_count_check("decoder", matrix.name, differing))
 
 
 def _heard(said: Said, rows: Float32) -> Stretch:
