@@ -26,7 +26,7 @@ def empty_cache(engine: Engine) -> dict[str, NDArray[Any]]:
         if spec.name.startswith(PAST):
             heads = spec.shape[1]
             assert isinstance(heads, int)
-            caches[spec.name] = np.zeros((1, heads, 0, head_dim_of(engine)), np.float32)
+            caches[spec.name] = np.zeros((1, heads, 0, head_dim_of(engine)), spec.dtype)
     return caches
 
 

@@ -29,7 +29,7 @@ COSINE_MIN = 0.99
 TOP5_SHARE = 0.99
 FLOAT_ERROR = 1e-4
 # Bounds of gate (c): share of positions at which the most likely token is the same.
-TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90}
+TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90, "nf4": 0.90}
 # A model whose loss is this near to that of blind guessing has not been trained.
 CHANCE_SHARE = 0.9
 
@@ -189,7 +189,17 @@ def stored_weight_check(
     for left, right in zip(stored, ours, strict=True):
         same_shape = left.shape == right.shape
         differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
+    return stored_count_check(part, name, differing)
+
+
+def stored_count_check(part: str, name: str, differing: int) -> Check:
+    """So many stored numbers differ from those made of the original: not one may."""
     return Check("engine", part, f"stored {name}", differing, 0, False, "differing elements")
+
+
+def gain_check(part: str, name: str, gain: float) -> Check:
+    """A data-aware matrix loses no more of its outputs than rounding to the nearest would, dB."""
+    return Check("snr_db", part, f"{name} against rounding", gain, 0.0, True, "dB")
 
 
 def float_check(part: str, name: str, reference: Float, found: Float) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,23 @@ from ..calibration.parity import (
     Check,
     agreement_checks,
     float_check,
+    gain_check,
     logit_checks,
     snr_check,
-    stored_weight_check,
+    stored_count_check,
 )
 from ..models.family import Checkpoint
-from ..quant.numerics import Bits, dequantize_blocks, quantize_int4_blocks, quantize_int8_blocks
-from ..quant.packing import packed_blocks
+from ..quant.schemes import Scheme
+from ..quant.stored import Stored, differing, gain_db, restored_matrix, rows_of
 from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
-from .decoder_onnx import decoder_weights, stored_matrix
+from .decoder_onnx import DecoderWeight, stored_matrix, weights_of
+from .decoder_plan import decoder_schemes
 from .embeddings import FLOOR_DB, stored_embeddings
 from .graphs import Graph
-from .proof_data import ANSWER_TOKENS, ProofData
+from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
+from .prove_cache import cache_checks
 
 # int4 graphs round their activations; the same file on another processor differs in the 4th digit.
 CLOSE = Tolerance(min_cosine=0.99)
@@ -65,7 +68,7 @@ def prove_decoder(
     decoder = checkpoint.decoder
     checks: list[Check] = []
     reference = decoder
-    if graph.scheme.weights != "float32":
+    if not graph.is_float:
         reference = copy.deepcopy(decoder)
         _untie_(reference)
         checks += _weights(graph, decoder, reference)
@@ -74,10 +77,13 @@ def prove_decoder(
     )
     expected = _torch_logits(reference, data.prefixes)
     del reference
-    if graph.scheme.weights == "float32":
+    has_float_cache = graph.cache_type() == "float32"
+    if graph.is_float and has_float_cache:
         checks.append(float_check("decoder", "logits", expected, found))
     else:
         checks += logit_checks(expected, found)
+    if not has_float_cache:
+        checks += cache_checks(checkpoint, graph, engine, data.prompts)
     checks += _agreement(checkpoint, graph, engine, data)
     checks.append(_embeddings(checkpoint))
     return checks, _golden(graph, engine, data)
@@ -98,35 +104,50 @@ def _untie_(decoder: PreTrainedModel) -> None:
 
 def _weights(graph: Graph, decoder: PreTrainedModel, reference: PreTrainedModel) -> list[Check]:
     """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
-    config, scheme = decoder.config, graph.scheme
-    assert scheme.block is not None
-    quantize = quantize_int4_blocks if scheme.weights == "int4" else quantize_int8_blocks
+    schemes = decoder_schemes(decoder, graph.scheme, graph.exceptions)
     ours = dict(decoder.named_parameters(remove_duplicate=False))
     left = dict(reference.named_parameters(remove_duplicate=False))
     checks: list[Check] = []
     model = graph.loaded()
-    for weight in decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings):
-        codes, scales = [], []
-        for name in weight.parameters:
-            original = ours[name].detach().numpy()
-            blocks = quantize(original, scheme.block, name)
-            codes.append(packed_blocks(blocks.codes, scheme.block, _bits(scheme.weights)))
-            scales.append(blocks.scales)
-            approximation = dequantize_blocks(blocks, scheme.block)
-            floor = scheme.floor_db or 0.0
-            checks.append(snr_check("decoder", name, original, approximation, floor))
+    for weight in weights_of(decoder):
+        scheme = schemes[weight.parameters[0]]
+        if scheme.is_exact:
+            continue
+        stored = Stored(*stored_matrix(model, weight, scheme))
+        originals = {name: ours[name].detach().numpy() for name in weight.parameters}
+        for name, restored in _proven(graph, weight, scheme, stored, originals, checks):
             # The head of a tied model is quantized; its embeddings are kept beside the graph.
             target = "lm_head.weight" if weight.name.startswith("lm_head") else name
             with torch.no_grad():
-                left[target].copy_(torch.from_numpy(approximation))
-        stored = stored_matrix(model, weight, scheme)
-        made = (np.concatenate(codes), np.concatenate(scales))
-        checks.append(stored_weight_check("decoder", weight.name, stored, made))
+                left[target].copy_(torch.from_numpy(restored))
     return checks
 
 
-def _bits(weights: str) -> Bits:
-    return 4 if weights == "int4" else 8
+def _proven(
+    graph: Graph,
+    weight: DecoderWeight,
+    scheme: Scheme,
+    stored: Stored,
+    originals: Mapping[str, Float32],
+    checks: list[Check],
+) -> Iterator[tuple[str, Float32]]:
+    """Check the matrix of each parameter that is packed into a weight, and give what is left."""
+    hessian = None
+    if scheme.method != "nearest":
+        assert graph.hessians is not None, "a data-aware scheme comes with its calibration"
+        hessian = graph.hessians.of(weight.parameters[0])
+    rows, first, wrong = sum(map(len, originals.values())), 0, 0
+    for name, original in originals.items():
+        part = rows_of(stored, first, first + len(original), rows)
+        first += len(original)
+        wrong += differing(part, original, scheme, hessian, name)
+        restored = restored_matrix(part, scheme, (original.shape[0], original.shape[1]))
+        checks.append(snr_check("decoder", name, original, restored, scheme.floor_db or 0.0))
+        if hessian is not None:
+            gain = gain_db(original, restored, scheme, hessian)
+            checks.append(gain_check("decoder", name, gain))
+        yield name, restored
+    checks.append(stored_count_check("decoder", weight.name, wrong))
 
 
 def _torch_logits(decoder: PreTrainedModel, prefixes: Sequence[Float32]) -> Float32:
@@ -149,7 +170,7 @@ def _agreement(
     same: list[bool] = []
     matched: list[float] = []
     losses: dict[str, list[float]] = {"reference": [], "quantized": []}
-    for prompt in data.prompts:
+    for prompt in data.prompts[:ANSWERS]:
         answer = _answer(decoder, prompt)
         is_same, log_probabilities = _teacher_forced(engine, answer, table)
         same += is_same

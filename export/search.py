@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..calibration.parity import Check
 from ..quant.schemes import PART_NAMES, SCHEMES, PartName
 from ..runtime.errors import EngineError, ParityFailed, SchemeUnknown
 from ..runtime.file_names import MANIFEST_FILE
@@ -27,6 +28,8 @@ from .prove import prove
 from .searched import Searched
 
 SEEING, SPEAKING = ("vision", "connector"), ("decoder",)
+# What the proof calls those of its figures that are at most 1, and 1 for full precision.
+LIKENESS = frozenset({"mean cosine per token", "teacher-forced agreement"})
 # Read by us, and 21 to 41 times slower than int4 in ONNX Runtime: for checks of fidelity alone.
 FOR_CHECKS = frozenset({"nf4"})
 
@@ -54,13 +57,14 @@ class _Candidate:
     word: str
     graphs: tuple[Graph, ...] = ()
     why_not: str = ""
+    likeness: float = 0.0
     ms: dict[str, list[float]] = field(default_factory=dict)
 
     def measured(self) -> Part:
         """What the choice reads."""
         n_bytes = sum(graph.n_bytes() for graph in self.graphs)
         times = {name: tuple(rounds) for name, rounds in self.ms.items()}
-        return Part(self.word, self.why_not, n_bytes, times)
+        return Part(self.word, self.why_not, n_bytes, times, self.likeness)
 
 
 def search_bundle(
@@ -113,8 +117,9 @@ class _Search:
         checkpoint = self.model.checkpoint
         self.tell("proving", "reference")
         data = proof_data(checkpoint, self.model.calibration)
-        seen = [self._candidate("vision", word, data) for word in words_of("vision")]
-        spoken = [self._candidate("decoder", word, data) for word in words_of("decoder")]
+        examples = self._examples()
+        seen = [self._candidate("vision", word, data, examples) for word in words_of("vision")]
+        spoken = [self._candidate("decoder", word, data, examples) for word in words_of("decoder")]
         watch = Stopwatch(self.choice.threads)
         for number in range(self.search.rounds):
             self.tell("measuring", f"round {number + 1} of {self.search.rounds}")
@@ -135,7 +140,17 @@ class _Search:
             rows, chosen, workload, self.choice.threads, self.search.rounds, watch.cpu_share
         )
 
-    def _candidate(self, part: PartName, word: str, data: ProofData) -> _Candidate:
+    def _examples(self) -> ProofData | None:
+        """What calibrated schemes are fitted to, for all of them."""
+        if not any(SCHEMES[name].is_calibrated for names in PART_NAMES.values()
+                   for name in names.values()):  # fmt: skip
+            return None
+        self.tell("calibrating", "reference")
+        return proof_data(self.model.checkpoint, self.model.calibration, is_for_fitting=True)
+
+    def _candidate(
+        self, part: PartName, word: str, data: ProofData, examples: ProofData | None
+    ) -> _Candidate:
         """Written and proven, or why not."""
         found = _Candidate(part, word)
         roles = SEEING if part == "vision" else SPEAKING
@@ -150,12 +165,19 @@ class _Search:
         try:
             checked_plans(checkpoint, schemes)
             found.graphs = write_graphs(
-                checkpoint, schemes, self.model.tokenizer_file(place), place, _silent, roles=roles
+                checkpoint,
+                schemes,
+                self.model.tokenizer_file(place),
+                place,
+                _silent,
+                examples,
+                roles=roles,
             )
             checks = prove(checkpoint, found.graphs, data, threads, _silent).checks
         except (SchemeUnknown, EngineError) as error:
             found.why_not = error.message
             return found
+        found.likeness = _likeness(checks)
         failed = [one for one in checks if not one.passed and not one.is_advisory]
         if failed:
             found.why_not = min(failed, key=lambda one: one.margin).sentence()
@@ -174,6 +196,11 @@ class _Search:
                 times = {"prompt": prompt_ms, "token": token_ms}
             for name, ms in times.items():
                 one.ms.setdefault(name, []).append(ms)
+
+
+def _likeness(checks: Sequence[Check]) -> float:
+    """How near to full precision a part is: its worst figure of likeness."""
+    return min((one.value for one in checks if one.name in LIKENESS), default=1.0)
 
 
 def _silent(part: str) -> None:

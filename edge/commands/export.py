@@ -35,14 +35,21 @@ def export(
         str, typer.Option("--target", help="What it runs on: cpu, which runs everywhere.")
     ] = "cpu",
     vision: Annotated[
-        str, typer.Option("--vision", help="Weights of vision and connector: int8 or fp32.")
+        str,
+        typer.Option(
+            "--vision", help="Weights of vision and connector: int8, fp32, or int8-static-minmax."
+        ),
     ] = "int8",
     llm: Annotated[
         str,
         typer.Option(
-            "--llm", help="Weights of the decoder: int4, int8, fp32, or int4-32 and such."
+            "--llm",
+            metavar="SCHEME[,NAME=SCHEME]",
+            help="Weights of the decoder: int4, int4-gptq, int8, fp32, or int4-32 and such; with "
+            "exceptions by name, as int4,head=int8.",
         ),
     ] = "int4",
+    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32, fp16 or int8.")] = "fp32",
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="PEFT_DIR", help="LoRA adapter that is merged first."),
@@ -113,7 +120,7 @@ def export(
     begun = time.monotonic()
     with _told_steps() as tell:
         build, graphs, family, hub = _tools()
-        schemes = graphs.Schemes.named(vision, llm)
+        schemes = graphs.Schemes.named(vision, llm, kv)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
