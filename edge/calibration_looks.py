@@ -71,7 +71,8 @@ class SummaryLook:
     near = NEAR_SUMMARY
 
     def __init__(self, encoder: VisionEncoder, name: str, frame_input: FrameInput) -> None:
-        self.name, self.frame_input = f"summary of {name}", frame_input
+        self.name = f"summary of {name}"
+        self.frame_input: FrameInput | None = frame_input
         self._encoder = encoder
         self._last: tuple[Float32, Float32] | None = None
 
