@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from ..calibration.parity import Check
-from ..quant.schemes import PART_NAMES, SCHEMES, PartName
+from ..quant.schemes import PART_NAMES, SCHEMES, PartName, scheme_named
 from ..runtime.errors import EngineError, ParityFailed, SchemeUnknown
 from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
@@ -42,11 +43,14 @@ class SearchChoice:
         tokens_per_s: said in a second of the stream; 2 are a sentence of 24 tokens in 12 s.
         frames_per_s: encoded in it; None for the rate of the model.
         rounds: in which every part is measured once.
+        vision, llm: words of the schemes that are tried; empty for all.
     """
 
     tokens_per_s: float = 2.0
     frames_per_s: float | None = None
     rounds: int = 7
+    vision: tuple[str, ...] = ()
+    llm: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -102,6 +106,29 @@ def words_of(part: PartName) -> tuple[str, ...]:
     return tuple(words[name] for name in SCHEMES if name in words)
 
 
+def words_among(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Those of `SearchChoice.vision` and `.llm` that these words name.
+
+    Raises:
+        SchemeUnknown: one of them is of neither part, or a part has none.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, part in (("vision", "vision"), ("llm", "decoder")):
+        known = PART_NAMES[cast(PartName, part)]
+        found[name] = tuple(word for word in dict.fromkeys(words) if word in known)
+        if not found[name]:
+            raise SchemeUnknown(
+                f"got --among {','.join(words)}, which names no scheme for --{name}; there are "
+                f"{', '.join(known)}",
+                hint="fp32 and int8 are of both parts",
+            )
+    for word in words:
+        if not any(word in one for one in found.values()):
+            scheme_named(word)  # of no part at all: says what there is
+            raise SchemeUnknown(f"got --among {word}, which neither part can have")
+    return found
+
+
 @dataclass(slots=True)
 class _Search:
     """One search. State: none but what the stopwatch counts."""
@@ -118,8 +145,10 @@ class _Search:
         self.tell("proving", "reference")
         data = proof_data(checkpoint, self.model.calibration)
         examples = self._examples()
-        seen = [self._candidate("vision", word, data, examples) for word in words_of("vision")]
-        spoken = [self._candidate("decoder", word, data, examples) for word in words_of("decoder")]
+        seen, spoken = (
+            [self._candidate(part, word, data, examples) for word in asked or words_of(part)]
+            for part, asked in self._asked()
+        )
         watch = Stopwatch(self.choice.threads)
         for number in range(self.search.rounds):
             self.tell("measuring", f"round {number + 1} of {self.search.rounds}")
@@ -140,10 +169,13 @@ class _Search:
             rows, chosen, workload, self.choice.threads, self.search.rounds, watch.cpu_share
         )
 
+    def _asked(self) -> tuple[tuple[PartName, tuple[str, ...]], ...]:
+        return ("vision", self.search.vision), ("decoder", self.search.llm)
+
     def _examples(self) -> ProofData | None:
         """What calibrated schemes are fitted to, for all of them."""
-        if not any(SCHEMES[name].is_calibrated for names in PART_NAMES.values()
-                   for name in names.values()):  # fmt: skip
+        tried = ((part, word) for part, asked in self._asked() for word in asked or words_of(part))
+        if not any(scheme_named(word, part).is_calibrated for part, word in tried):
             return None
         self.tell("calibrating", "reference")
         return proof_data(self.model.checkpoint, self.model.calibration, is_for_fitting=True)
@@ -155,7 +187,7 @@ class _Search:
         found = _Candidate(part, word)
         roles = SEEING if part == "vision" else SPEAKING
         schemes = Schemes.named(word, "fp32") if part == "vision" else Schemes.named("fp32", word)
-        if SCHEMES[PART_NAMES[part][word]].weights in FOR_CHECKS:
+        if scheme_named(word, part).weights in FOR_CHECKS:
             found.why_not = f"{word} is for checks of fidelity alone"
             return found
         self.tell("trying", f"{part} {word}")
