@@ -97,6 +97,7 @@ class LlavaOnevision:
             ),
             tokens_per_frame=cells * cells + 1,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
