@@ -76,7 +76,10 @@ def prove_decoder(
         _untie_(reference)
         checks += _weights(graph, decoder, reference)
     found = np.stack(
-        [next_logits(engine, prefix, empty_cache(engine))[0] for prefix in data.prefixes]
+        [
+            next_logits(engine, prefix, empty_cache(engine, len(prefix)))[0]
+            for prefix in data.prefixes
+        ]
     )
     expected = _torch_logits(reference, data.prefixes)
     del reference
@@ -211,7 +214,8 @@ def _teacher_forced(
 ) -> tuple[list[bool], list[float]]:
     """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
     same, log_probabilities = [], []
-    logits, cache = next_logits(engine, answer.prompt, empty_cache(engine))
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
+    logits, cache = next_logits(engine, answer.prompt, cache)
     for step, token in enumerate(answer.tokens):
         same.append(int(logits.argmax()) == token)
         shifted = logits.astype(np.float64) - logits.max()
@@ -223,7 +227,7 @@ def _teacher_forced(
 
 def _greedy_match(engine: Engine, answer: Answer, table: StoredEmbeddings) -> float:
     """Share of the answer that the engine says by itself before the first other token."""
-    cache: Cache = empty_cache(engine)
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
     logits, cache = next_logits(engine, answer.prompt, cache)
     for said, token in enumerate(answer.tokens):
         if int(logits.argmax()) != token:
@@ -257,8 +261,8 @@ def golden_calls(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCa
     """One prefill, and one step on the cache it leaves."""
     prefix = min(data.prefixes, key=len)
     before, last = prefix.part(None, -1), prefix.part(-1, None)
-    first = decoder_inputs(before, empty_cache(engine))
-    _, cache = next_logits(engine, before, empty_cache(engine))
+    first = decoder_inputs(before, empty_cache(engine, len(prefix)))
+    _, cache = next_logits(engine, before, empty_cache(engine, len(prefix)))
     second = decoder_inputs(last, cache)
     calls = ((f"prefill {len(prefix) - 1}", first), ("one more position", second))
     return [

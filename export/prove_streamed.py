@@ -68,8 +68,8 @@ def prove_streamed(
     Cost: one layer of the decoder twice in float32; a pass of some 3000 tokens in PyTorch.
     """
     stored, prefixes = StoredEmbeddings(checkpoint), data.prefixes[:PREFIXES]
-    said = [_said(engine, prompt, stored) for prompt in data.prompts]
-    found = [next_logits(engine, one, empty_cache(engine))[0] for one in prefixes]
+    said = [_said(engine, prompt, stored) for prompt in data.prompts[:ANSWERS]]
+    found = [next_logits(engine, one, empty_cache(engine, len(one)))[0] for one in prefixes]
     passed = _Pass(checkpoint, graph, said, prefixes, data.texts)
     passed.through_layers()
     expected, judged = passed.through_head()
@@ -87,10 +87,10 @@ def prove_streamed(
 def _said(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
     tokens: list[int] = []
     log_probabilities: list[float] = []
-    read, cache = prompt, empty_cache(engine)
+    read: Stretch = prompt
+    cache: Cache = empty_cache(engine, len(prompt) + ANSWER_TOKENS)
     for step in range(ANSWER_TOKENS):
-        logits, held = next_logits(engine, read, cache)
-        cache = dict(held)
+        logits, cache = next_logits(engine, read, cache)
         shifted = logits.astype(np.float64) - logits.max()
         token = int(logits.argmax())
         tokens.append(token)
