@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibration.decoder_calls import Stretch, empty_cache, next_logits
+from ..calibration.decoder_calls import Cache, Stretch, empty_cache, next_logits
 from ..calibration.parity import (
     Check,
     agreement_checks,
@@ -36,7 +36,7 @@ from .decoder_onnx import DecoderWeight, decoder_weights
 from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .kept_rows import kept_rows
-from .proof_data import ANSWER_TOKENS, ProofData
+from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
 from .prove_decoder import golden_calls
 from .stored_tensors import StoredTensors
 from .streamed_decoder import Judged, Sequences, head_portions, layer_tensors
