@@ -19,8 +19,9 @@ from .decoder_onnx import write_decoder
 from .evict_graph import evict_graph
 from .int8_vision import int8_from_float
 from .layer_writer import write_layers
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch, remove_graph
 from .part_inputs import TracedPart, traced_parts
+from .traced_weights import TracedWeight, traced_weights
 
 Tell = Callable[[str], None]
 LARGEST_FOR_BUILDER = 500_000_000
@@ -58,14 +59,14 @@ class Graph:
         variant: its id, for example `cpu-int4`.
         path: its file.
         scheme: how its weights are kept.
-        float_model: the float32 graph it was quantized from; None where it is none of those.
+        traced: which parameter each of its int8 weights came from; None where it has none.
     """
 
     role: str
     variant: str
     path: Path
     scheme: Scheme
-    float_model: ModelProto | None = None
+    traced: tuple[TracedWeight, ...] | None = None
 
     def loaded(self) -> ModelProto:
         """The graph as its files hold it now, weights included."""
@@ -151,8 +152,9 @@ def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) ->
     work = folder / f"{role}.float.onnx"
     float_model = onnx_from_torch(part.module, examples, names, part.outputs, work)
     int8_from_float(work, path)
-    work.unlink()
-    return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
+    traced = traced_weights(float_model, constant_matmuls(float_model), part.module, folder)
+    remove_graph(work)
+    return Graph(role, f"cpu-{scheme.name}", path, scheme, traced)
 
 
 def is_for_builder(checkpoint: Checkpoint) -> bool:

@@ -18,10 +18,11 @@ from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .graphs import Graph
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch
 from .part_inputs import traced_parts
 from .proof_data import proof_data
 from .prove import prove
+from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
 
@@ -88,13 +89,14 @@ def _graph(
     bundle: Bundle, checkpoint: Checkpoint, role: str, variant: Variant, work: Path
 ) -> Graph:
     scheme = _scheme(variant)
-    float_model = None
+    traced = None
     if role in ("vision", "connector") and scheme.weights != "float32":
         part = traced_parts(checkpoint)[role]
         names, examples = list(part.inputs), list(part.inputs.values())
         work_file = work / f"{role}.onnx"
-        float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
-    return Graph(role, variant.id, bundle.path(variant.file), scheme, float_model)
+        graph = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        traced = traced_weights(graph, constant_matmuls(graph), part.module, work)
+    return Graph(role, variant.id, bundle.path(variant.file), scheme, traced)
 
 
 def _scheme(variant: Variant) -> Scheme:
