@@ -56,7 +56,7 @@ def tiny_llava(layer: int = -1) -> LlavaOnevisionForConditionalGeneration:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LlavaOnevisionForConditionalGeneration(model_config).eval()
-        varied_(model)
+        varied_(model, seeing=1.5)
     model.generation_config.eos_token_id = STOP
     return model
 
