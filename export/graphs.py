@@ -26,9 +26,10 @@ from .evict_graph import evict_graph
 from .int8_static import static_from_float
 from .int8_vision import int8_from_float
 from .layer_writer import write_layers
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch, remove_graph
 from .part_inputs import TracedPart, examples_of, traced_parts
 from .proof_data import ProofData
+from .traced_weights import TracedWeight, traced_weights
 
 Tell = Callable[[str], None]
 LARGEST_FOR_BUILDER = 500_000_000
@@ -78,7 +79,7 @@ class Graph:
         variant: its id, for example `cpu-int4`.
         path: its file.
         scheme: how its weights are kept.
-        float_model: the float32 graph it was quantized from; None where it is none of those.
+        traced: which parameter each of its int8 weights came from; None where it has none.
         exceptions: of a decoder: schemes of some of its matrices.
         hessians: of a decoder whose codes depend on what its matrices read.
     """
@@ -87,7 +88,7 @@ class Graph:
     variant: str
     path: Path
     scheme: Scheme
-    float_model: ModelProto | None = None
+    traced: tuple[TracedWeight, ...] | None = None
     exceptions: tuple[Rule, ...] = ()
     hessians: Hessians | None = None
 
@@ -201,8 +202,9 @@ def _float_or_int8(
     else:
         assert examples is not None, "a scheme with static ranges comes with its calibration"
         static_from_float(work, path, scheme.ranges, examples_of(role, names, examples))
-    work.unlink()
-    return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
+    traced = traced_weights(float_model, constant_matmuls(float_model), part.module, folder)
+    remove_graph(work)
+    return Graph(role, f"cpu-{scheme.name}", path, scheme, traced)
 
 
 def is_for_builder(checkpoint: Checkpoint) -> bool:
