@@ -7,8 +7,6 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from numpy.typing import NDArray
-
 from .. import __version__
 from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
@@ -70,7 +68,7 @@ def manifest_facts(
     return facts
 
 
-def _embeddings(checkpoint: Checkpoint, table: NDArray[Any]) -> dict[str, Any]:
+def _embeddings(checkpoint: Checkpoint, table: StoredEmbeddings) -> dict[str, Any]:
     facts = {"file": "embeddings.bin", "dtype": str(table.dtype), "shape": list(table.shape)}
     width = checkpoint.row_width
     return facts if width == table.shape[1] else {**facts, "width": width}
