@@ -13,12 +13,22 @@ from edgestream.models.family import LoadOptions
 from edgestream.models.qwen2_5_vl_vision import Merger, WindowTower
 from edgestream.models.text_decoder import TextDecoder
 from edgestream.models.transformers_parts import rotary_positions
+from edgestream.runtime.arena import Arena
+from edgestream.runtime.context_continuous import ContinuousContext, ContinuousRules
+from edgestream.runtime.engines.lane import OpenLane
+from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import SettingsInvalid
+from edgestream.runtime.eviction import EvictionPolicy
+from edgestream.runtime.language_model import LanguageModel
+from edgestream.runtime.motion_value import Motion
 from edgestream.runtime.prompt import PromptParts
-from edgestream.runtime.prompt_layout import PromptLayout, Slot, Text
+from edgestream.runtime.prompt_layout import PromptLayout, Slot, Text, ids_of
 from edgestream.runtime.prompt_plan import planned_prompt, segment_positions
+from edgestream.runtime.stream_prompt import StreamText
+from edgestream.runtime.token_rows import TokenRows
+from edgestream.runtime.values import Features, Load, Observed, Question, Turn
 
-from ..family_law import FamilyLaw, check_layout
+from ..family_law import FamilyLaw, check_layout, clip_frames
 from ..hub_checkpoints import chat_tokenizer, qwen2_tokenizer
 from ..qwen2_5_vl_checkpoint import (
     CHAT_TEMPLATE,
@@ -28,6 +38,7 @@ from ..qwen2_5_vl_checkpoint import (
     tiny_folder,
     tiny_model,
 )
+from ..torch_reference import TorchReference
 
 IDS = {name: 300 + at for at, name in enumerate(SPECIAL)}
 IMAGE = IDS["<|image_pad|>"]
@@ -167,6 +178,60 @@ def test_greedy_tokens_are_those_of_generate(law):
 def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
     law.check_eviction()
     assert law.bundle.manifest.positions.frame_grid == (8, 8)
+
+
+class Mirrored(LanguageModel):
+    """A language model whose every call is held against one that keeps its keys unturned."""
+
+    def mirror(self, reference):
+        self.reference, self.evictions, self.worst, self.spread = reference, 0, 0.0, 0.0
+        return self
+
+    def append(self, embeds, *, positions=None, cancelled=lambda: False):
+        logits = super().append(embeds, positions=positions, cancelled=cancelled)
+        wanted = self.reference.append(embeds, positions)
+        self.worst = max(self.worst, float(np.abs(logits - wanted).max()))
+        self.spread = max(self.spread, float(wanted.std()))
+        return logits
+
+    def evict(self, keep, new_positions=None):
+        super().evict(keep, new_positions)
+        self.reference.keep(keep)
+        assert np.array_equal(self.reference.places, self.arena.positions[:, : self.arena.length])
+        self.evictions += 1
+
+
+@pytest.mark.slow
+def test_a_long_stream_stays_what_attends_over_the_kept_tokens(law):
+    """Frames for ever, some with fewer tokens under load, and questions between them."""
+    manifest, device = law.bundle.manifest, law.device
+    model = Mirrored(
+        OrtBackend("cpu").open(law.bundle.path("decoder.cpu-fp32.onnx")),
+        Arena(manifest.cache, manifest.positions),
+        TokenRows(law.bundle.embeddings()),
+        OpenLane(),
+    ).mirror(TorchReference(law.checkpoint.decoder, manifest.positions))
+    text = StreamText(device.layout, lambda text: ids_of(device.tokenizer, text))
+    rules = ContinuousRules(EvictionPolicy(128, 64), answer_tokens=8, skip_still=False)
+    context = ContinuousContext(model, device.layout, text, rules)
+    frames = [device.embeds(frame) for frame in clip_frames(6)]
+    motion = Motion(np.zeros((6, 7, 7), np.float32))
+    for number in range(30):
+        context.carry(Load(token_share=(1.0, 0.5, 0.25)[number % 3]))
+        embeds, time_s = frames[number % len(frames)], number / 2
+        features = Features(time_s, embeds, np.ones(1, np.float32), motion, False)
+        context.observe(Observed(features, embeds))
+        if number % 7 == 6:
+            asked = Question("q", "How many people are there now?", time_s)
+            turn = Turn("t", "question", time_s, "answer", question=asked)
+            said = context.prompt(turn, lambda: False).logits
+            for _ in range(4):
+                last = int(said.argmax())
+                said = model.step(last)
+            context.answered(last)
+    assert model.evictions >= 3 and model.worst <= 1e-4 < model.spread
+    assert model.arena.next_position <= model.arena.length <= 512
+    assert (np.diff(model.arena.positions[:, : model.arena.length], axis=0) != 0).any()
 
 
 @pytest.mark.slow
