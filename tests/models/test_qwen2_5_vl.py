@@ -135,10 +135,12 @@ def test_int8_and_int4_pass_the_proof(tmp_path):
 
 
 @pytest.mark.slow
-def test_frames_with_windows_of_several_sizes(tmp_path):
+def test_a_decoder_in_its_files_and_windows_of_several_sizes(tmp_path, monkeypatch):
+    """As a 3B is exported: its proof and its logits, with a frame of 5 x 5 tokens."""
+    monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
     folder, model = tiny_folder(tmp_path / "checkpoint")
     law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions(frame_px=140))
-    assert law.checkpoint.tokens_per_frame == 25
+    assert law.checkpoint.tokens_per_frame == 25 and law.checkpoint.stored_decoder is not None
     law.check_logits()
 
 
