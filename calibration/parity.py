@@ -193,7 +193,7 @@ def stored_weight_check(
 
 
 def differing_check(part: str, name: str, differing: int) -> Check:
-    """How many codes and scales in the file are not those made of the original: not one may."""
+    """The same of a count of codes and scales that differ."""
     return Check("engine", part, f"stored {name}", differing, 0, False, "differing elements")
 
 
@@ -229,15 +229,9 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
     cosine = cosines(reference, found)
     best_five = np.argpartition(-found, 5, axis=-1)[:, :5]
     in_five = np.mean((best_five == reference.argmax(-1)[:, None]).any(-1))
+    mean, must = cosine.mean(), COSINE_MEAN["decoder"]
     return (
-        Check(
-            "engine",
-            "decoder",
-            "mean cosine of logits",
-            cosine.mean(),
-            COSINE_MEAN["decoder"],
-            True,
-        ),
+        Check("engine", "decoder", "mean cosine of logits", mean, must, True),
         Check("engine", "decoder", "smallest cosine of logits", cosine.min(), COSINE_MIN, True),
         Check("engine", "decoder", "PyTorch's token in the top 5", in_five, TOP5_SHARE, True),
     )
@@ -245,11 +239,11 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
 
 def snr_check(part: str, name: str, original: Float, approximation: Float, floor: float) -> Check:
     """Signal to quantization noise of one weight against its scheme's floor, dB."""
-    return snr_value_check(part, name, snr_db(original, approximation), floor)
+    return noise_check(part, name, snr_db(original, approximation), floor)
 
 
-def snr_value_check(part: str, name: str, value_db: float, floor: float) -> Check:
-    """The same of a figure that was gathered elsewhere."""
+def noise_check(part: str, name: str, value_db: float, floor: float) -> Check:
+    """The same of a figure in dB."""
     return Check("snr_db", part, name, value_db, floor, True, "dB")
 
 

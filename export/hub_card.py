@@ -122,43 +122,20 @@ def hub_card(bundle: Bundle, files: Mapping[str, str], has_own_config: bool) -> 
         has_own_config: config.json is the checkpoint's own.
     """
     manifest = bundle.manifest
-    source = manifest.source
-    made = ", ".join(f"{name} {number}" for name, number in sorted(manifest.made_with.items()))
-    adapter = f", with the adapter `{source.adapter}` merged in" if source.adapter else ""
-    revision = f" at `{source.revision}`" if source.revision else ""
-    parts = "\n".join(
-        f"| {part.role} | {_weights(part.variants[0])} |" for part in manifest.parts
-        if part.role != "evict"
-    )  # fmt: skip
     listed = "\n".join(f"- `{name}`: {what}" for name, what in files.items())
-    config = (
-        "`config.json` is the checkpoint's own."
-        if has_own_config
-        else "`config.json` says what the graphs are; it is not the checkpoint's own."
-    )
+    config = "the checkpoint's own" if has_own_config else "what the graphs say"
+    height, width = manifest.input.size_px
     return f"""{_front_matter(bundle)}
 # {manifest.name}
 
-ONNX graphs of `{source.checkpoint}`{revision} (family `{source.family}`){adapter}, in the layout of
-the Hub's `onnx/` folders. Licence: {source.licence}, that of the checkpoint; look there for its
-terms. SHA-256 of the checkpoint: `{source.sha256}`.
-{_warning(bundle)}
-## How it was made
-
-`edgestream export` quantized the checkpoint and proved the graphs against it;
-`edgestream unpack` wrote this folder from the bundle `{bundle.sha256}`. Made with {made}.
-
-| part | weights |
-|---|---|
-{parts}
-
+{_origin(bundle)}
 ## What is here
 
 {listed}
 
-{config} The decoder gives the logits of the last position alone. A frame is
-{manifest.tokens_per_frame} tokens of one picture of {manifest.input.size_px[1]} x \
-{manifest.input.size_px[0]} px. Nothing here needs EdgeStream.
+`config.json` is {config}. The decoder gives the logits of the last position alone. A frame is
+{manifest.tokens_per_frame} tokens of one picture of {width} x {height} px. Nothing here needs
+EdgeStream.
 
 ## Run it
 
@@ -169,6 +146,30 @@ With numpy and onnxruntime, in this folder:
 
 With onnxruntime-genai (text alone): `onnxruntime_genai.Model(".")`. With transformers.js, the files
 go by the names of `dtype: "fp32"`, whatever their weights are kept as.
+"""
+
+
+def _origin(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    source = manifest.source
+    made = ", ".join(f"{name} {number}" for name, number in sorted(manifest.made_with.items()))
+    adapter = f", with the adapter `{source.adapter}` merged in" if source.adapter else ""
+    revision = f" at `{source.revision}`" if source.revision else ""
+    told = [part for part in manifest.parts if part.role != "evict"]
+    parts = "\n".join(f"| {part.role} | {_weights(part.variants[0])} |" for part in told)
+    return f"""ONNX graphs of `{source.checkpoint}`{revision} (family `{source.family}`){adapter},
+in the layout of the Hub's `onnx/` folders. Licence: {source.licence}, that of the
+checkpoint; look there for its terms. SHA-256 of the checkpoint: `{source.sha256}`.
+{_warning(bundle)}
+## How it was made
+
+`edgestream export` quantized the checkpoint and proved the graphs against it; `edgestream unpack`
+wrote this folder from the bundle `{bundle.sha256}`.
+Made with {made}.
+
+| part | weights |
+|---|---|
+{parts}
 """
 
 

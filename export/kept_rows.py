@@ -77,8 +77,9 @@ def kept_rows(
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
         original = weights.tensor(parameter, rows)
-        is_whole = scheme.block is None
-        blocks = None if is_whole else quantize(original, scheme.block, parameter)
+        blocks = None
+        if scheme.block is not None:
+            blocks = quantize(original, scheme.block, parameter)
         yield KeptRows(rows, original, blocks, scheme)
 
 

@@ -25,7 +25,7 @@ from ..calibration.parity import (
     differing_check,
     float_check,
     logit_checks,
-    snr_value_check,
+    noise_check,
 )
 from ..models.family import Checkpoint
 from ..quant.numerics import SignalToNoise
@@ -187,7 +187,7 @@ class _Pass:
                 yield name, rows.rows, rows.kept
             if self._scheme.floor_db is not None:
                 floor = self._scheme.floor_db
-                self.checks.append(snr_value_check("decoder", name, noise.db, floor))
+                self.checks.append(noise_check("decoder", name, noise.db, floor))
         self.checks.append(differing_check("decoder", matrix.name, differing))
 
 

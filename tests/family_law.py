@@ -40,7 +40,6 @@ from edgestream.runtime.prompt_layout import PromptLayout, ids_of
 from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt, segment_positions
 from edgestream.runtime.recent import DialogueTurn
 from edgestream.runtime.sources import SourceSettings, open_source
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Features, Frame, GateDecision
 from edgestream.runtime.vision import VisionEncoder
 
@@ -218,7 +217,7 @@ class OnDevice:
         if "gate" in engines and manifest.gate is not None:
             self._gate = GateNetwork(engines["gate"], manifest.gate, manifest.input.fps)
         arena = Arena(manifest.cache, manifest.positions, turn=engines["evict"])
-        self.model = LanguageModel(engines["decoder"], arena, TokenRows(bundle.embeddings()), lane)
+        self.model = LanguageModel(engines["decoder"], arena, bundle.token_rows(), lane)
 
     def embeds(self, frame: Frame) -> np.ndarray:
         """(tokens, width) float32 of a frame; the model's own gate goes on by it."""

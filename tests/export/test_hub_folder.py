@@ -123,10 +123,25 @@ def test_genai_says_the_same(unpacked):
     )
 
 
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """(bundle, checkpoint) of a tiny model of the Hub, float32."""
+    from edgestream.export.build import ExportChoice, export_bundle
+    from edgestream.export.graphs import Schemes
+
+    from ..models.test_smolvlm import tiny_folder
+
+    place = tmp_path_factory.mktemp("seeing")
+    checkpoint, _ = tiny_folder(place / "checkpoint")
+    choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="seeing")
+    export_bundle(checkpoint, place / "bundle", choice, lambda *told: None)
+    return open_bundle(place / "bundle"), checkpoint
+
+
 @pytest.mark.slow
-def test_a_frame_of_random_weights_is_seen_the_same(random_bundle, tmp_path):
-    bundle = open_bundle(random_bundle)
-    unpack_bundle(bundle, tmp_path / "hub")
+def test_a_frame_is_seen_the_same(seeing, tmp_path):
+    bundle, checkpoint = seeing
+    unpack_bundle(bundle, tmp_path / "hub", checkpoint)
     height, width = bundle.manifest.input.size_px
     pixels = np.zeros((1, 3, height, width), np.float32)
     with engine_of(bundle, "vision") as vision, engine_of(bundle, "connector") as connector:
@@ -135,10 +150,13 @@ def test_a_frame_of_random_weights_is_seen_the_same(random_bundle, tmp_path):
     said = ids_by_us(bundle, [embeds])
     assert len(said) >= 32 and len(set(said)) >= 10
     assert ids_by_the_card(tmp_path / "hub") == said
-    most = bundle.manifest.layout().max_answer_tokens
     answer = ids_by_us(bundle)
     assert answer != said, "the frame changes nothing"
+    most = bundle.manifest.layout().max_answer_tokens
     assert ids_by_genai(tmp_path / "hub", prompt_ids(bundle), most) == answer
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    own = json.loads((checkpoint / "config.json").read_text())
+    assert own.items() <= config.items() and config["model_type"] == "smolvlm"
 
 
 def test_it_is_the_layout_that_people_expect(unpacked):

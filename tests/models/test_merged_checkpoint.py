@@ -124,7 +124,7 @@ def test_transformers_loads_what_was_merged_of_the_hub(tmp_path, is_tied, capsys
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path):
     base = random_live_checkpoint(tmp_path / "base")
     checkpoint = load_checkpoint(base)
-    config = LoraConfig(r=2, target_modules=["q_proj"])
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         get_peft_model(copy.deepcopy(checkpoint.decoder), config).save_pretrained(tmp_path / "new")
