@@ -72,7 +72,7 @@ def test_int8_and_int4_pass_the_proof(law):
 @pytest.mark.slow
 def test_its_own_gate_watches_the_sample_clip(law, capsys):
     """Its events are told where the naive twin's gate, frame after frame, says `response`."""
-    records = law.run_on_the_clip(capsys, "--set", "engine.heartbeat_s=0")
+    records = law.run_on_the_clip(capsys, "--set", "encoder.heartbeat_s=0.01")
     opened = [one for one in records if one["type"] == "opened"]
     told = [one for one in records if one["type"] == "final"]
     assert {one["cause"] for one in told} == {"event", "question"}
