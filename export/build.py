@@ -24,11 +24,12 @@ from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
 from .plans import checked_plans, plans_text
-from .proof_data import proof_data
+from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .searched import SEARCH_FILE, Searched
 from .write_bundle import BundleWriter, bundle_writer
 
-# Told as (stage, part): `loading`, `writing`, `proving` or `keeping`, and which part.
+# Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
 Tell = Callable[[str, str], None]
 
 
@@ -46,6 +47,7 @@ class ExportChoice:
         force: replace an older bundle under the same name.
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
+        searched: how the schemes were found; None where the user named them.
     """
 
     schemes: Schemes
@@ -57,6 +59,7 @@ class ExportChoice:
     force: bool = False
     report: Path | None = None
     options: LoadOptions = field(default_factory=LoadOptions)
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,13 @@ class Exported:
         bundle_sha256: of the bundle.
         report: all checks.
         n_bytes: size of the bundle.
+        searched: how its schemes were found; None where they were named.
     """
 
     bundle_sha256: str
     report: ParityReport
     n_bytes: int
+    searched: Searched | None = None
 
 
 def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -91,32 +96,67 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
 
     Cost: time and memory are those of its largest part in float32, about three times over.
     """
+    return export_loaded(loaded(folder, choice, tell), target, choice, tell)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What an export is made of.
+
+    Attributes:
+        folder: of the checkpoint.
+        checkpoint: full precision, adapter merged.
+        calibration: at its input size.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    calibration: CalibrationSet
+
+    def tokenizer_file(self, place: Path) -> Path:
+        """The checkpoint's own tokenizer.json, or what its older files make, written to `place`."""
+        own = self.folder / "tokenizer.json"
+        if own.is_file():
+            return own
+        made = place / "tokenizer.json"
+        made.write_text(self.checkpoint.tokenizer.to_str(), "utf-8")
+        return made
+
+
+def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
+    """Everything that is read before anything is written; raises as `export_bundle` does."""
     tell("loading", "checkpoint")
     checkpoint = load_checkpoint(folder, choice.options)
     if choice.adapter is not None:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
     check_layout(checkpoint.layout, checkpoint.tokenizer)
-    checked_plans(checkpoint, choice.schemes)
     tell("loading", "calibration")
-    calibration = calibration_for(checkpoint, choice.calibration)
+    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration))
+
+
+def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
+    """The rest of `export_bundle`."""
+    checkpoint, calibration = model.checkpoint, model.calibration
+    checked_plans(checkpoint, choice.schemes)
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
     ):
-        tokenizer_file = _tokenizer_file(checkpoint, folder, writer)
+        tokenizer_file = _tokenizer_file(checkpoint, model.folder, writer)
         graphs = write_graphs(
             checkpoint,
             choice.schemes,
             tokenizer_file,
             writer.folder,
             lambda part: tell("writing", part),
+            _examples(checkpoint, choice.schemes, calibration, tell),
         )
         report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
         tell("keeping", "bundle")
         sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    return Exported(sha256, report, n_bytes)
+    return Exported(sha256, report, n_bytes, choice.searched)
 
 
 def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) -> Path:
@@ -126,6 +166,16 @@ def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) 
     else:
         writer.write_text("tokenizer.json", checkpoint.tokenizer.to_str())
     return writer.path("tokenizer.json")
+
+
+def _examples(
+    checkpoint: Checkpoint, schemes: Schemes, calibration: CalibrationSet, tell: Tell
+) -> ProofData | None:
+    """What calibrated schemes are fitted to; None where there are none."""
+    if not schemes.are_calibrated:
+        return None
+    tell("calibrating", "reference")
+    return proof_data(checkpoint, calibration, is_for_fitting=True)
 
 
 def _proven(
@@ -143,7 +193,7 @@ def _proven(
         "calibration sha256": calibration.sha256,
         "frames compared": len(data.pixels),
         "prefixes compared": len(data.prefixes),
-        "answers compared": f"{len(data.prompts)}, greedy, of full precision",
+        "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
     }
     report = ParityReport(tuple(proof.checks), facts)
@@ -173,13 +223,14 @@ def _page(
         {
             "role": graph.role,
             "variant": graph.variant,
-            "scheme": graph.scheme.name,
+            "scheme": graph.scheme_name,
             "bytes": graph.n_bytes(),
         }
         for graph in graphs
     ]
     plans = checked_plans(checkpoint, choice.schemes)
-    return report_html(choice.name, report, plans_text(plans), parts)
+    more = "" if choice.searched is None else choice.searched.as_html()
+    return report_html(choice.name, report, plans_text(plans), parts, more)
 
 
 def _keep(
@@ -197,5 +248,8 @@ def _keep(
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))
     facts = manifest_facts(checkpoint, graphs, calibration, report, choice.name, choice.capacity)
+    if choice.searched is not None:
+        facts["search"] = choice.searched.summary()
+        writer.write_json(SEARCH_FILE, choice.searched.as_json())
     writer.write_text("MODEL_CARD.md", model_card(facts, report))
     return writer.finish(facts)

@@ -51,7 +51,7 @@ class StoredEmbeddings:
         """The file, row after row."""
         with path.open("wb") as file:
             for rows in table_portions(self._weights):
-                file.write(np.ascontiguousarray(rows, self.dtype))
+                file.write(np.ascontiguousarray(rows, self.dtype).data)
 
     def rows(self, ids: Sequence[int]) -> Float32:
         """Rows as the device reads them, (ids, hidden) float32."""

@@ -24,7 +24,8 @@ from .perception_gate import PerceptionGate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
+
+    from .text_decoder import Decoder
 
 FrameGate: TypeAlias = CognitionGate | PerceptionGate
 """What reads a frame and remembers the stream; all are called alike."""
@@ -39,7 +40,8 @@ class Checkpoint:
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
         connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
-        decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
+        decoder: a causal language model of `transformers` (Llama, Qwen2, Mistral), or the text part
+            of a model that sees, called as one.
         gate: see `CognitionGate` and `PerceptionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
@@ -57,7 +59,7 @@ class Checkpoint:
 
     vision: nn.Module
     connector: nn.Module
-    decoder: PreTrainedModel
+    decoder: Decoder
     gate: FrameGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer

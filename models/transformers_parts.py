@@ -26,6 +26,7 @@ from transformers.initialization import no_init_weights
 from ..runtime.errors import CheckpointInvalid
 from ..runtime.json_fields import Fields, plain
 from ..runtime.manifest_values import Positions
+from .text_decoder import Decoder
 
 Kinds = Mapping[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]]
 
@@ -104,8 +105,15 @@ def config_as_json(config: PreTrainedConfig) -> dict[str, Any]:
     return {**written, "model_type": config.model_type}
 
 
-def rotary_positions(decoder: PreTrainedModel, place: str) -> Positions:
+def rotary_positions(
+    decoder: Decoder, place: str, frame_grid: tuple[int, int] | None = None
+) -> Positions:
     """How a decoder rotates its keys.
+
+    Args:
+        decoder: with mRoPE where its `rope_parameters` have sections.
+        place: of its config, for messages.
+        frame_grid: rows and columns of one frame's tokens, for mRoPE.
 
     Raises:
         CheckpointInvalid: a scaled or partial rotation, which a bundle cannot describe.
@@ -118,7 +126,12 @@ def rotary_positions(decoder: PreTrainedModel, place: str) -> Positions:
             "expected 'default' over all of it",
             hint="scaled rotations (Llama 3.1 and later) cannot be exported yet",
         )
-    return Positions(axes=1, theta=float(rotation["rope_theta"]))
+    theta, sections = float(rotation["rope_theta"]), rotation.get("mrope_section")
+    if sections is None:
+        return Positions(axes=1, theta=theta)
+    is_interleaved = rotation.get("mrope_interleaved", False)
+    extra = {"interleaved": True} if is_interleaved else {}
+    return Positions(len(sections), theta, tuple(sections), frame_grid, extra)
 
 
 def one_line(error: BaseException) -> str:

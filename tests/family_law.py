@@ -37,10 +37,9 @@ from edgestream.runtime.manifest_values import FrameInput
 from edgestream.runtime.preprocess import fitted_picture
 from edgestream.runtime.prompt import PromptParts
 from edgestream.runtime.prompt_layout import PromptLayout, ids_of
-from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt
+from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt, segment_positions
 from edgestream.runtime.recent import DialogueTurn
 from edgestream.runtime.sources import SourceSettings, open_source
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Features, Frame, GateDecision
 from edgestream.runtime.vision import VisionEncoder
 
@@ -218,7 +217,7 @@ class OnDevice:
         if "gate" in engines and manifest.gate is not None:
             self._gate = GateNetwork(engines["gate"], manifest.gate, manifest.input.fps)
         arena = Arena(manifest.cache, manifest.positions, turn=engines["evict"])
-        self.model = LanguageModel(engines["decoder"], arena, TokenRows(bundle.embeddings()), lane)
+        self.model = LanguageModel(engines["decoder"], arena, bundle.token_rows(), lane)
 
     def embeds(self, frame: Frame) -> np.ndarray:
         """(tokens, width) float32 of a frame; the model's own gate goes on by it."""
@@ -241,7 +240,13 @@ class OnDevice:
 
     def segments(self, plan: PlannedPrompt) -> Sequence[tuple[np.ndarray, np.ndarray | None]]:
         """(embeds, positions (axes, tokens) or None to go on by one) of each segment."""
-        return [(one.as_embeds(self.model.rows), None) for one in plan.segments]
+        embeds = [one.as_embeds(self.model.rows) for one in plan.segments]
+        grid = self.model.arena.frame_grid
+        if grid is None:
+            return [(one, None) for one in embeds]
+        ends = np.cumsum([len(one) for one in embeds])[:-1]
+        places = np.split(segment_positions(plan.segments, grid), ends, axis=1)
+        return list(zip(embeds, places, strict=True))
 
     def read(self, plan: PlannedPrompt) -> np.ndarray:
         """Logits after a prompt, from an empty cache."""

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import BOLD, GREEN, painted
+from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
     from ...export.build import Exported
+    from ...export.searched import Searched
+
+
+MOST_A_SECOND = 1e4
 
 
 def export(
@@ -31,14 +35,21 @@ def export(
         str, typer.Option("--target", help="What it runs on: cpu, which runs everywhere.")
     ] = "cpu",
     vision: Annotated[
-        str, typer.Option("--vision", help="Weights of vision and connector: int8 or fp32.")
+        str,
+        typer.Option(
+            "--vision", help="Weights of vision and connector: int8, fp32, or int8-static-minmax."
+        ),
     ] = "int8",
     llm: Annotated[
         str,
         typer.Option(
-            "--llm", help="Weights of the decoder: int4, int8, fp32, or int4-32 and such."
+            "--llm",
+            metavar="SCHEME[,NAME=SCHEME]",
+            help="Weights of the decoder: int4, int4-gptq, int8, fp32, or int4-32 and such; with "
+            "exceptions by name, as int4,head=int8.",
         ),
     ] = "int4",
+    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32, fp16 or int8.")] = "fp32",
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="PEFT_DIR", help="LoRA adapter that is merged first."),
@@ -77,6 +88,33 @@ def export(
             "--report", metavar="FILE", help="Write the report here too, also when a gate refuses."
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Measure every plan on this machine, in place of --vision and --llm, and take the "
+            "fastest that passes its proof.",
+        ),
+    ] = False,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload",
+            metavar="FRAMES,TOKENS",
+            help="For --search: watched and said in a second; the model's own rate and 2.",
+        ),
+    ] = None,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among",
+            metavar="SCHEME,...",
+            help="For --search: schemes that are tried, as fp32,int8,int4; all there are.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=3, max=1000, help="Of measuring, for --search.")
+    ] = 7,
     force: Annotated[bool, typer.Option("--force", help="Replace an older bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> None:
@@ -85,10 +123,11 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     _refuse_other_targets(target)
+    wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
         build, graphs, family, hub = _tools()
-        schemes = graphs.Schemes.named(vision, llm)
+        schemes = graphs.Schemes.named(vision, llm, kv)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
@@ -102,7 +141,12 @@ def export(
             report=report,
             options=family.LoadOptions(frame_px, tokens_per_frame, fps),
         )
-        made = build.export_bundle(folder, out, choice, tell)
+        if wanted is not None:
+            from ...export.search import search_bundle
+
+            made = search_bundle(folder, out, choice, wanted, tell)
+        else:
+            made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
 
 
@@ -114,6 +158,36 @@ def _refuse_other_targets(target: str) -> None:
             f"got --target {target}, expected cpu",
             hint="the CPU variant is the only one that this version writes; it runs everywhere",
         )
+
+
+def _search_choice(workload: str | None, among: str | None, rounds: int) -> Any:
+    _tools()
+    from ...export.search import SearchChoice, words_among
+
+    asked = {} if among is None else words_among(among.split(","))
+    frames_per_s, tokens_per_s = (None, 2.0) if workload is None else _parsed_workload(workload)
+    return SearchChoice(tokens_per_s, frames_per_s, rounds, **asked)
+
+
+def _parsed_workload(text: str) -> tuple[float, float]:
+    """Frames and tokens a second.
+
+    Raises:
+        UsageError: it is no such text, or nothing is to be done.
+    """
+    from ...runtime.errors import UsageError
+
+    try:
+        frames_per_s, tokens_per_s = map(float, text.split(","))
+        is_sound = all(0 <= one <= MOST_A_SECOND for one in (frames_per_s, tokens_per_s))
+    except ValueError:
+        is_sound = False
+    if not is_sound or not frames_per_s + tokens_per_s:
+        raise UsageError(
+            f"got --workload {text}, expected two numbers: frames watched and tokens said a second",
+            hint="--workload 4,2 is four frames a second, and 24 tokens every 12 seconds",
+        )
+    return frames_per_s, tokens_per_s
 
 
 def _tools() -> tuple[Any, Any, Any, Any]:
@@ -168,6 +242,22 @@ def _told_steps() -> Iterator[Callable[[str, str], None]]:
         finish()
 
 
+def _say_search(found: Searched) -> None:
+    from ...export.searched import HEADER
+
+    rows = [HEADER, *found.table()]
+    widths = column_widths([row[:-1] for row in rows])
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
+        numbers = (cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:], strict=True))
+        print("  ".join((*cells, *numbers, row[-1])).rstrip())
+    work = found.workload
+    print(
+        f"{found.choice.because}\n{work.frames_per_s:g} frames and {work.tokens_per_s:g} tokens a "
+        f"second; {found.rounds} rounds, {found.threads} thread(s), CPU share {found.cpu_share:.2f}"
+    )
+
+
 def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -182,8 +272,12 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             "peak_rss_bytes": peak_bytes,
             "parity": summary,
         }
+        if made.searched is not None:
+            told["search"] = made.searched.as_json()
         print(json.dumps(told))
         return
+    if made.searched is not None:
+        _say_search(made.searched)
     advisory = [check for check in made.report.checks if check.is_advisory and check.note]
     print(f"{painted('passed', f'{BOLD};{GREEN}', sys.stdout)}  {out}, {made.n_bytes / 1e6:.1f} MB")
     for gate, parts in summary["gates"].items():

@@ -14,19 +14,20 @@ the taps' tokens come to the decoder in the rows of the frame.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from ...runtime.errors import CheckpointInvalid, SettingsInvalid
-from ...runtime.manifest_values import FrameInput, Positions
+from ...runtime.errors import CheckpointInvalid
+from ...runtime.manifest_values import FrameInput
 from ..chat_layout import ChatWords, chat_layout
 from ..deepstack_decoder import DeepStackDecoder
 from ..family import Checkpoint, LoadOptions
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen3_vl_vision import DeepMergers, GridTower
+from ..transformers_parts import rotary_positions
+from .qwen2_5_vl import tokens_along_side
 
 WORDS = ChatWords(
     user_open="<|im_start|>user\n",
@@ -36,8 +37,6 @@ WORDS = ChatWords(
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
 )
-SIDE_TOKENS = 8
-"""Tokens along each side of a frame, unless the user says otherwise: 64 of 256 x 256 px."""
 FPS = 2.0
 """Frames a second of its training videos."""
 GREY = (0.5, 0.5, 0.5)
@@ -55,6 +54,9 @@ class Qwen3Vl:
     def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, float32, checked.
 
+        The model sees pictures of any size; a bundle sees squares of one, 256 px (64 tokens) unless
+        something else is chosen.
+
         Raises:
             CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
             SettingsInvalid: a size of frames, or a number of tokens, that no grid of the tower has.
@@ -64,23 +66,23 @@ class Qwen3Vl:
         hub = HubCheckpoint.opened(folder, ("Qwen3VLForConditionalGeneration",))
         model = hub.model(Qwen3VLConfig, Qwen3VLForConditionalGeneration)
         tower = model.model.visual
-        token_px = tower.config.patch_size * tower.config.spatial_merge_size
-        side = _side_tokens(token_px, options)
-        grid = side * tower.config.spatial_merge_size
+        side, merge = tokens_along_side(tower.config, options), tower.config.spatial_merge_size
+        vision = GridTower(tower, (side * merge, side * merge))
         decoder = _decoder(model)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
         mean, std = hub.colours(GREY, GREY)
+        side_px = side * merge * tower.config.patch_size
         return Checkpoint(
-            vision=GridTower(tower, (grid, grid)).eval().requires_grad_(False),
+            vision=vision.eval().requires_grad_(False),
             connector=DeepMergers(tower).eval(),
             decoder=decoder,
             gate=None,
             gate_facts=None,
             tokenizer=tokenizer,
             layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            positions=_positions(decoder, side),
+            positions=rotary_positions(decoder, "config.json.text_config", (side, side)),
             frame_input=FrameInput(
-                size_px=(side * token_px, side * token_px),
+                size_px=(side_px, side_px),
                 fps=options.fps or FPS,
                 resize="letterbox",
                 channels=3,
@@ -104,41 +106,3 @@ def _decoder(model: Any) -> DeepStackDecoder:
     rotation = {"mrope_section": list(SECTIONS), **text.config.rope_parameters}
     text.config.rope_parameters = {**rotation, "mrope_interleaved": True}
     return DeepStackDecoder(text, model.lm_head, len(taps)).eval()
-
-
-def _positions(decoder: DeepStackDecoder, side: int) -> Positions:
-    rotation = decoder.config.rope_parameters
-    if (kind := rotation.get("rope_type", "default")) != "default":
-        raise CheckpointInvalid(
-            f"config.json.text_config.rope_parameters: got rope_type {kind!r}, expected 'default'",
-            hint="scaled rotations cannot be exported yet",
-        )
-    return Positions(
-        axes=3,
-        theta=float(rotation["rope_theta"]),
-        sections=tuple(rotation["mrope_section"]),
-        frame_grid=(side, side),
-        extra={"interleaved": True},
-    )
-
-
-def _side_tokens(token_px: int, options: LoadOptions) -> int:
-    """Tokens along each side of a frame.
-
-    Raises:
-        SettingsInvalid: frames are squares of whole tokens, and this is none.
-    """
-    px, tokens = options.frame_px, options.tokens_per_frame
-    side = SIDE_TOKENS
-    if px is not None:
-        side = px // token_px
-    elif tokens is not None:
-        side = math.isqrt(tokens)
-    if side < 1 or px not in (None, side * token_px) or tokens not in (None, side * side):
-        raise SettingsInvalid(
-            f"got --frame-px {px}, --tokens-per-frame {tokens}; a frame of this model is a square "
-            f"of n x n tokens of {token_px} px each",
-            hint=f"for example --frame-px {SIDE_TOKENS * token_px}, which has "
-            f"{SIDE_TOKENS**2} tokens",
-        )
-    return side

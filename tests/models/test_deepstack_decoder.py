@@ -9,7 +9,7 @@ from transformers import Qwen3VLTextConfig, Qwen3VLTextModel
 
 from edgestream.models.deepstack_decoder import DeepStackDecoder
 
-from ..qwen3_vl import TEXT_SIZES
+from ..qwen3_vl_checkpoint import TEXT_SIZES
 
 HIDDEN, LEVELS, VOCABULARY = TEXT_SIZES["hidden_size"], 2, 90
 

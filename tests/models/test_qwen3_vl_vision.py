@@ -12,7 +12,7 @@ from edgestream.export.traced_weights import traced_weights
 from edgestream.models.qwen3_vl_vision import DeepMergers, GridTower
 from edgestream.runtime.engines.ort import OrtBackend
 
-from ..qwen3_vl import cut, tiny_tower
+from ..qwen3_vl_checkpoint import image_grid, image_values, tiny_tower
 
 
 def picture(rows, columns, seed=0, patch=16):
@@ -25,10 +25,8 @@ def picture(rows, columns, seed=0, patch=16):
 
 def expected_rows(tower, pixels):
     """What transformers gives: the merged states and those of the taps, side by side."""
-    _, height, width = pixels.shape
-    grid = torch.tensor([[1, height // 16, width // 16]])
     with torch.inference_mode():
-        seen = tower(cut(pixels), grid_thw=grid)
+        seen = tower(image_values(pixels), grid_thw=image_grid(pixels))
     return torch.cat([seen.pooler_output, *seen.deepstack_features], dim=-1).numpy()
 
 

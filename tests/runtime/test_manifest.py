@@ -234,7 +234,7 @@ def test_a_row_is_as_wide_as_its_embedding_where_nothing_else_is_said(width, row
     assert manifest.as_json()["embeddings"] == value["embeddings"]
 
 
-@pytest.mark.parametrize("width", [3, 0, "12", None, 4.0, True])
+@pytest.mark.parametrize("width", [3, 0, "12", 4.0, True])
 def test_a_row_holds_its_embedding(width):
     with pytest.raises(ManifestInvalid, match=r"embeddings\.width: got .* of at least 4"):
         manifest_from_json(changed(("embeddings",), {**TABLE, "width": width}))
