@@ -89,7 +89,7 @@ def hub_adapter(folder: Path, model, targets: str):
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(2)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+        warnings.filterwarnings("ignore", "Model (has|with) `tie_word_embeddings=True`")
         config = LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", target_modules=targets)
         tuned = get_peft_model(copy.deepcopy(model), config)
         for name, weight in tuned.named_parameters():
