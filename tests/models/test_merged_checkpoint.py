@@ -103,6 +103,7 @@ INSIDE = {"smolvlm": (test_smolvlm, r".*text_model.*(q|v|down)_proj"),
           "qwen2_5_vl": (qwen2_5_vl_checkpoint, r".*language_model.*(q|v|down)_proj")}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "is_tied"), [("smolvlm", False), ("qwen2_5_vl", True)])
 def test_transformers_loads_what_was_merged_of_the_hub(tmp_path, family, is_tied, capsys):
     made, targets = INSIDE[family]
