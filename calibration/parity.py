@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..quant.numerics import snr_db
+from ..quant.stored import unequal
 
 Gate = Literal["engine", "snr_db", "agreement"]
 Float = NDArray[np.floating[Any]]
@@ -29,7 +30,7 @@ COSINE_MIN = 0.99
 TOP5_SHARE = 0.99
 FLOAT_ERROR = 1e-4
 # Bounds of gate (c): share of positions at which the most likely token is the same.
-TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90}
+TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90, "nf4": 0.90}
 # A model whose loss is this near to that of blind guessing has not been trained.
 CHANCE_SHARE = 0.9
 
@@ -185,16 +186,18 @@ def stored_weight_check(
     part: str, name: str, stored: Sequence[NDArray[Any]], ours: Sequence[NDArray[Any]]
 ) -> Check:
     """Codes and scales in the file against those made of the original: not one may differ."""
-    differing = 0
-    for left, right in zip(stored, ours, strict=True):
-        same_shape = left.shape == right.shape
-        differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
-    return differing_check(part, name, differing)
+    differing = sum(unequal(one, other) for one, other in zip(stored, ours, strict=True))
+    return stored_count_check(part, name, differing)
 
 
-def differing_check(part: str, name: str, differing: int) -> Check:
-    """How many codes and scales in the file are not those made of the original: not one may."""
+def stored_count_check(part: str, name: str, differing: int) -> Check:
+    """So many stored numbers differ from those made of the original: not one may."""
     return Check("engine", part, f"stored {name}", differing, 0, False, "differing elements")
+
+
+def gain_check(part: str, name: str, gain: float) -> Check:
+    """A data-aware matrix loses no more of its outputs than rounding to the nearest would, dB."""
+    return Check("snr_db", part, f"{name} against rounding", gain, 0.0, True, "dB")
 
 
 def float_check(part: str, name: str, reference: Float, found: Float) -> Check:
@@ -229,15 +232,9 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
     cosine = cosines(reference, found)
     best_five = np.argpartition(-found, 5, axis=-1)[:, :5]
     in_five = np.mean((best_five == reference.argmax(-1)[:, None]).any(-1))
+    mean, must = cosine.mean(), COSINE_MEAN["decoder"]
     return (
-        Check(
-            "engine",
-            "decoder",
-            "mean cosine of logits",
-            cosine.mean(),
-            COSINE_MEAN["decoder"],
-            True,
-        ),
+        Check("engine", "decoder", "mean cosine of logits", mean, must, True),
         Check("engine", "decoder", "smallest cosine of logits", cosine.min(), COSINE_MIN, True),
         Check("engine", "decoder", "PyTorch's token in the top 5", in_five, TOP5_SHARE, True),
     )
@@ -245,11 +242,11 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
 
 def snr_check(part: str, name: str, original: Float, approximation: Float, floor: float) -> Check:
     """Signal to quantization noise of one weight against its scheme's floor, dB."""
-    return snr_value_check(part, name, snr_db(original, approximation), floor)
+    return noise_check(part, name, snr_db(original, approximation), floor)
 
 
-def snr_value_check(part: str, name: str, value_db: float, floor: float) -> Check:
-    """The same of a figure that was gathered elsewhere."""
+def noise_check(part: str, name: str, value_db: float, floor: float) -> Check:
+    """The same of a figure in dB."""
     return Check("snr_db", part, name, value_db, floor, True, "dB")
 
 

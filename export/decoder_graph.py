@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from ..models.decoder_shape import DecoderShape
 
 MICROSOFT = "com.microsoft"
-NORM = {"axis": -1, "stash_type": 1}
+NORM: dict[str, Any] = {"axis": -1, "stash_type": 1}
 # Small constants that the nodes share: name → whole numbers.
 ONE, LAST, MASK_AXIS = "constants.one", "constants.last", "constants.mask_axis"
 # Matrix of the graph → the linear layers (models/decoder_shape.LINEARS) whose rows it holds.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.parity import Check, snr_value_check
+from ..calibration.parity import Check, noise_check
 from ..models.decoder_weights import EMBEDDINGS, DecoderWeights
 from ..models.family import Checkpoint
 from ..quant.numerics import PORTION, SignalToNoise
@@ -51,7 +51,7 @@ class StoredEmbeddings:
         """The file, row after row."""
         with path.open("wb") as file:
             for rows in table_portions(self._weights):
-                file.write(np.ascontiguousarray(rows, self.dtype))
+                file.write(np.ascontiguousarray(rows, self.dtype).data)
 
     def rows(self, ids: Sequence[int]) -> Float32:
         """Rows as the device reads them, (ids, hidden) float32."""
@@ -63,7 +63,7 @@ class StoredEmbeddings:
         noise = SignalToNoise()
         for rows in table_portions(self._weights):
             noise.add(rows, rows.astype(self.dtype).astype(np.float32))
-        return snr_value_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
+        return noise_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
 
 
 def table_portions(weights: DecoderWeights) -> Iterator[Float32]:

@@ -72,7 +72,7 @@ class ExternalData:
         for piece in pieces:
             if piece.dtype != dtype:
                 raise ValueError(f"{name}: got {piece.dtype}, expected {dtype}")
-            self._file.write(np.ascontiguousarray(piece))
+            self._file.write(np.ascontiguousarray(piece).data)
         length = self._file.tell() - start
         if length != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
             raise ValueError(f"{name}: got {length} bytes for {dtype} {shape}")

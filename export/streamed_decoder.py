@@ -54,14 +54,16 @@ class Sequences:
     def __init__(
         self, decoder: nn.Module, shape: DecoderShape, stretches: Sequence[Stretch]
     ) -> None:
-        self._decoder, self._shape, self._count = decoder, shape, len(stretches)
-        rotary = type(decoder.model.rotary_emb)(config=decoder.config)
+        # Every decoder of `transformers` has these parts; PyTorch types them as anything.
+        model: Any = decoder.model
+        self._layers, self._norm, self._count = model.layers, model.norm, len(stretches)
+        rotary = type(model.rotary_emb)(config=decoder.config)
         self._batches: list[_Batch] = []
         for length in sorted({len(one) for one in stretches}):
             places = tuple(at for at, one in enumerate(stretches) if len(one) == length)
             chosen = [stretches[at] for at in places]
             rows = np.stack([_widened(one.embeds, shape.width) for one in chosen])
-            states, *deep = torch.from_numpy(rows).split(shape.hidden, -1)
+            states, *deep = torch.split(torch.from_numpy(rows), shape.hidden, -1)
             ids = np.stack([_position_ids(one, shape.axes) for one in chosen], axis=1)
             around = _around(rotary, states, torch.from_numpy(ids), shape)
             self._batches.append(_Batch(places, states, tuple(deep), around))
@@ -74,7 +76,7 @@ class Sequences:
             layer: its number.
             weights: name inside the layer → tensor, all of them.
         """
-        module = self._decoder.model.layers[layer]
+        module = self._layers[layer]
         for batch in self._batches:
             out = functional_call(module, dict(weights), (batch.states,), dict(batch.around))
             batch.states = out if isinstance(out, Tensor) else out[0]
@@ -94,7 +96,7 @@ class Sequences:
         """
         found: dict[int, Tensor] = {}
         for batch in self._batches:
-            states = functional_call(self._decoder.model.norm, {"weight": gain}, (batch.states,))
+            states = functional_call(self._norm, {"weight": gain}, (batch.states,))
             for place, one in zip(batch.places, states, strict=True):
                 found[place] = one[-last[place] :].clone()
         return tuple(found[place] for place in range(self._count))

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from ..runtime.values import Float32
 from .decoder_shape import DecoderShape, decoder_shape
-from .weights import Stored, check_stored, opened
+from .weights import Stored, check_stored, fill_, opened
 
 Rows: TypeAlias = slice | list[int]
 ALL = slice(None)
@@ -140,3 +140,29 @@ def left_in_files(
     config = decoder.config
     assert isinstance(config, PreTrainedConfig)
     return FileWeights(config, stored, names, int(getattr(decoder, "deep_levels", 0)))
+
+
+def fill_beside_decoder_(
+    decoder: nn.Module, modules: Mapping[str, nn.Module], stored: Mapping[str, Stored]
+) -> FileWeights | None:
+    """Give all parts of a model their weights, or leave those of a large decoder where they are.
+
+    Args:
+        decoder: its names in the files are the canonical ones.
+        modules: prefix of the names in the files → part, as `fill_` takes them; all others are
+            the decoder's.
+        stored: name in the files → where.
+
+    Returns:
+        As `left_in_files`.
+
+    Raises:
+        BundleError, CheckpointInvalid: as `left_in_files` and `fill_`.
+    """
+    own = [name for name in stored if not name.startswith(tuple(modules))]
+    left = left_in_files(decoder, stored, {name: name for name in own})
+    if left is None:
+        fill_({**modules, "": decoder}, stored)
+    else:
+        fill_(modules, {name: where for name, where in stored.items() if name not in own})
+    return left

@@ -161,7 +161,7 @@ class HubCheckpoint:
         try:
             config = config_class.from_dict(self._described())
             with _silent():
-                model, found = model_class.from_pretrained(
+                loaded: Any = model_class.from_pretrained(
                     str(self.folder),
                     config=without_layers(config) if is_large else config,
                     dtype="float32",
@@ -175,6 +175,7 @@ class HubCheckpoint:
                 f"{self.folder / 'config.json'} makes no {model_class.__name__}: {one_line(error)}",
                 hint="check that the folder is a whole checkpoint of the Hub",
             ) from error
+        model, found = loaded
         if is_large:
             names = decoder_names(stored)
             left_over = {one for one in found["unexpected_keys"] if not is_of_layers(one, names)}
@@ -244,12 +245,13 @@ class HubCheckpoint:
 @contextmanager
 def _silent() -> Iterator[None]:
     """transformers reports on its loading; what matters is raised here."""
-    level, shows_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    told: Any = logging
+    level, shows_bar = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity(told.CRITICAL)
+    told.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        told.set_verbosity(level)
         if shows_bar:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()

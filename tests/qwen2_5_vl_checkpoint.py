@@ -73,7 +73,9 @@ def tiny_model(
         model = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False)
         varied_(model)
         for name, weight in model.named_parameters():
-            if "bias" in name:
+            if ".attn." in name and weight.ndim == 2:
+                weight.data.mul_(3.0)  # so that it matters who looks at whom
+            elif "bias" in name:
                 weight.data.normal_(0.0, 0.1)
             elif "norm" in name or "ln_q" in name:
                 weight.data.add_(torch.randn_like(weight) * gains)

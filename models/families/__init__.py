@@ -21,11 +21,11 @@ from .videollama3 import VideoLlama3
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "llava_onevision": LlavaOnevision(),
         "qwen2_5_vl": Qwen25Vl(),
         "qwen3_vl": Qwen3Vl(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
-        "llava_onevision": LlavaOnevision(),
         "streammind": StreamMind(),
         "videollama3": VideoLlama3(),
     }

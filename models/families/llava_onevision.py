@@ -97,6 +97,7 @@ class LlavaOnevision:
             ),
             tokens_per_frame=cells * cells + 1,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
@@ -134,6 +135,7 @@ class LlavaConnector(nn.Module):
     """
 
     pooling: Tensor
+    newline: Tensor
 
     def __init__(self, projector: nn.Module, newline: Tensor, grid: int, cells: int) -> None:
         super().__init__()

@@ -113,9 +113,10 @@ class SmolVlmVision(nn.Module):
 
     def __init__(self, tower: nn.Module, scale: int, side_px: int) -> None:
         super().__init__()
+        patch_px: Any = tower.patch_size
         self.tower: Any = tower
-        self._scale, self._grid = scale, side_px // self.tower.patch_size
-        self.tokens = (self._grid // scale) ** 2
+        self._scale, self._grid = scale, int(side_px // patch_px)
+        self.tokens: int = (self._grid // scale) ** 2
         mask = torch.ones(1, self._grid, self._grid, dtype=torch.bool)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -136,14 +137,15 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
         SettingsInvalid: the tower cannot see frames of this size, or none gives so many tokens.
     """
     seen: Any = config.vision_config
-    block, most = seen.patch_size * config.scale_factor, seen.image_size
+    block: int = seen.patch_size * config.scale_factor
+    most: int = seen.image_size
     # The tower's own size need not be a multiple of its patches (384 px in patches of 14).
     sizes = {(side // block) ** 2: side for side in (*range(block, most, block), most)}
-    own = (most // block) ** 2
+    own: int = (most // block) ** 2
     tokens = options.tokens_per_frame
     if tokens is None and options.frame_px is not None:
         tokens = next((n for n, side in sizes.items() if side == options.frame_px), 0)
-    chosen = own if tokens is None else tokens
+    chosen: int = own if tokens is None else tokens
     if chosen not in sizes or options.frame_px not in (None, sizes[chosen]):
         told = ", ".join(f"{n} at {side} px" for n, side in sizes.items())
         raise SettingsInvalid(

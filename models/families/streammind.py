@@ -39,6 +39,7 @@ from ...runtime.errors import CheckpointInvalid
 from ...runtime.json_fields import Fields
 from ...runtime.manifest_values import FrameInput, GateFacts, TensorSpec
 from ..checkpoint import config_fields
+from ..decoder_weights import fill_beside_decoder_
 from ..event_extractor import ExtractorShape
 from ..family import Checkpoint, LoadOptions
 from ..hub_checkpoint import HubCheckpoint
@@ -46,7 +47,7 @@ from ..hub_tokenizer import hub_tokenizer
 from ..perception_gate import CLASSES, RESPONSE, PerceptionConnector, PerceptionGate
 from ..streammind_layout import streammind_layout
 from ..transformers_parts import model_of, rotary_positions
-from ..weights import Stored, fill_, stored_tensors, weight_files
+from ..weights import Stored, stored_tensors, weight_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -129,7 +130,7 @@ class StreamMind:
         tokenizer = _tokenizer(hub, decoder.config.vocab_size)
         layout = streammind_layout(tokenizer)
         positions = rotary_positions(decoder, "config.json")
-        fill_({"": decoder, TOWER: tower, GATE: gate}, stored)
+        stored_decoder = fill_beside_decoder_(decoder, {TOWER: tower, GATE: gate}, stored)
         vision = PatchMean(tower, _read_layer(hub.config, tower.config.num_hidden_layers))
         return Checkpoint(
             vision=vision.eval().requires_grad_(False),
@@ -144,6 +145,7 @@ class StreamMind:
             tokens_per_frame=1,
             source=hub.source(self.name),
             connector_reads_state=True,
+            stored_decoder=stored_decoder,
         )
 
 

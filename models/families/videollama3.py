@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
@@ -29,18 +30,21 @@ from ...runtime.manifest_values import FrameInput
 from ...runtime.prompt_layout import PromptLayout, Slot, Text, with_text_ids
 from ..chat_layout import ChatWords, chat_layout
 from ..checkpoint import config_fields
+from ..decoder_weights import FileWeights, fill_beside_decoder_
 from ..family import Checkpoint, LoadOptions
 from ..hub_checkpoint import HubCheckpoint
 from ..text_parts import decoder_of
 from ..transformers_parts import model_of, rotary_positions
 from ..video_llama_tower import VideoLlamaTower
-from ..weights import fill_, stored_tensors, weight_files
+from ..weights import stored_tensors, weight_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NATIVE, COGSTREAM = "video_llama_3", "videollama3_qwen2"
 ARCHITECTURES = ("VideoLlama3ForConditionalGeneration", "Videollama3Qwen2ForCausalLM")
+VISION, PROJECTOR = "model.vision_encoder.", "model.mm_projector."
+"""Begin the names of tensors in CogStream's files; the decoder's are those of a Qwen2."""
 MERGE = 2
 """Patches along each side of a token of a video; a single picture would have 1."""
 SIDE = 8
@@ -87,13 +91,19 @@ class VideoLlama3:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ARCHITECTURES)
-        is_native = hub.config.text("model_type") == NATIVE
-        model = _native(hub) if is_native else _mapped(hub)
+        if hub.config.text("model_type") == NATIVE:
+            hub.check_text("qwen2")
+            model = hub.model(VideoLlama3Config, VideoLlama3ForConditionalGeneration)
+            decoder = decoder_of(model.model.language_model, model.lm_head)
+            stored_decoder = hub.stored_decoder(decoder)
+        else:
+            model = _mapped(hub)
+            decoder = decoder_of(model.model.language_model, model.lm_head)
+            stored_decoder = _fill(hub, model, decoder)
         seen: Any = model.config.vision_config
         side = _side(seen.patch_size * MERGE, options)
         grid, side_px = MERGE * side, MERGE * side * seen.patch_size
         vision = VideoLlamaTower(model.model.vision_model, (grid, grid), MERGE)
-        decoder = decoder_of(model.model.language_model, model.lm_head)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
         mean, std = hub.colours(GREY, GREY)
         return Checkpoint(
@@ -115,6 +125,7 @@ class VideoLlama3:
             ),
             tokens_per_frame=side * side,
             source=hub.source(self.name),
+            stored_decoder=stored_decoder,
         )
 
 
@@ -137,15 +148,11 @@ def video_layout(tokenizer: Tokenizer, stops: tuple[str, ...]) -> PromptLayout:
     return with_text_ids(replace(layout, segments=segments), tokenizer)
 
 
-def _native(hub: HubCheckpoint) -> Any:
-    return hub.model(VideoLlama3Config, VideoLlama3ForConditionalGeneration)
-
-
 def _mapped(hub: HubCheckpoint) -> Any:
-    """The model that CogStream's config.json and tensors mean, float32, in eval mode.
+    """The model that CogStream's config.json means, in eval mode; its weights hold anything.
 
     Raises:
-        CheckpointInvalid: config.json makes no model of this kind, or a tensor does not fit it.
+        CheckpointInvalid: config.json makes no model of this kind.
     """
     hub.config.text("mm_projector_type", one_of=("mlp2x_gelu",))
     seen = hub.config.mapping("vision_encoder_config")
@@ -155,16 +162,26 @@ def _mapped(hub: HubCheckpoint) -> Any:
         "vision_config": {**seen, "model_type": "video_llama_3_vision"},
     }
     kind = (VideoLlama3Config, VideoLlama3ForConditionalGeneration)
-    model: Any = model_of(described, "config.json", kind)
-    inner, stored = model.model, stored_tensors(weight_files(hub.folder))
-    modules = {"model.": inner.language_model, "model.vision_encoder.": inner.vision_model,
-               "model.mm_projector.": inner.projector}  # fmt: skip
+    return model_of(described, "config.json", kind)
+
+
+def _fill(hub: HubCheckpoint, model: Any, decoder: nn.Module) -> FileWeights | None:
+    """Give the model its weights, which have other prefixes in CogStream's files.
+
+    Args:
+        decoder: of the model; its names are those in the files.
+
+    Returns:
+        The decoder's weights where they are too large and stay in the files.
+
+    Raises:
+        CheckpointInvalid: a tensor is missing, left over or of another shape.
+    """
+    stored = stored_tensors(weight_files(hub.folder))
     if model.config.tie_word_embeddings:
         stored.pop("lm_head.weight", None)
-    else:
-        modules["lm_head."] = model.lm_head
-    fill_(modules, stored)
-    return model
+    modules = {VISION: model.model.vision_model, PROJECTOR: model.model.projector}
+    return fill_beside_decoder_(decoder, modules, stored)
 
 
 def _side(token_px: int, options: LoadOptions) -> int:

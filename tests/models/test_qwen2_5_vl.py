@@ -58,15 +58,15 @@ def test_tower_and_merger_are_the_models_own(model, grid):
     assert float(summary.norm()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_window_hides_what_is_outside_and_full_blocks_do_not(model):
-    """The grid's order matters: two halves that change places give other tokens."""
-    pixels = picture(8, 8)
-    turned = np.concatenate([pixels[..., 112:], pixels[..., :112]], axis=-1)
-    tower = WindowTower(model.model.visual, (16, 16))
+def test_windows_and_turns_matter(model):
+    """The control of the test above: without either of them its tokens are others."""
+    pixels = torch.from_numpy(picture(8, 8)[None])
+    towers = [WindowTower(model.model.visual, (16, 16)) for _ in range(3)]
+    towers[1].lengths = [256]
+    towers[2].sin = -towers[2].sin
     with torch.inference_mode():
-        one, other = (tower(torch.from_numpy(each[None]))[0] for each in (pixels, turned))
-    swapped = torch.cat([other.view(8, 8, -1)[:, 4:], other.view(8, 8, -1)[:, :4]], 1)
-    assert float((one.view(8, 8, -1) - swapped).abs().max()) > 1e-2
+        right, *wrong = (tower(pixels)[0] for tower in towers)
+    assert all(float((right - one).abs().max()) > 0.1 for one in wrong)
 
 
 LAYOUT = PromptLayout(
@@ -149,7 +149,7 @@ LAW_IMAGE = chat_tokenizer(SPECIAL).token_to_id("<|image_pad|>")
 @pytest.fixture(scope="module")
 def law(tmp_path_factory) -> FamilyLaw:
     work = tmp_path_factory.mktemp("qwen2_5_vl")
-    folder, model = tiny_folder(work / "checkpoint")
+    folder, model = tiny_folder(work / "checkpoint", is_tied=False)
     return FamilyLaw(folder, work, model, LAW_IMAGE, full_inputs)
 
 
@@ -177,7 +177,7 @@ def test_int8_and_int4_pass_the_proof(tmp_path):
 
 @pytest.mark.slow
 def test_frames_with_windows_of_several_sizes(tmp_path):
-    folder, model = tiny_folder(tmp_path / "checkpoint", is_tied=False)
+    folder, model = tiny_folder(tmp_path / "checkpoint")
     law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions(frame_px=140))
     assert law.checkpoint.tokens_per_frame == 25
     law.check_logits()

@@ -34,7 +34,7 @@ def full_inputs(ids: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tens
 @pytest.fixture(scope="module")
 def law(tmp_path_factory) -> FamilyLaw:
     work = tmp_path_factory.mktemp("qwen3_vl")
-    folder, model = tiny_folder(work / "checkpoint", is_tied=False)
+    folder, model = tiny_folder(work / "checkpoint", seed=1, is_tied=False)
     return FamilyLaw(folder, work, model, IMAGE, full_inputs, LoadOptions(tokens_per_frame=16))
 
 
@@ -82,31 +82,26 @@ def test_the_bundle_says_how_wide_a_row_is(law):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("llm", ["int8", "int4-32"])
-def test_int8_and_int4_pass_the_proof(law, llm):
+def test_int8_and_int4_pass_the_proof(tmp_path, llm):
+    folder, model = tiny_folder(tmp_path / "checkpoint", gains=0.0)
+    law = FamilyLaw(folder, tmp_path, model, IMAGE, full_inputs, LoadOptions(frame_px=64))
     law.check_quantized("int8", llm)
 
 
-@pytest.mark.slow
-def test_a_tied_head_and_a_configuration_that_does_not_say_how_axes_take_turns(tmp_path):
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_the_axes_take_turns_where_the_configuration_does_not_say_so(tmp_path, is_tied):
     silent = {"rope_type": "default", "rope_theta": 50_000.0, "mrope_section": [6, 5, 5]}
-    folder, model = tiny_folder(tmp_path / "checkpoint", is_tied=True, rope_parameters=silent)
-    options = LoadOptions(frame_px=64)
-    FamilyLaw(folder, tmp_path, model, IMAGE, full_inputs, options).check_logits()
+    folder, _ = tiny_folder(tmp_path / "checkpoint", is_tied=is_tied, rope_parameters=silent)
+    loaded = load_checkpoint(folder)
+    shape = loaded.decoder_weights().shape
+    assert shape.is_interleaved and loaded.positions.extra["interleaved"]
+    assert (shape.is_tied, shape.deep_levels, shape.has_qk_norm) == (is_tied, 2, True)
 
 
-def test_the_prompt_is_what_the_template_writes():
-    layout = chat_layout(WORDS, TOKENIZER)
-    pad = "<|image_pad|>"
-    check_layout(
-        layout, TOKENIZER, CHAT_TEMPLATE, lambda text: text.replace(pad, pad * 5), IMAGE, 5
-    )
-
-
-@pytest.mark.slow
-def test_the_prompt_in_the_real_vocabulary():
-    tokenizer, pad = qwen2_tokenizer(), "<|image_pad|>"
-    tokenizer.add_special_tokens([one for one in SPECIAL if tokenizer.token_to_id(one) is None])
-    layout = chat_layout(WORDS, tokenizer)
+@pytest.mark.parametrize("real", [False, True])
+def test_the_prompt_is_what_the_template_writes(real):
+    tokenizer, pad = qwen2_tokenizer() if real else TOKENIZER, "<|image_pad|>"
+    layout = chat_layout(WORDS, tokenizer, ["<|im_end|>", "<|endoftext|>"])
     image = tokenizer.token_to_id(pad)
     check_layout(
         layout, tokenizer, CHAT_TEMPLATE, lambda text: text.replace(pad, pad * 5), image, 5

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -143,6 +144,19 @@ def test_tokens_of_the_gate_need_no_row(tmp_path):
     tokenizer.save(str(file))
     with pytest.raises(VocabularyMismatch, match="</another>"):
         load_checkpoint(folder)
+
+
+def test_a_decoder_too_large_for_the_memory_stays_in_its_files(tmp_path, monkeypatch):
+    folder = save_streammind(tmp_path / "checkpoint")
+    whole = load_checkpoint(folder)
+    monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
+    left = load_checkpoint(folder)
+    assert whole.stored_decoder is None and next(left.decoder.parameters()).is_meta
+    expected, found = whole.decoder_weights(), left.decoder_weights()
+    for name in expected.shape.parameters():
+        np.testing.assert_array_equal(found.tensor(name), expected.tensor(name))
+    for one, other in zip(left.gate.parameters(), whole.gate.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_a_bundle_cannot_carry_is_refused_by_name(tmp_path):

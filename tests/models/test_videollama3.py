@@ -78,10 +78,10 @@ def tiny_model(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = VideoLlama3ForConditionalGeneration(config).eval()
-        varied_(model)
+        varied_(model, 2.0)
         for name, part in model.named_parameters():
             if name.endswith("bias"):
-                part.data.normal_(std=0.2)
+                part.data.normal_(std=0.05)
     return model
 
 
@@ -203,6 +203,24 @@ def test_a_mapped_config_is_the_config_of_transformers(tmp_path, is_tied):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("is_native", [True, False])
+def test_a_decoder_too_large_for_the_memory_stays_in_its_files(tmp_path, monkeypatch, is_native):
+    if is_native:
+        folder = native_law(tmp_path).folder
+    else:
+        folder = cogstream_folder(tmp_path / "own", tiny_model(qwen2_tokenizer(), "<image>"))
+    whole = load_checkpoint(folder, FOUR)
+    monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
+    left = load_checkpoint(folder, FOUR)
+    assert whole.stored_decoder is None and next(left.decoder.parameters()).is_meta
+    expected, found = whole.decoder_weights(), left.decoder_weights()
+    assert found.shape == expected.shape
+    for name in expected.shape.parameters():
+        np.testing.assert_array_equal(found.tensor(name), expected.tensor(name))
+    pixels = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(left.vision(pixels), whole.vision(pixels))
+
+
 @pytest.mark.parametrize(("grid", "merge"), [((8, 8), 2), ((6, 10), 2), ((3, 5), 1)])
 def test_the_tower_at_a_fixed_grid_is_the_tower(grid, merge):
     model = tiny_model(TOKENIZER, "<|video_pad|>")
@@ -284,7 +302,7 @@ def test_what_is_no_such_model_is_refused_by_name(tmp_path):
     config = json.loads(file.read_text())
     for changes, words in (
         ({"mm_projector_type": "linear"}, "mm_projector_type: got 'linear'"),
-        ({"num_attention_heads": 5}, "makes no VideoLlama3ForConditionalGeneration"),
+        ({"num_attention_heads": 0}, "makes no VideoLlama3ForConditionalGeneration"),
         ({"intermediate_size": 96}, r"layers\.0\.mlp\.\w+_proj\.weight .* shape"),
     ):
         file.write_text(json.dumps({**config, **changes}))
