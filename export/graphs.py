@@ -17,10 +17,13 @@ from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
 from .decoder_onnx import write_decoder
 from .evict_graph import evict_graph
+from .int8_large import int8_from_large, is_large
 from .int8_vision import int8_from_float
 from .layer_writer import write_layers
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import onnx_from_torch, write_large
 from .part_inputs import TracedPart, traced_parts
+from .stored_tensors import StoredTensors
+from .traced_weights import TracedWeight, traced_constants
 
 Tell = Callable[[str], None]
 LARGEST_FOR_BUILDER = 500_000_000
@@ -59,6 +62,7 @@ class Graph:
         path: its file.
         scheme: how its weights are kept.
         float_model: the float32 graph it was quantized from; None where it is none of those.
+        traced: of a large graph, where each quantized weight came from, in the place of that.
     """
 
     role: str
@@ -66,6 +70,7 @@ class Graph:
     path: Path
     scheme: Scheme
     float_model: ModelProto | None = None
+    traced: tuple[TracedWeight, ...] | None = None
 
     def loaded(self) -> ModelProto:
         """The graph as its files hold it now, weights included."""
@@ -145,6 +150,10 @@ def write_graphs(
 def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) -> Graph:
     path = folder / f"{role}.onnx"
     names, examples = list(part.inputs), list(part.inputs.values())
+    if is_large(part.module):
+        traced = write_large_part(part, scheme, path)
+        variant = "cpu-fp32" if traced is None else f"cpu-{scheme.name}"
+        return Graph(role, variant, path, scheme, traced=traced)
     if scheme.weights == "float32":
         onnx_from_torch(part.module, examples, names, part.outputs, path)
         return Graph(role, "cpu-fp32", path, scheme)
@@ -153,6 +162,27 @@ def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) ->
     int8_from_float(work, path)
     work.unlink()
     return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
+
+
+def write_large_part(
+    part: TracedPart, scheme: Scheme, path: Path
+) -> tuple[TracedWeight, ...] | None:
+    """A part whose weights lie beside its graph.
+
+    Returns:
+        Where each quantized weight came from; None of a float32 graph.
+    """
+    names, examples = list(part.inputs), list(part.inputs.values())
+    if scheme.weights == "float32":
+        write_large(part.module, examples, names, part.outputs, path)
+        return None
+    work = path.with_name(f"{path.stem}.float.onnx")
+    write_large(part.module, examples, names, part.outputs, work)
+    quantized = int8_from_large(work, path)
+    traced = traced_constants(StoredTensors(work).array, quantized, part.module)
+    work.unlink()
+    work.with_name(f"{work.name}.data").unlink()
+    return traced
 
 
 def is_for_builder(checkpoint: Checkpoint) -> bool:

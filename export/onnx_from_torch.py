@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ..runtime.errors import EngineError
 from .quiet import quiet
@@ -69,12 +70,43 @@ def onnx_from_torch(
     return graph
 
 
+def write_large(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    path: Path,
+) -> None:
+    """As `onnx_from_torch`, with the weights in `<path>.data`; they are never in a protobuf.
+
+    Raises:
+        EngineError: PyTorch could not export the module.
+
+    Cost: once more the weights in memory, of which the exporter folds copies.
+    """
+    program = _program(module, inputs, input_names, output_names)
+    program.save(str(path), external_data=True)
+    del program
+    graph = without_traces(onnx.load(str(path), load_external_data=False))
+    onnx.save(graph, str(path))
+
+
 def _traced(
     module: nn.Module,
     inputs: Sequence[Tensor],
     input_names: Sequence[str],
     output_names: Sequence[str],
 ) -> ModelProto:
+    program = _program(module, inputs, input_names, output_names)
+    return without_traces(program.model_proto)
+
+
+def _program(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> ONNXProgram:
     module.eval()
     try:
         with quiet():
@@ -93,7 +125,7 @@ def _traced(
             hint="use parts that torch.onnx.export(dynamo=True) takes",
         ) from error
     assert program is not None
-    return without_traces(program.model_proto)
+    return program
 
 
 def without_traces(graph: ModelProto) -> ModelProto:

@@ -134,12 +134,15 @@ def _first(outputs: Any) -> NDArray[np.float32]:
 
 def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list[Check]:
     """Codes and scales of every weight, its SNR; leaves what is left of it in `reference`."""
-    assert graph.float_model is not None
     stored = stored_int8(graph.loaded())
+    origins = graph.traced
+    if origins is None:
+        assert graph.float_model is not None
+        origins = traced_weights(graph.float_model, stored, module)
     ours = dict(module.named_parameters())
     left = dict(reference.named_parameters())
     checks: list[Check] = []
-    for traced in traced_weights(graph.float_model, stored, module):
+    for traced in origins:
         rows = slice(*traced.rows)
         original = ours[traced.parameter].detach().numpy()[rows]
         quantized = quantize_int8_per_channel(original, 0, traced.name)

@@ -17,7 +17,8 @@ from ..runtime.manifest_values import Variant
 from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
-from .graphs import Graph
+from .graphs import Graph, write_large_part
+from .int8_large import is_large
 from .onnx_from_torch import onnx_from_torch
 from .part_inputs import traced_parts
 from .proof_data import proof_data
@@ -91,6 +92,9 @@ def _graph(
     float_model = None
     if role in ("vision", "connector") and scheme.weights != "float32":
         part = traced_parts(checkpoint)[role]
+        if is_large(part.module):
+            traced = write_large_part(part, scheme, work / f"{role}.onnx")
+            return Graph(role, variant.id, bundle.path(variant.file), scheme, traced=traced)
         names, examples = list(part.inputs), list(part.inputs.values())
         work_file = work / f"{role}.onnx"
         float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)

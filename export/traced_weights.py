@@ -5,7 +5,7 @@ The exporter folds transposes and splits into new constants with new names; thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ class TracedWeight:
 
 
 def traced_weights(
-    graph: ModelProto, names: Mapping[str, object], module: nn.Module
+    graph: ModelProto, names: Iterable[str], module: nn.Module
 ) -> tuple[TracedWeight, ...]:
     """Where each of these constants came from.
 
@@ -50,6 +50,22 @@ def traced_weights(
         EngineError: a constant is no parameter's rows.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    return traced_constants(lambda name: numpy_helper.to_array(tensors[name]), names, module)
+
+
+def traced_constants(
+    constant_of: Callable[[str], Float32], names: Iterable[str], module: nn.Module
+) -> tuple[TracedWeight, ...]:
+    """As `traced_weights`, for constants that are read one at a time.
+
+    Args:
+        constant_of: the numbers of a constant, by its name.
+        names: of the constants.
+        module: unchanged since.
+
+    Raises:
+        EngineError: a constant is no parameter's rows.
+    """
     parameters = {
         name: parameter.detach().numpy()
         for name, parameter in module.named_parameters()
@@ -57,7 +73,7 @@ def traced_weights(
     }
     found = []
     for name in names:
-        constant = numpy_helper.to_array(tensors[name])
+        constant = constant_of(name)
         place = next(_places(constant, parameters), None)
         if place is None:
             raise EngineError(
