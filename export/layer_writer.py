@@ -8,7 +8,7 @@ the scheme says, and appended to the file beside the graph; nothing is held for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +43,15 @@ INT8_ACTIVATIONS = 4
 """MatMulNBits' accuracy_level: activations are rounded to int8, which is what makes it fast."""
 
 
-def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: str) -> None:
+def write_layers(
+    weights: DecoderWeights, scheme: Scheme | Mapping[str, Scheme], folder: Path, name: str
+) -> None:
     """Write `<name>.onnx` and `<name>.onnx.data`.
 
     Args:
         weights: of the decoder, from memory or from files.
-        scheme: how its matrices are kept.
+        scheme: how its matrices are kept; or of each parameter, by its canonical name. Those of
+            one matrix of the graph are the same.
         folder: gets the two files.
         name: of the files.
 
@@ -61,18 +64,22 @@ def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: st
     """
     shape = weights.shape
     matrices = decoder_weights(shape.layers, is_tied=shape.is_tied)
-    matmul = _matmul(scheme)
+    schemes = {
+        one.name: scheme if isinstance(scheme, Scheme) else scheme[one.parameters[0]]
+        for one in matrices
+    }
+    matmul = _matmul(schemes)
     nodes, stream = opening_nodes(shape)
     with ExternalData(folder / f"{name}.onnx.data") as data:
         _constants(data, shape)
         for layer in range(shape.layers):
             _layer_vectors(data, weights, layer)
             for matrix in matrices[4 * layer : 4 * layer + 4]:
-                _matrix(data, weights, matrix, scheme)
+                _matrix(data, weights, matrix, schemes[matrix.name])
             more, stream = layer_nodes(shape, layer, stream, matmul)
             nodes += more
         data.add(norm_name(shape.layers, "final_norm"), weights.tensor("model.norm.weight"))
-        _matrix(data, weights, matrices[-1], scheme)
+        _matrix(data, weights, matrices[-1], schemes[matrices[-1].name])
     nodes += closing_nodes(shape, stream, matmul)
     graph = helper.make_graph(
         nodes, "decoder", decoder_inputs(shape), decoder_outputs(shape), data.tensors
@@ -86,14 +93,15 @@ def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: st
     onnx.save(model, str(folder / f"{name}.onnx"))
 
 
-def _matmul(scheme: Scheme) -> MatMul:
+def _matmul(schemes: Mapping[str, Scheme]) -> MatMul:
     """How a matrix is multiplied with: its node, from names and widths."""
 
-    def whole(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
-        return helper.make_node("MatMul", [source, _tensor_name(name)], [target], name)
-
-    def in_blocks(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
-        stored, bits = _tensor_name(name), bits_of(scheme)
+    def node(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
+        stored = _tensor_name(name)
+        scheme = schemes[stored]
+        if scheme.weights == "float32":
+            return helper.make_node("MatMul", [source, stored], [target], name)
+        bits = bits_of(scheme)
         return helper.make_node(
             "MatMulNBits",
             [source, f"{stored}_Q{bits}", f"{stored}_scales"],
@@ -107,7 +115,7 @@ def _matmul(scheme: Scheme) -> MatMul:
             block_size=scheme.block,
         )
 
-    return whole if scheme.weights == "float32" else in_blocks
+    return node
 
 
 def _tensor_name(node: str) -> str:
