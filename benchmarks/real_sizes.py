@@ -19,7 +19,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,7 @@ def write_checkpoint(work: Path, shape: str) -> dict[str, Any]:
     torch.manual_seed(0)
     for part in dict.fromkeys(_part(name) for name, _ in model.named_parameters()):
         tensors = {
-            f"model.{name}": _random(name, one.shape)
+            f"model.{name}": random_tensor(name, one.shape)
             for name, one in model.named_parameters()
             if _part(name) == part
         }
@@ -148,12 +147,15 @@ def _part(name: str) -> str:
     return name.split(".")[1] if name.startswith("layers.") else name
 
 
-def _random(name: str, size: Any) -> Any:
+def random_tensor(name: str, size: Any) -> Any:
+    """As an initialisation leaves it, bfloat16."""
     import torch
 
-    if name.endswith("norm.weight"):
+    if len(size) == 1 and name.endswith("weight"):
         return torch.ones(size, dtype=torch.bfloat16)
-    return (torch.randn(size) * size[-1] ** -0.5).to(torch.bfloat16)
+    if len(size) == 1:
+        return torch.zeros(size, dtype=torch.bfloat16)
+    return torch.randn(size, dtype=torch.bfloat16) * size[1:].numel() ** -0.5
 
 
 def write_graph(work: Path, scheme: str, shape: str, route: str) -> dict[str, Any]:
@@ -193,30 +195,38 @@ def _by_builder(work: Path, config: Any, weights: Any, scheme: Any, name: str) -
 
 
 def run_graph(work: Path, route: str, threads: int) -> dict[str, Any]:
+    """How fast a decoder of `SHAPES` is."""
+    import onnx
+
+    from edgestream.runtime.manifest import CacheShape, Positions
+
+    graph = onnx.load(str(work / f"{route}.onnx"), load_external_data=False).graph
+    past = [one for one in graph.input if one.name.startswith("past_key_values.")]
+    heads, _, head_dim = (one.dim_value for one in past[0].type.tensor_type.shape.dim[1:])
+    is_multi = any(one.name == "position_ids" for one in graph.input)
+    positions = Positions(3, 1e6, (16, 24, 24)) if is_multi else Positions(1, 1e6)
+    cache = CacheShape(len(past) // 2, heads, head_dim, CAPACITY)
+    return decoder_speed(work / f"{route}.onnx", positions, cache, threads)
+
+
+def decoder_speed(graph: Path, positions: Any, cache: Any, threads: int) -> dict[str, Any]:
     """Appending and speaking through the runtime's cache, tokens a second, best of some passes."""
     import contextlib
 
     from edgestream.runtime.arena import Arena
     from edgestream.runtime.engines.ort import OrtBackend
     from edgestream.runtime.language_model import LanguageModel
-    from edgestream.runtime.manifest import CacheShape, Positions
     from edgestream.runtime.token_rows import TokenRows
 
     class Free:
         speak = staticmethod(contextlib.nullcontext)
 
-    start = time.perf_counter()
-    with OrtBackend("cpu", threads).open(work / f"{route}.onnx") as engine:
-        load_s = time.perf_counter() - start
-        past = [spec for spec in engine.inputs if spec.name.startswith("past_key_values.")]
+    busy = BusyTime()
+    with OrtBackend("cpu", threads).open(graph) as engine:
+        load_s = busy.wall_s()
         width = next(spec.shape[-1] for spec in engine.inputs if spec.name == "inputs_embeds")
-        is_multi = any(spec.name == "position_ids" for spec in engine.inputs)
-        heads, head_dim = past[0].shape[1], past[0].shape[3]
-        sections = (16, 24, 24) if is_multi else None
-        arena = Arena(CacheShape(len(past) // 2, heads, head_dim, CAPACITY),
-                      Positions(3 if is_multi else 1, 1e6, sections))  # fmt: skip
         rows = TokenRows(np.random.default_rng(0).standard_normal((64, width)).astype(np.float16))
-        model = LanguageModel(engine, arena, rows, Free())
+        model = LanguageModel(engine, Arena(cache, positions), rows, Free())
         passes = [_pass(model, width) for _ in range(PASSES)]
     best = {name: round(max(one[name] for one in passes), 2) for name in passes[0]}
     return {**best, "load s": round(load_s, 1), "run peak GiB": _peak_gib()}
