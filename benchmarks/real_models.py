@@ -125,13 +125,14 @@ def write_checkpoint(folder: Path, model: str) -> dict[str, Any]:
 
     kind, sizes = MODELS[model]
     folder.mkdir(parents=True, exist_ok=True)
+    auto: Any = AutoModelForImageTextToText
     with torch.device("meta"):
-        empty = AutoModelForImageTextToText.from_config(AutoConfig.for_model(kind, **sizes))
+        empty = auto.from_config(AutoConfig.for_model(kind, **sizes))
     torch.manual_seed(0)
     shards: dict[str, dict[str, Any]] = {}
     for name, one in empty.named_parameters():
         shards.setdefault(".".join(name.split(".")[:5]), {})[name] = one.shape
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards.values()):
         file = f"model-{number:05d}.safetensors"
         tensors = {name: random_tensor(name, size) for name, size in names.items()}
@@ -167,8 +168,8 @@ def run_bundle(folder: Path, threads: int) -> dict[str, Any]:
 
     bundle = open_bundle(folder)
     files = {role: bundle.path(variant.file) for role, variant in bundle.manifest.variants()}
-    told, busy = {}, BusyTime()
-    backend = OrtBackend("cpu", threads)
+    told: dict[str, Any] = {}
+    busy, backend = BusyTime(), OrtBackend("cpu", threads)
     with backend.open(files["vision"]) as vision, backend.open(files["connector"]) as connector:
         shape = [size if isinstance(size, int) else 1 for size in vision.inputs[0].shape]
         pixels = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -181,7 +182,8 @@ def run_bundle(folder: Path, threads: int) -> dict[str, Any]:
             taken.append(busy.wall_s() - start)
     told["ms a frame"] = round(1000 * min(taken[1:]))
     cache, positions = bundle.manifest.cache, bundle.manifest.positions
-    return told | decoder_speed(files["decoder"], positions, cache, threads)
+    speed: dict[str, Any] = decoder_speed(files["decoder"], positions, cache, threads)
+    return told | speed
 
 
 if __name__ == "__main__":

@@ -130,8 +130,9 @@ def write_checkpoint(work: Path, shape: str) -> dict[str, Any]:
     from transformers import AutoModel
 
     work.mkdir(parents=True, exist_ok=True)
+    auto: Any = AutoModel
     with torch.device("meta"):
-        model = AutoModel.from_config(_config(shape))
+        model = auto.from_config(_config(shape))
     torch.manual_seed(0)
     for part in dict.fromkeys(_part(name) for name, _ in model.named_parameters()):
         tensors = {
@@ -187,7 +188,8 @@ def _by_builder(work: Path, config: Any, weights: Any, scheme: Any, name: str) -
     from edgestream.export.decoder_onnx import write_decoder
     from edgestream.tests.small_tokenizer import TEXT, trained_tokenizer
 
-    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    kind: Any = LlamaForCausalLM
+    model = kind(config).eval().requires_grad_(False)
     for parameter, tensor in model.named_parameters():
         tensor.copy_(torch.from_numpy(weights.tensor(parameter)))
     trained_tokenizer(TEXT).save(str(work / "tokenizer.json"))
@@ -224,7 +226,7 @@ def decoder_speed(graph: Path, positions: Any, cache: Any, threads: int) -> dict
     busy = BusyTime()
     with OrtBackend("cpu", threads).open(graph) as engine:
         load_s = busy.wall_s()
-        width = next(spec.shape[-1] for spec in engine.inputs if spec.name == "inputs_embeds")
+        width: Any = next(spec.shape[-1] for spec in engine.inputs if spec.name == "inputs_embeds")
         rows = TokenRows(np.random.default_rng(0).standard_normal((64, width)).astype(np.float16))
         model = LanguageModel(engine, Arena(cache, positions), rows, Free())
         passes = [_pass(model, width) for _ in range(PASSES)]
