@@ -116,8 +116,28 @@ def genai_config(bundle: Bundle) -> dict[str, Any]:
     may be raised up to `context_length`.
     """
     graph = decoder_graph(bundle)
+    cache, _, _ = _facts(bundle)
+    context = _context_length(graph, cache)
+    model = {
+        # Every decoder with such inputs and outputs goes by this type in onnxruntime-genai.
+        "type": "llama",
+        "context_length": context,
+        "vocab_size": _vocabulary(graph),
+        **_special_ids(bundle.manifest.layout()),
+        "decoder": _genai_decoder(bundle, graph),
+    }
+    search = {
+        "do_sample": False,
+        "num_beams": 1,
+        "min_length": 0,
+        "max_length": min(context, cache.capacity),
+        "past_present_share_buffer": True,
+    }
+    return {"model": model, "search": search}
+
+
+def _genai_decoder(bundle: Bundle, graph: GraphProto) -> dict[str, Any]:
     cache, rows, _ = _facts(bundle)
-    special = _special_ids(bundle.manifest.layout())
     inputs = {
         "input_ids": IDS,
         "attention_mask": "attention_mask",
@@ -126,7 +146,7 @@ def genai_config(bundle: Bundle) -> dict[str, Any]:
     }
     if any(value.name == POSITIONS for value in graph.input):
         inputs["position_ids"] = POSITIONS
-    decoder = {
+    return {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": f"{FOLDER}/{TEXT}.onnx",
         "head_size": cache.head_dim,
@@ -141,23 +161,6 @@ def genai_config(bundle: Bundle) -> dict[str, Any]:
         "num_hidden_layers": cache.layers,
         "num_key_value_heads": cache.kv_heads,
     }
-    context = _context_length(graph, cache)
-    model = {
-        # Every decoder with such inputs and outputs goes by this type in onnxruntime-genai.
-        "type": "llama",
-        "context_length": context,
-        "vocab_size": _vocabulary(graph),
-        **special,
-        "decoder": decoder,
-    }
-    search = {
-        "do_sample": False,
-        "num_beams": 1,
-        "min_length": 0,
-        "max_length": min(context, cache.capacity),
-        "past_present_share_buffer": True,
-    }
-    return {"model": model, "search": search}
 
 
 def _facts(bundle: Bundle) -> tuple[CacheShape, Embeddings, Positions]:

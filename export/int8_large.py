@@ -1,8 +1,8 @@
-"""Vision and connector graphs of more than 2 GB: weights beside the graph, int8 one at a time.
+"""Int8 of graphs whose weights lie beside them: one matrix in memory at a time.
 
-A protobuf holds at most 2 GB, and onnxruntime's quantizer holds a model twice. Here the float
-graph's weights lie in a file that is mapped, each matrix is quantized by itself, and the nodes are
-those that `quantize_dynamic` makes, so that engines fuse them the same way.
+onnxruntime's quantizer holds a model twice. Here the float graph's weights lie in a file that is
+mapped, each matrix is quantized by itself, and the nodes are those that `quantize_dynamic` makes,
+so that engines fuse them the same way.
 """
 
 from __future__ import annotations
@@ -13,21 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
-from torch import nn
 
 from ..quant.numerics import quantize_int8_per_channel
 from ..runtime.errors import EngineError
 from .external_data import ExternalData
 from .onnx_from_torch import constant_matmuls
 from .stored_tensors import StoredTensors
-
-LARGE_BYTES = 1 << 30
-"""Float32 weights of a part from here on: its graph and two copies of it are too much."""
-
-
-def is_large(module: nn.Module) -> bool:
-    """Whether a part's float32 weights are written beside its graph, and never all in memory."""
-    return 4 * sum(one.numel() for one in module.parameters()) >= LARGE_BYTES
 
 
 def int8_from_large(source: Path, target: Path) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ The exporter folds transposes and splits into new constants with new names; thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from ..runtime.errors import EngineError
@@ -37,7 +38,7 @@ class TracedWeight:
 
 
 def traced_weights(
-    graph: ModelProto, names: Iterable[str], module: nn.Module
+    graph: ModelProto, names: Iterable[str], module: nn.Module, folder: Path | None = None
 ) -> tuple[TracedWeight, ...]:
     """Where each of these constants came from.
 
@@ -45,27 +46,12 @@ def traced_weights(
         graph: float32, as exported from `module`.
         names: of the constants.
         module: unchanged since.
+        folder: where weights lie that are beside the graph; None where they are inside.
 
     Raises:
         EngineError: a constant is no parameter's rows.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    return traced_constants(lambda name: numpy_helper.to_array(tensors[name]), names, module)
-
-
-def traced_constants(
-    constant_of: Callable[[str], Float32], names: Iterable[str], module: nn.Module
-) -> tuple[TracedWeight, ...]:
-    """As `traced_weights`, for constants that are read one at a time.
-
-    Args:
-        constant_of: the numbers of a constant, by its name.
-        names: of the constants.
-        module: unchanged since.
-
-    Raises:
-        EngineError: a constant is no parameter's rows.
-    """
     parameters = {
         name: parameter.detach().numpy()
         for name, parameter in module.named_parameters()
@@ -73,7 +59,7 @@ def traced_constants(
     }
     found = []
     for name in names:
-        constant = constant_of(name)
+        constant = _numbers(tensors[name], folder)
         place = next(_places(constant, parameters), None)
         if place is None:
             raise EngineError(
@@ -82,6 +68,13 @@ def traced_constants(
             )
         found.append(TracedWeight(name, *place))
     return tuple(found)
+
+
+def _numbers(tensor: TensorProto, folder: Path | None) -> Float32:
+    # A copy is filled from the file, so that the graph stays without its weights.
+    filled = TensorProto()
+    filled.CopyFrom(tensor)
+    return numpy_helper.to_array(filled, str(folder or ""))
 
 
 def _places(
@@ -93,5 +86,6 @@ def _places(
             if rows.shape[1] != parameter.shape[1] or count > len(parameter):
                 continue
             for first in range(0, len(parameter) - count + 1, count):
-                if np.array_equal(parameter[first : first + count], rows):
+                there = parameter[first : first + count]
+                if np.array_equal(there[0], rows[0]) and np.array_equal(there, rows):
                     yield name, (first, first + count)

@@ -1,6 +1,8 @@
-"""Parts of more than 2 GB: written tensor by tensor, the same as onnxruntime's own quantizer."""
+"""Int8 matrix by matrix, of graphs whose weights lie beside: the same as onnxruntime's own."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import onnx
@@ -9,15 +11,14 @@ import torch
 from torch import nn
 
 from edgestream.calibration.parity import cosines
-from edgestream.export import int8_large
+from edgestream.export import graphs, reprove
 from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.graphs import Schemes
 from edgestream.export.int8_large import int8_from_large
 from edgestream.export.int8_vision import int8_from_float, stored_int8
-from edgestream.export.onnx_from_torch import onnx_from_torch, write_large
+from edgestream.export.onnx_from_torch import constant_matmuls, onnx_from_torch
 from edgestream.export.reprove import reproven
-from edgestream.export.stored_tensors import StoredTensors
-from edgestream.export.traced_weights import traced_constants
+from edgestream.export.traced_weights import traced_weights
 from edgestream.runtime.bundle import open_bundle
 from edgestream.runtime.engines.ort import OrtBackend
 
@@ -51,7 +52,7 @@ def both(tmp_path_factory):
     example = [torch.zeros(1, 7, 48)]
     onnx_from_torch(module, example, ["x"], ["y"], folder / "small.float.onnx")
     int8_from_float(folder / "small.float.onnx", folder / "small.onnx")
-    write_large(module, example, ["x"], ["y"], folder / "large.float.onnx")
+    onnx_from_torch(module, example, ["x"], ["y"], folder / "large.float.onnx", 0)
     int8_from_large(folder / "large.float.onnx", folder / "large.onnx")
     return module, folder
 
@@ -75,8 +76,9 @@ def test_codes_and_scales_are_those_of_onnxruntimes_quantizer(both):
                       for codes, scales in stored.values())  # fmt: skip
 
     assert by_shape(theirs) == by_shape(ours)
-    read = StoredTensors(folder / "large.float.onnx").array
-    found = {one.parameter for one in traced_constants(read, ours, module)}
+    graph = onnx.load(str(folder / "large.float.onnx"), load_external_data=False)
+    assert set(constant_matmuls(graph)) == ours.keys()
+    found = {one.parameter for one in traced_weights(graph, ours, module, folder)}
     assert found == {"first.weight", "again.weight", "last.weight"}
 
 
@@ -95,7 +97,7 @@ def test_the_engine_says_the_same_of_both(both):
 def test_a_gemm_is_quantized_as_a_matrix_is(tmp_path):
     torch.manual_seed(0)
     module = Mixed(as_rows=True).eval().requires_grad_(False)
-    write_large(module, [torch.zeros(1, 7, 48)], ["x"], ["y"], tmp_path / "float.onnx")
+    onnx_from_torch(module, [torch.zeros(1, 7, 48)], ["x"], ["y"], tmp_path / "float.onnx", 0)
     assert len(int8_from_large(tmp_path / "float.onnx", tmp_path / "int8.onnx")) == 4
     x = torch.randn(1, 7, 48)
     with OrtBackend("cpu").open(tmp_path / "int8.onnx") as engine:
@@ -106,7 +108,9 @@ def test_a_gemm_is_quantized_as_a_matrix_is(tmp_path):
 
 @pytest.mark.slow
 def test_an_export_of_large_parts_passes_its_proof(tmp_path, monkeypatch):
-    monkeypatch.setattr(int8_large, "LARGE_BYTES", 1 << 10)
+    traced = partial(onnx_from_torch, largest_inside=1 << 10)
+    monkeypatch.setattr(graphs, "onnx_from_torch", traced)
+    monkeypatch.setattr(reprove, "onnx_from_torch", traced)
     folder = random_live_checkpoint(tmp_path / "checkpoint")
     choice = ExportChoice(schemes=Schemes.named("int8", "fp32"), name="large")
     made = export_bundle(folder, tmp_path / "bundle", choice, lambda stage, part: None)
