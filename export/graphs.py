@@ -140,7 +140,7 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            past = [one["dtype"] for one in borders["inputs"] if one["name"].startswith(PAST)]
+            past = [one["dtype"] for one in borders["inputs"] if str(one["name"]).startswith(PAST)]
             facts["kv_dtype"] = past[0] if past else "float32"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
