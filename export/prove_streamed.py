@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibration.decoder_calls import Stretch, empty_cache, next_logits
+from ..calibration.decoder_calls import Cache, Stretch, empty_cache, next_logits
 from ..calibration.parity import (
     Check,
     agreement_checks,
-    differing_check,
     float_check,
     logit_checks,
     noise_check,
+    stored_count_check,
 )
 from ..models.family import Checkpoint
 from ..quant.numerics import SignalToNoise
@@ -36,7 +36,7 @@ from .decoder_onnx import DecoderWeight, decoder_weights
 from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .kept_rows import kept_rows
-from .proof_data import ANSWER_TOKENS, ProofData
+from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
 from .prove_decoder import golden_calls
 from .stored_tensors import StoredTensors
 from .streamed_decoder import Judged, Sequences, head_portions, layer_tensors
@@ -68,8 +68,8 @@ def prove_streamed(
     Cost: one layer of the decoder twice in float32; a pass of some 3000 tokens in PyTorch.
     """
     stored, prefixes = StoredEmbeddings(checkpoint), data.prefixes[:PREFIXES]
-    said = [_said(engine, prompt, stored) for prompt in data.prompts]
-    found = [next_logits(engine, one, empty_cache(engine))[0] for one in prefixes]
+    said = [_said(engine, prompt, stored) for prompt in data.prompts[:ANSWERS]]
+    found = [next_logits(engine, one, empty_cache(engine, len(one)))[0] for one in prefixes]
     passed = _Pass(checkpoint, graph, said, prefixes, data.texts)
     passed.through_layers()
     expected, judged = passed.through_head()
@@ -87,10 +87,10 @@ def prove_streamed(
 def _said(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
     tokens: list[int] = []
     log_probabilities: list[float] = []
-    read, cache = prompt, empty_cache(engine)
+    read: Stretch = prompt
+    cache: Cache = empty_cache(engine, len(prompt) + ANSWER_TOKENS)
     for step in range(ANSWER_TOKENS):
-        logits, held = next_logits(engine, read, cache)
-        cache = dict(held)
+        logits, cache = next_logits(engine, read, cache)
         shifted = logits.astype(np.float64) - logits.max()
         token = int(logits.argmax())
         tokens.append(token)
@@ -188,7 +188,7 @@ class _Pass:
             if self._scheme.floor_db is not None:
                 floor = self._scheme.floor_db
                 self.checks.append(noise_check("decoder", name, noise.db, floor))
-        self.checks.append(differing_check("decoder", matrix.name, differing))
+        self.checks.append(stored_count_check("decoder", matrix.name, differing))
 
 
 def _heard(said: Said, rows: Float32) -> Stretch:
