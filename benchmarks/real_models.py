@@ -52,12 +52,26 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                         "tie_word_embeddings": True,
                         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6,
                                             "mrope_section": [16, 24, 24]}}}),
+    "qwen3-vl-2b": ("qwen3_vl", {
+        "tie_word_embeddings": True,
+        "vision_config": {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096,
+                          "num_heads": 16, "out_hidden_size": 2048,
+                          "deepstack_visual_indexes": [5, 11, 17]},
+        "text_config": {"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
+                        "num_hidden_layers": 28, "num_attention_heads": 16,
+                        "num_key_value_heads": 8, "head_dim": 128,
+                        "max_position_embeddings": 262144, "tie_word_embeddings": True,
+                        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6,
+                                            "mrope_section": [24, 20, 20],
+                                            "mrope_interleaved": True}}}),
 }  # fmt: skip
+QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+        "<|image_pad|>", "<|video_pad|>")  # fmt: skip
 SPECIAL = {
     "smolvlm": ("<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>",
                 "<global-img>", "<image>"),
-    "qwen2_5_vl": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
-                   "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    "qwen2_5_vl": QWEN,
+    "qwen3_vl": QWEN,
 }  # fmt: skip
 FRAMES_SEEN = 3
 

@@ -127,6 +127,24 @@ def test_the_axes_take_turns_where_the_configuration_does_not_say_so(tmp_path, i
     assert (shape.is_tied, shape.deep_levels, shape.has_qk_norm) == (is_tied, 2, True)
 
 
+def test_a_configuration_in_the_words_of_the_hub(tmp_path):
+    """As the published folders have it, written by an older transformers."""
+    folder, _ = tiny_folder(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    rotation = config["text_config"].pop("rope_parameters")
+    config["text_config"]["rope_theta"] = 5_000_000
+    config["text_config"]["rope_scaling"] = {
+        "mrope_interleaved": True,
+        "mrope_section": rotation["mrope_section"],
+        "rope_type": "default",
+    }
+    config["vision_config"]["model_type"] = "qwen3_vl"
+    config["vision_config"].pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    positions = load_checkpoint(folder).positions
+    assert (positions.theta, positions.sections) == (5_000_000.0, (6, 5, 5))
+
+
 @pytest.mark.parametrize("real", [False, True])
 def test_the_prompt_is_what_the_template_writes(real):
     tokenizer, pad = qwen2_tokenizer() if real else TOKENIZER, "<|image_pad|>"
