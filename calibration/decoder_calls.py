@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..runtime.engine import Engine
 from ..runtime.values import Float32
 
 Cache = Mapping[str, NDArray[Any]]
+Int64 = NDArray[np.int64]
 PAST, PRESENT = "past_key_values.", "present."
 
 
@@ -49,15 +51,54 @@ def head_dim_of(engine: Engine) -> int:
     return size
 
 
-def decoder_inputs(embeds: Float32, cache: Cache) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Embeds that a decoder reads one after the other.
+
+    Attributes:
+        embeds: (tokens, hidden) float32.
+        positions: (axes, tokens) int64 for a decoder that takes them; None for one that counts.
+    """
+
+    embeds: Float32
+    positions: Int64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def part(self, first: int | None, end: int | None) -> Stretch:
+        """Some of it, as a slice takes them."""
+        at = slice(first, end)
+        positions = None if self.positions is None else self.positions[:, at]
+        return Stretch(self.embeds[at], positions)
+
+    def after(self, row: Float32, step: int) -> Stretch:
+        """The token, (1, hidden), that stands `step` tokens of text behind it.
+
+        Where rows are wider than an embedding, the rest of a text's is zero.
+        """
+        more = self.embeds.shape[1] - row.shape[1]
+        row = np.pad(row, ((0, 0), (0, more))) if more else row
+        if self.positions is None:
+            return Stretch(row)
+        place = self.positions.max() + 1 + step
+        return Stretch(row, np.full((len(self.positions), 1), place, np.int64))
+
+
+def decoder_inputs(stretch: Stretch, cache: Cache) -> dict[str, NDArray[Any]]:
     """All inputs of one call.
 
     Args:
-        embeds: (1, positions, hidden) float32.
-        cache: of the positions before.
+        stretch: what it reads.
+        cache: of the tokens before.
     """
-    mask = np.ones((1, held_positions(cache) + embeds.shape[1]), np.int64)
-    return {"inputs_embeds": embeds, "attention_mask": mask, **cache}
+    mask = np.ones((1, held_positions(cache) + len(stretch)), np.int64)
+    inputs: dict[str, NDArray[Any]] = {
+        "inputs_embeds": stretch.embeds[None], "attention_mask": mask, **cache
+    }  # fmt: skip
+    if stretch.positions is not None:
+        inputs["position_ids"] = stretch.positions[:, None]
+    return inputs
 
 
 def held_positions(cache: Cache) -> int:
@@ -80,16 +121,16 @@ def cache_after(outputs: Mapping[str, NDArray[Any]], held: int) -> RoomyCache:
     return after
 
 
-def next_logits(engine: Engine, embeds: Float32, cache: Cache) -> tuple[Float32, Cache]:
-    """Logits after the last of these positions, and the cache with them.
+def next_logits(engine: Engine, stretch: Stretch, cache: Cache) -> tuple[Float32, Cache]:
+    """Logits after the last of these tokens, and the cache with them.
 
     Args:
-        embeds: (1, positions, hidden) float32.
-        cache: of the positions before; `empty_cache` at the beginning.
+        stretch: what it reads.
+        cache: of the tokens before; `empty_cache` at the beginning.
 
     Returns:
         (vocabulary,) float32, and the cache.
     """
-    outputs = engine.run(decoder_inputs(embeds, cache))
-    after = cache_after(outputs, held_positions(cache) + embeds.shape[1])
+    outputs = engine.run(decoder_inputs(stretch, cache))
+    after = cache_after(outputs, held_positions(cache) + len(stretch))
     return outputs["logits"][0, -1].astype(np.float32), after

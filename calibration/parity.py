@@ -232,15 +232,9 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
     cosine = cosines(reference, found)
     best_five = np.argpartition(-found, 5, axis=-1)[:, :5]
     in_five = np.mean((best_five == reference.argmax(-1)[:, None]).any(-1))
+    mean, must = cosine.mean(), COSINE_MEAN["decoder"]
     return (
-        Check(
-            "engine",
-            "decoder",
-            "mean cosine of logits",
-            cosine.mean(),
-            COSINE_MEAN["decoder"],
-            True,
-        ),
+        Check("engine", "decoder", "mean cosine of logits", mean, must, True),
         Check("engine", "decoder", "smallest cosine of logits", cosine.min(), COSINE_MIN, True),
         Check("engine", "decoder", "PyTorch's token in the top 5", in_five, TOP5_SHARE, True),
     )
@@ -248,7 +242,12 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
 
 def snr_check(part: str, name: str, original: Float, approximation: Float, floor: float) -> Check:
     """Signal to quantization noise of one weight against its scheme's floor, dB."""
-    return Check("snr_db", part, name, snr_db(original, approximation), floor, True, "dB")
+    return noise_check(part, name, snr_db(original, approximation), floor)
+
+
+def noise_check(part: str, name: str, value_db: float, floor: float) -> Check:
+    """The same of a figure in dB."""
+    return Check("snr_db", part, name, value_db, floor, True, "dB")
 
 
 def is_chance(loss: float, vocabulary: int) -> bool:

@@ -36,7 +36,11 @@ code, pre { font: 13px/1.45 ui-monospace, monospace } pre { overflow-x: auto }
 
 
 def report_html(
-    name: str, report: ParityReport, plan_text: str, parts: Sequence[Mapping[str, Any]]
+    name: str,
+    report: ParityReport,
+    plan_text: str,
+    parts: Sequence[Mapping[str, Any]],
+    more: str = "",
 ) -> str:
     """The page.
 
@@ -45,6 +49,7 @@ def report_html(
         report: all checks.
         plan_text: which weight is kept how, as the plan prints itself.
         parts: one row per part: role, variant, scheme, size in bytes.
+        more: HTML of a further section.
     """
     sections = "".join(_section(gate, title, report) for gate, title in GATES.items())
     facts = "".join(
@@ -56,7 +61,7 @@ def report_html(
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Parity of {escape(name)}</title><style>{STYLE}</style>"
         f"<h1>Parity of {escape(name)}</h1>{_verdict(report)}"
-        f"<h2>Parts</h2>{_parts_table(parts)}{sections}"
+        f"<h2>Parts</h2>{_parts_table(parts)}{more}{sections}"
         f"<h2>Made on</h2><table>{facts}</table>"
         f"<h2>Plan</h2><pre>{escape(plan_text)}</pre></html>\n"
     )

@@ -132,7 +132,9 @@ def _positions_text(manifest: Manifest) -> str:
     if positions is None:
         return ""
     axes = f"{positions.axes} axes, " if positions.axes > 1 else ""
-    return f" ({axes}theta {positions.theta:g})"
+    grid = positions.frame_grid
+    frames = f"frames of {grid[0]} x {grid[1]}, " if grid else ""
+    return f" ({axes}{frames}theta {positions.theta:g})"
 
 
 def _proof_rows(manifest: Manifest) -> Iterator[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..calibration.dataset import CalibrationSet
@@ -12,13 +12,13 @@ from ..calibration.parity import ParityReport
 from ..calibration.report import report_html
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, LoadOptions
 from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
-from .embeddings import stored_embeddings
+from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
@@ -26,6 +26,7 @@ from .model_card import model_card
 from .plans import checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .searched import SEARCH_FILE, Searched
 from .write_bundle import BundleWriter, bundle_writer
 
 # Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
@@ -45,6 +46,8 @@ class ExportChoice:
         threads: of each engine in the proofs.
         force: replace an older bundle under the same name.
         report: where the report goes as well, also when the proof fails; None for nowhere.
+        options: what of the checkpoint was chosen.
+        searched: how the schemes were found; None where the user named them.
     """
 
     schemes: Schemes
@@ -55,6 +58,8 @@ class ExportChoice:
     threads: int = 1
     force: bool = False
     report: Path | None = None
+    options: LoadOptions = field(default_factory=LoadOptions)
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,13 @@ class Exported:
         bundle_sha256: of the bundle.
         report: all checks.
         n_bytes: size of the bundle.
+        searched: how its schemes were found; None where they were named.
     """
 
     bundle_sha256: str
     report: ParityReport
     n_bytes: int
+    searched: Searched | None = None
 
 
 def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -89,20 +96,54 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
 
     Cost: time and memory are those of its largest part in float32, about three times over.
     """
+    return export_loaded(loaded(folder, choice, tell), target, choice, tell)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What an export is made of.
+
+    Attributes:
+        folder: of the checkpoint.
+        checkpoint: full precision, adapter merged.
+        calibration: at its input size.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    calibration: CalibrationSet
+
+    def tokenizer_file(self, place: Path) -> Path:
+        """The checkpoint's own tokenizer.json, or what its older files make, written to `place`."""
+        own = self.folder / "tokenizer.json"
+        if own.is_file():
+            return own
+        made = place / "tokenizer.json"
+        made.write_text(self.checkpoint.tokenizer.to_str(), "utf-8")
+        return made
+
+
+def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
+    """Everything that is read before anything is written; raises as `export_bundle` does."""
     tell("loading", "checkpoint")
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, choice.options)
     if choice.adapter is not None:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
     check_layout(checkpoint.layout, checkpoint.tokenizer)
-    checked_plans(checkpoint, choice.schemes)
     tell("loading", "calibration")
-    calibration = calibration_for(checkpoint, choice.calibration)
+    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration))
+
+
+def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
+    """The rest of `export_bundle`."""
+    checkpoint, calibration = model.checkpoint, model.calibration
+    checked_plans(checkpoint, choice.schemes)
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
     ):
-        tokenizer_file = folder / "tokenizer.json"
+        tokenizer_file = _tokenizer_file(checkpoint, model.folder, writer)
         graphs = write_graphs(
             checkpoint,
             choice.schemes,
@@ -113,11 +154,18 @@ def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) 
         )
         report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
         tell("keeping", "bundle")
-        sha256 = _keep(
-            writer, checkpoint, graphs, calibration, report, golden, choice, tokenizer_file
-        )
+        sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    return Exported(sha256, report, n_bytes)
+    return Exported(sha256, report, n_bytes, choice.searched)
+
+
+def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) -> Path:
+    """tokenizer.json of the bundle: the checkpoint's own, or what its older files make."""
+    if (folder / "tokenizer.json").is_file():
+        writer.copy("tokenizer.json", folder / "tokenizer.json")
+    else:
+        writer.write_text("tokenizer.json", checkpoint.tokenizer.to_str())
+    return writer.path("tokenizer.json")
 
 
 def _examples(
@@ -181,7 +229,8 @@ def _page(
         for graph in graphs
     ]
     plans = checked_plans(checkpoint, choice.schemes)
-    return report_html(choice.name, report, plans_text(plans), parts)
+    more = "" if choice.searched is None else choice.searched.as_html()
+    return report_html(choice.name, report, plans_text(plans), parts, more)
 
 
 def _keep(
@@ -192,14 +241,15 @@ def _keep(
     report: ParityReport,
     golden: Sequence[GoldenCall],
     choice: ExportChoice,
-    tokenizer_file: Path,
 ) -> str:
     """Everything beside the graphs, then the manifest."""
-    writer.write_bytes("embeddings.bin", stored_embeddings(checkpoint).tobytes())
-    writer.copy("tokenizer.json", tokenizer_file)
+    StoredEmbeddings(checkpoint).write(writer.path("embeddings.bin"))
     write_golden(writer.path(GOLDEN_FILE), golden)
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))
     facts = manifest_facts(checkpoint, graphs, calibration, report, choice.name, choice.capacity)
+    if choice.searched is not None:
+        facts["search"] = choice.searched.summary()
+        writer.write_json(SEARCH_FILE, choice.searched.as_json())
     writer.write_text("MODEL_CARD.md", model_card(facts, report))
     return writer.finish(facts)

@@ -9,17 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..calibration.dataset import CalibrationSet, read_calibration_set
+from ..calibration.prompts import QUESTIONS
 from ..calibration.rendered import default_calibration
 from ..models.family import Checkpoint
 from ..runtime.preprocess import fitted_picture
-
-# What a camera is asked where nobody gave texts.
-QUESTIONS = (
-    "What is happening now?",
-    "What has just changed in the picture?",
-    "Is anybody in the picture?",
-    "Where is the largest thing that you can see?",
-)
 
 
 def calibration_for(checkpoint: Checkpoint, folder: Path | None) -> CalibrationSet:
@@ -41,4 +34,6 @@ def calibration_for(checkpoint: Checkpoint, folder: Path | None) -> CalibrationS
     frames = given.frames
     if frames.shape[1:3] != size:
         frames = np.stack([fitted_picture(frame, checkpoint.frame_input) for frame in frames])
-    return replace(given, frames=frames, prompts=given.prompts or questions)
+    # What a model was taught to be asked says more of it than what any camera may be asked.
+    asked = () if given.settings.get("prompts_from", "") is None else given.prompts
+    return replace(given, frames=frames, prompts=asked or questions)

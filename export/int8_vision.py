@@ -17,7 +17,7 @@ def int8_from_float(source: Path, target: Path) -> None:
     """Write the int8 form of a float32 graph: MatMul and Gemm by a constant, and nothing else.
 
     Args:
-        source: .onnx, float32, weights inside.
+        source: .onnx, float32, weights inside or beside it.
         target: .onnx to write.
 
     Raises:
@@ -27,7 +27,7 @@ def int8_from_float(source: Path, target: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = constant_matmuls(onnx.load(str(source)))
+    before = constant_matmuls(onnx.load(str(source), load_external_data=False))
     with quiet():  # it advises a pre-processing that would hide matrices from it
         quantize_dynamic(
             str(source),

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ..runtime.errors import EngineError
 from .quiet import quiet
 
 # Attention, RMSNormalization and RotaryEmbedding are single ops from here on.
 OPSET = 23
+LARGEST_INSIDE = 1_500_000_000
+"""Bytes of weights in one .onnx file: protobuf reads no more than 2 GiB."""
+
+# id of a module → that module, which thereby lives on, and its graph; None: nothing is kept.
+_TRACED: ContextVar[dict[int, tuple[nn.Module, ModelProto]] | None] = ContextVar(
+    "traced", default=None
+)
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Within this block each module is traced one time, and its graph kept in memory.
+
+    For exports of the same modules, which must not change, by several plans.
+    """
+    before = _TRACED.set({})
+    try:
+        yield
+    finally:
+        _TRACED.reset(before)
 
 
 def onnx_from_torch(
@@ -23,6 +46,7 @@ def onnx_from_torch(
     input_names: Sequence[str],
     output_names: Sequence[str],
     path: Path,
+    largest_inside: int = LARGEST_INSIDE,
 ) -> ModelProto:
     """Write the graph of a module and return it.
 
@@ -32,12 +56,56 @@ def onnx_from_torch(
         input_names: one per input.
         output_names: one per output.
         path: of the .onnx file; weights are inside.
+        largest_inside: bytes of weights; those of a larger module go into `<path>.data` one by one,
+            and the graph that is returned names them there.
 
     Raises:
         EngineError: PyTorch could not export the module.
 
-    Cost: seconds; twice the weights in memory.
+    Cost: seconds; twice the weights in memory. Within `traced_once`, once for each module.
     """
+    if _n_bytes(module) > largest_inside:
+        return _weights_beside(_program(module, inputs, input_names, output_names), path)
+    kept = _TRACED.get()
+    if kept is None or id(module) not in kept:
+        graph = without_traces(_program(module, inputs, input_names, output_names).model_proto)
+        if kept is not None:
+            kept[id(module)] = (module, graph)
+    else:
+        graph = kept[id(module)][1]
+    onnx.save(graph, str(path))
+    return graph
+
+
+def has_weights_beside(path: Path) -> bool:
+    """Whether a graph's weights are too many to be in the graph."""
+    return path.with_name(f"{path.name}.data").exists()
+
+
+def remove_graph(path: Path) -> None:
+    """Remove a graph and the weights beside it, if any."""
+    path.unlink()
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+
+
+def _n_bytes(module: nn.Module) -> int:
+    return sum(part.nbytes for part in (*module.parameters(), *module.buffers()))
+
+
+def _weights_beside(program: ONNXProgram, path: Path) -> ModelProto:
+    program.save(path, external_data=True)
+    graph = without_traces(onnx.load(str(path), load_external_data=False))
+    onnx.save(graph, str(path))
+    path.with_name(f"{path.name}.data").chmod(0o644)
+    return graph
+
+
+def _program(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> ONNXProgram:
     module.eval()
     try:
         with quiet():
@@ -56,9 +124,7 @@ def onnx_from_torch(
             hint="use parts that torch.onnx.export(dynamo=True) takes",
         ) from error
     assert program is not None
-    graph = without_traces(program.model_proto)
-    onnx.save(graph, str(path))
-    return graph
+    return program
 
 
 def without_traces(graph: ModelProto) -> ModelProto:

@@ -11,7 +11,7 @@ from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, LoadOptions
 from ..quant.llm_words import exceptions_from_json
 from ..quant.schemes import Scheme, scheme_from_json, scheme_named
 from ..runtime.bundle import Bundle
@@ -22,10 +22,11 @@ from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .decoder_examples import decoder_hessians
 from .graphs import Graph
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch
 from .part_inputs import traced_parts
 from .proof_data import proof_data
 from .prove import prove
+from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
 
@@ -55,7 +56,9 @@ def reproven(
 
     Cost: that of the proofs in an export.
     """
-    checkpoint = load_checkpoint(folder)
+    seen = bundle.manifest.input
+    chosen = LoadOptions(seen.size_px[0], bundle.manifest.tokens_per_frame, seen.fps)
+    checkpoint = load_checkpoint(folder, chosen)
     if adapter is not None:
         checkpoint = merge_adapter(checkpoint, adapter)
     _check_source(bundle, checkpoint, folder)
@@ -92,15 +95,16 @@ def _graph(
     bundle: Bundle, checkpoint: Checkpoint, role: str, variant: Variant, work: Path
 ) -> Graph:
     scheme = _scheme(variant)
-    float_model = None
+    traced = None
     if role in ("vision", "connector") and not scheme.is_exact:
         part = traced_parts(checkpoint)[role]
         names, examples = list(part.inputs), list(part.inputs.values())
         work_file = work / f"{role}.onnx"
-        float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        graph = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        traced = traced_weights(graph, constant_matmuls(graph), part.module, work)
     exceptions = exceptions_from_json((variant.scheme or {}).get("except"))
     path = bundle.path(variant.file)
-    return Graph(role, variant.id, path, scheme, float_model, exceptions)
+    return Graph(role, variant.id, path, scheme, traced, exceptions)
 
 
 def _with_hessians(graph: Graph, checkpoint: Checkpoint, calibration: CalibrationSet) -> Graph:

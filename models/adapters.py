@@ -6,14 +6,13 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from ..runtime.errors import (
     AdapterMismatch,
@@ -21,10 +20,13 @@ from ..runtime.errors import (
     CheckpointMissing,
     FormatTooNew,
     RemoteCodeNeeded,
+    VocabularyMismatch,
 )
 from ..runtime.json_fields import Fields
-from .checkpoint import read_json
+from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
+from .hub_tokenizer import hub_tokenizer
+from .text_decoder import Decoder
 from .weights import Stored, opened, stored_tensors
 
 FORMAT = 1
@@ -33,6 +35,8 @@ PEFT_WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _WHOLE = re.compile(r"connector\.(?P<name>.+)")
+# An adapter of a whole model that sees names the language model inside it.
+_INSIDE = re.compile(r"^(base_model\.model\.model\.)(?:text_model|language_model)\.")
 
 
 def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
@@ -52,19 +56,24 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         CheckpointMissing: no folder, or not both of PEFT's files (its pickled form is not read).
         CheckpointInvalid: a file is damaged, or it is no LoRA adapter.
         AdapterMismatch: trained on another base; names the hash, the module or the shape.
+        VocabularyMismatch: it brings a tokenizer that is not the checkpoint's; names a token.
         RemoteCodeNeeded: the adapter names code to be run.
 
     Cost: the decoder and connector once more in memory, and the adapter.
     """
-    stored = _read(folder)
-    assumed = _check_base(checkpoint, folder)
+    if checkpoint.stored_decoder is not None:
+        raise CheckpointInvalid(
+            f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} thousand "
+            "million parameters, too many to merge an adapter in memory",
+            hint="`edgestream merge` merges it file by file; export what that writes",
+        )
+    stored, assumed = fitting_adapter(checkpoint, folder)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
-    _check_fit(decoder, connector, stored)
     if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
         _untie(decoder)
     # VideoLLM-online's adapter was trained with the connector inside the language model.
     decoder.connector = connector
-    merged = _merged(decoder, folder)
+    merged = merged_by_peft(decoder, folder)
     connector = merged.connector
     del merged.connector
     notes: dict[str, Any] = {"adapter_sha256": _sha256(folder / PEFT_WEIGHTS)}
@@ -79,16 +88,50 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     )
 
 
-def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
+def fitting_adapter(
+    checkpoint: Checkpoint, folder: Path
+) -> tuple[Mapping[str, Stored], str | None]:
+    """An adapter's tensors, of which each fits this checkpoint, and what had to be assumed of it.
+
+    Raises:
+        as `merge_adapter`.
+    """
+    stored = _read(folder)
+    _check_vocabulary(checkpoint, folder)
+    assumed = _check_base(checkpoint, folder)
+    _check_fit(checkpoint.decoder, checkpoint.connector, stored)
+    return stored, assumed
+
+
+def lora_module(name: str) -> str | None:
+    """The linear layer, as the decoder names it, that a tensor of an adapter belongs to."""
+    found = _LORA.fullmatch(_short(name).removeprefix(_PREFIX))
+    return found["module"] if found else None
+
+
+def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) -> Any:
+    """A module with an adapter of this folder merged into it.
+
+    Args:
+        decoder: changed in place.
+        folder: of the adapter, checked.
+        only: the one linear layer of it that is there; None for the whole decoder.
+
+    Raises:
+        CheckpointInvalid: PEFT refuses it, or its config and its tensors do not agree.
+    """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
-        weights = {_short(name): tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+        names = [name for name in tensors.keys() if only in (None, lora_module(name))]  # noqa: SIM118
+        weights = {_short(name): tensors.get_tensor(name) for name in names}
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            config = LoraConfig.from_pretrained(str(folder))
+            config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
+            if only is not None:
+                config.target_modules, config.modules_to_save = {only}, None
             model: Any = get_peft_model(decoder, config)
             done: Any = set_peft_model_state_dict(model, weights)
             merged = model.merge_and_unload()
@@ -105,9 +148,23 @@ def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
     return merged
 
 
+def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
+    """An adapter's config for the language model alone.
+
+    An adapter of a whole model that sees may choose its modules by names that they have there
+    alone; its tensors say which they are. A decoder that is no model of `transformers` cannot
+    generate, which PEFT wants of a language model.
+    """
+    if any(_INSIDE.match(name) for name in names):
+        config.target_modules = {one for name in names if (one := lora_module(name))}
+    if not hasattr(decoder, "prepare_inputs_for_generation"):
+        config.task_type = None
+    return config
+
+
 def _short(name: str) -> str:
     """A module that was trained whole has its own name; PEFT has also written longer ones."""
-    return re.sub(r"\.modules_to_save\.\w+\.", ".", name)
+    return _INSIDE.sub(r"\1", re.sub(r"\.modules_to_save\.\w+\.", ".", name))
 
 
 def _read(folder: Path) -> dict[str, Stored]:
@@ -149,9 +206,22 @@ def _check_base(checkpoint: Checkpoint, folder: Path) -> str | None:
     return None
 
 
-def _check_fit(
-    decoder: PreTrainedModel, connector: nn.Module, stored: Mapping[str, Stored]
-) -> None:
+def _check_vocabulary(checkpoint: Checkpoint, folder: Path) -> None:
+    """The tokenizer that an adapter was saved with, if any, is that of the checkpoint."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    theirs = hub_tokenizer(folder).get_vocab(with_added_tokens=True)
+    ours = checkpoint.tokenizer.get_vocab(with_added_tokens=True)
+    if differing := {token for token, _ in theirs.items() ^ ours.items()}:
+        token = min(differing, key=lambda one: (theirs.get(one, ours.get(one, 0)), one))
+        raise VocabularyMismatch(
+            f"{folder / TOKENIZER} differs from the checkpoint's in {len(differing)} tokens: "
+            f"{token!r} has the id {theirs.get(token)}, expected {ours.get(token)}",
+            hint="give the checkpoint whose vocabulary the adapter was trained with",
+        )
+
+
+def _check_fit(decoder: Decoder, connector: nn.Module, stored: Mapping[str, Stored]) -> None:
     """Each tensor of the adapter belongs to a module of the base, and has its shape."""
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
@@ -180,11 +250,11 @@ def _check_fit(
             )
 
 
-def _untie(decoder: PreTrainedModel) -> None:
+def _untie(decoder: Decoder) -> None:
     """Give the head weights of its own, so that what is added to it stays off the embeddings."""
     if decoder.config.tie_word_embeddings:
         decoder.config.tie_word_embeddings = False
-        head: Any = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head: Any = decoder.lm_head
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 

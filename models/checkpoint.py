@@ -32,10 +32,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 GATE_WEIGHTS, GATE_FACTS = "gate.safetensors", "gate.json"
+# What else a checkpoint of the Hub may say of itself, and an export reads.
+HUB_FILES = ("added_tokens.json", "chat_template.jinja", "chat_template.json",
+             "generation_config.json", "merges.txt", "preprocessor_config.json",
+             "tokenizer_config.json", "vocab.json")  # fmt: skip
 
 
 def read_config(folder: Path) -> Fields:
-    """config.json of a checkpoint folder, ready to be read field by field.
+    """config.json of a checkpoint folder of ours, ready to be read field by field.
 
     Raises:
         CheckpointMissing: no such folder, or no config.json in it.
@@ -43,18 +47,8 @@ def read_config(folder: Path) -> Fields:
         FormatTooNew: its format is newer than ours.
         RemoteCodeNeeded: it names Python code to be run.
     """
-    if not folder.is_dir():
-        raise CheckpointMissing(
-            f"there is no checkpoint folder {folder}", hint="give the folder with config.json"
-        )
-    data = read_json(folder / CONFIG)
-    for place, value in _walk(CONFIG, data):
-        if place.rsplit(".", 1)[-1] in ("auto_map", "auto_mapping") and value:
-            raise RemoteCodeNeeded(
-                f"{place} asks for code of the checkpoint's own, which is never run",
-                hint="take a checkpoint of an architecture that transformers has built in",
-            )
-    config = Fields(data, CONFIG, CheckpointInvalid)
+    refuse_code(folder)
+    config = config_fields(folder)
     if config.whole("format") > FORMAT:
         raise FormatTooNew(
             f"{folder / CONFIG} has the format {config.whole('format')}, this version reads "
@@ -62,6 +56,37 @@ def read_config(folder: Path) -> Fields:
             hint="update edgestream",
         )
     return config
+
+
+def config_fields(folder: Path) -> Fields:
+    """config.json of any checkpoint folder, whatever it says.
+
+    Raises:
+        CheckpointMissing: no such folder, or no config.json in it.
+        CheckpointInvalid: config.json is no JSON object.
+    """
+    if not folder.is_dir():
+        raise CheckpointMissing(
+            f"there is no checkpoint folder {folder}", hint="give the folder with config.json"
+        )
+    return Fields(read_json(folder / CONFIG), CONFIG, CheckpointInvalid)
+
+
+def refuse_code(folder: Path) -> None:
+    """Refuse a config.json that names Python code to be run.
+
+    Raises:
+        RemoteCodeNeeded: names the place.
+        CheckpointMissing, CheckpointInvalid: as `read_json`.
+    """
+    if not folder.is_dir():
+        return
+    for place, value in _walk(CONFIG, read_json(folder / CONFIG)):
+        if place.rsplit(".", 1)[-1] in ("auto_map", "auto_mapping") and value:
+            raise RemoteCodeNeeded(
+                f"{place} asks for code of the checkpoint's own, which is never run",
+                hint="take a checkpoint of an architecture that transformers has built in",
+            )
 
 
 def read_json(file: Path) -> Any:
@@ -76,7 +101,7 @@ def read_json(file: Path) -> Any:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise CheckpointMissing(
             f"there is no file {file}",
-            hint="give a folder that was written as docs/FORMATS.md says",
+            hint="give the folder of a whole checkpoint: of the Hub, or as docs/FORMATS.md says",
         ) from error
     except ValueError as error:
         raise CheckpointInvalid(
@@ -127,7 +152,7 @@ def checkpoint_sha256(folder: Path) -> str:
     """What a bundle and an adapter call the sha256 of a checkpoint, 64 hex digits.
 
     It is that of the lines `sha256  name`, as sha256sum prints them, of config.json, the weights
-    and their index, tokenizer.json and the gate's files, in order of their names.
+    and their index, tokenizer.json, the gate's files and `HUB_FILES`, in order of their names.
 
     Raises:
         CheckpointMissing: no weights.
@@ -135,7 +160,8 @@ def checkpoint_sha256(folder: Path) -> str:
     Cost: reads every file once, about a second per gigabyte.
     """
     files = {*weight_files(folder)}
-    files |= {folder / name for name in (CONFIG, INDEX, TOKENIZER, GATE_WEIGHTS, GATE_FACTS)}
+    names = (CONFIG, INDEX, TOKENIZER, GATE_WEIGHTS, GATE_FACTS, *HUB_FILES)
+    files |= {folder / name for name in names}
     lines = [
         f"{_file_sha256(file)}  {file.name}\n"
         for file in sorted(files, key=lambda file: file.name)

@@ -39,6 +39,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         CheckpointInvalid: the index cannot be read.
     """
     if not (folder / INDEX).is_file():
+        if not (folder / SINGLE).is_file() and any(folder.glob("*.bin")):
+            raise CheckpointMissing(
+                f"there is no file {folder / SINGLE}, and pickled weights are never read",
+                hint="take a revision with safetensors, or convert it with save_pretrained",
+            )
         return (_there(folder / SINGLE, "expected the weights there"),)
     names = sorted(set(_weight_map(folder).values()))
     return tuple(_there(folder / name, f"but {INDEX} names it") for name in names)
@@ -155,26 +160,35 @@ def opened(file: Path) -> Iterator[Any]:
         ) from error
 
 
+def check_stored(name: str, shape: tuple[int, ...], stored: Mapping[str, Stored]) -> None:
+    """Refuse a tensor that is missing, or has another shape or no floating point numbers.
+
+    Raises:
+        CheckpointInvalid: names it.
+    """
+    if name not in stored:
+        raise CheckpointInvalid(
+            f"the tensor {name} {list(shape)} is missing from the weights",
+            hint="check that config.json belongs to these weights",
+        )
+    got = stored[name]
+    if got.shape != shape:
+        raise CheckpointInvalid(
+            f"the tensor {name} in {got.file.name} has the shape {list(got.shape)}, expected "
+            f"{list(shape)}",
+            hint="check that config.json belongs to these weights",
+        )
+    if got.dtype not in _FLOATS:
+        raise CheckpointInvalid(
+            f"the tensor {name} in {got.file.name} has the type {got.dtype}, expected one of "
+            f"{', '.join(_FLOATS)}",
+            hint="take the checkpoint before it was quantized",
+        )
+
+
 def _check_tensors(wanted: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
     for name, parameter in wanted.items():
-        if name not in stored:
-            raise CheckpointInvalid(
-                f"the tensor {name} {list(parameter.shape)} is missing from the weights",
-                hint="check that config.json belongs to these weights",
-            )
-        got = stored[name]
-        if got.shape != tuple(parameter.shape):
-            raise CheckpointInvalid(
-                f"the tensor {name} in {got.file.name} has the shape {list(got.shape)}, expected "
-                f"{list(parameter.shape)}",
-                hint="check that config.json belongs to these weights",
-            )
-        if got.dtype not in _FLOATS:
-            raise CheckpointInvalid(
-                f"the tensor {name} in {got.file.name} has the type {got.dtype}, expected one of "
-                f"{', '.join(_FLOATS)}",
-                hint="take the checkpoint before it was quantized",
-            )
+        check_stored(name, tuple(parameter.shape), stored)
     for name, got in stored.items():
         if name not in wanted:
             raise CheckpointInvalid(

@@ -6,7 +6,8 @@ literal text is joined and tokenised once, so ids are cut only where embeds or l
 How to think about it: `prompt_pieces` writes a prompt out, `runs` turns any pieces into ids and
 embeds. A layout with a `frame_close` ends its frames with the line feed that its `user` and
 `assistant` segments need before them; where no frames were closed just before, that beginning is
-taken from its `dialogue_turn` (`question_pieces`, `answer_pieces`, `turn_pieces`).
+taken from its `dialogue_turn` (`question_pieces`, `answer_pieces`, `turn_pieces`). A layout with a
+`user_close` ends a turn of the user with it, whether there were frames or a question in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from .frame_positions import Grid, Int64, positions_of
 from .prompt_layout import DIALOGUE_TURN, Ids, Piece, Pieces, PromptLayout, Slot, Text
 from .values import Float32
 
@@ -102,9 +104,31 @@ def prompt_embeds(
     Returns:
         (positions, hidden) float32.
     """
-    parts = PromptParts(question, [(None, embeds) for embeds in frames])
-    found = runs(prompt_pieces(layout, parts), encode)
+    found = _runs_about(layout, encode, frames, question)
     return np.concatenate([run.embeds if isinstance(run, Shown) else rows(run) for run in found])
+
+
+def prompt_positions(
+    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str, grid: Grid
+) -> Int64:
+    """Positions [3, positions] of the prompt that `prompt_embeds` gives, from 0 on.
+
+    Args:
+        layout, encode, frames, question: as there.
+        grid: rows and columns of one frame's tokens.
+    """
+    found = _runs_about(layout, encode, frames, question)
+    return positions_of(
+        ((len(run.embeds), True) if isinstance(run, Shown) else (len(run), False) for run in found),
+        grid,
+    )
+
+
+def _runs_about(
+    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str
+) -> Iterator[Run]:
+    parts = PromptParts(question, [(None, embeds) for embeds in frames])
+    return runs(prompt_pieces(layout, parts), encode)
 
 
 def runs(pieces: Iterable[Filled], encode: Encode) -> Iterator[Run]:
@@ -161,7 +185,9 @@ def question_pieces(layout: PromptLayout, is_closed: bool) -> Pieces:
 def answer_pieces(layout: PromptLayout, is_begun: bool) -> Pieces:
     """How an answer begins; `is_begun` where a question or closed frames stand just before it."""
     assistant = layout.segments.get("assistant", ())
-    if is_begun or not layout.segments.get("frame_close"):
+    if is_begun:
+        return (*layout.segments.get("user_close", ()), *assistant)
+    if not layout.segments.get("frame_close"):
         return assistant
     return (*_around(layout.segments.get("user", ()), QUESTION)[1], *assistant)
 
@@ -173,6 +199,9 @@ def turn_pieces(layout: PromptLayout, is_asked: bool) -> Pieces:
         return turn
     before, after = _around(turn, QUESTION)
     time = (TIME,) if TIME in before else ()
+    if closing := layout.segments.get("user_close"):
+        # A turn of the user that is not there needs no end.
+        return (*time, *(after[len(closing) :] if after[: len(closing)] == closing else after))
     if layout.segments.get("frame_close"):
         return (*time, *after)
     return (*time, *layout.segments.get("assistant", ()), ANSWER, *answer_ending(layout))

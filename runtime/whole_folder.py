@@ -60,6 +60,20 @@ def whole_folder(target: Path, *, replaces: str | None = None) -> Iterator[Path]
         os.close(lock)
 
 
+def check_place(target: Path, *, replaces: str | None = None) -> None:
+    """Raise what `whole_folder` would at its beginning: before long work, not after it.
+
+    Args:
+        target, replaces: as for `whole_folder`.
+    """
+    target = Path(os.path.abspath(target))
+    with _full_disk_named(target), _faults_named(target):
+        _check_target(target, replaces)
+        staging, lock = _locked_folder(target)
+        os.rmdir(staging)
+        os.close(lock)
+
+
 @contextmanager
 def _full_disk_named(target: Path) -> Iterator[None]:
     try:

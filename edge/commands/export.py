@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import BOLD, GREEN, painted
+from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
     from ...export.build import Exported
+    from ...export.searched import Searched
+
+
+MOST_A_SECOND = 1e4
 
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder of the checkpoint.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Folder of the checkpoint, or owner/name of one on the Hub."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle.")],
     target: Annotated[
@@ -58,6 +65,17 @@ def export(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the bundle; its folder's otherwise.")
     ] = None,
+    frame_px: Annotated[
+        int | None,
+        typer.Option("--frame-px", min=1, help="Side of a frame as the model sees it, px."),
+    ] = None,
+    tokens_per_frame: Annotated[
+        int | None,
+        typer.Option("--tokens-per-frame", min=1, help="Tokens that the decoder reads of a frame."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=0.01, help="Frames a second that it is made for.")
+    ] = None,
     capacity: Annotated[
         int, typer.Option("--capacity", min=64, max=1 << 20, help="Positions of the cache.")
     ] = 512,
@@ -70,6 +88,33 @@ def export(
             "--report", metavar="FILE", help="Write the report here too, also when a gate refuses."
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Measure every plan on this machine, in place of --vision and --llm, and take the "
+            "fastest that passes its proof.",
+        ),
+    ] = False,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload",
+            metavar="FRAMES,TOKENS",
+            help="For --search: watched and said in a second; the model's own rate and 2.",
+        ),
+    ] = None,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among",
+            metavar="SCHEME,...",
+            help="For --search: schemes that are tried, as fp32,int8,int4; all there are.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=3, max=1000, help="Of measuring, for --search.")
+    ] = 7,
     force: Annotated[bool, typer.Option("--force", help="Replace an older bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> None:
@@ -78,11 +123,15 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     _refuse_other_targets(target)
+    wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
-        build, graphs = _tools()
+        build, graphs, family, hub = _tools()
+        schemes = graphs.Schemes.named(vision, llm, kv)
+        tell("finding", "checkpoint")
+        folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
-            schemes=graphs.Schemes.named(vision, llm, kv),
+            schemes=schemes,
             name=name or out.resolve().name,
             adapter=adapter,
             calibration=calibration,
@@ -90,8 +139,14 @@ def export(
             threads=threads,
             force=force,
             report=report,
+            options=family.LoadOptions(frame_px, tokens_per_frame, fps),
         )
-        made = build.export_bundle(checkpoint, out, choice, tell)
+        if wanted is not None:
+            from ...export.search import search_bundle
+
+            made = search_bundle(folder, out, choice, wanted, tell)
+        else:
+            made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
 
 
@@ -105,18 +160,49 @@ def _refuse_other_targets(target: str) -> None:
         )
 
 
-def _tools() -> tuple[Any, Any]:
+def _search_choice(workload: str | None, among: str | None, rounds: int) -> Any:
+    _tools()
+    from ...export.search import SearchChoice, words_among
+
+    asked = {} if among is None else words_among(among.split(","))
+    frames_per_s, tokens_per_s = (None, 2.0) if workload is None else _parsed_workload(workload)
+    return SearchChoice(tokens_per_s, frames_per_s, rounds, **asked)
+
+
+def _parsed_workload(text: str) -> tuple[float, float]:
+    """Frames and tokens a second.
+
+    Raises:
+        UsageError: it is no such text, or nothing is to be done.
+    """
+    from ...runtime.errors import UsageError
+
+    try:
+        frames_per_s, tokens_per_s = map(float, text.split(","))
+        is_sound = all(0 <= one <= MOST_A_SECOND for one in (frames_per_s, tokens_per_s))
+    except ValueError:
+        is_sound = False
+    if not is_sound or not frames_per_s + tokens_per_s:
+        raise UsageError(
+            f"got --workload {text}, expected two numbers: frames watched and tokens said a second",
+            hint="--workload 4,2 is four frames a second, and 24 tokens every 12 seconds",
+        )
+    return frames_per_s, tokens_per_s
+
+
+def _tools() -> tuple[Any, Any, Any, Any]:
     """The modules of the export; they import PyTorch, which a device does not have."""
     from ...runtime.errors import BackendMissing
 
     try:
         from ...export import build, graphs
+        from ...models import family, hub
     except ImportError as error:
         raise BackendMissing(
             f"export needs {error.name}, which is not installed here",
             hint="pip install 'edgestream[export]'; a device needs neither to run a bundle",
         ) from error
-    return build, graphs
+    return build, graphs, family, hub
 
 
 @contextmanager
@@ -156,6 +242,22 @@ def _told_steps() -> Iterator[Callable[[str, str], None]]:
         finish()
 
 
+def _say_search(found: Searched) -> None:
+    from ...export.searched import HEADER
+
+    rows = [HEADER, *found.table()]
+    widths = column_widths([row[:-1] for row in rows])
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
+        numbers = (cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:], strict=True))
+        print("  ".join((*cells, *numbers, row[-1])).rstrip())
+    work = found.workload
+    print(
+        f"{found.choice.because}\n{work.frames_per_s:g} frames and {work.tokens_per_s:g} tokens a "
+        f"second; {found.rounds} rounds, {found.threads} thread(s), CPU share {found.cpu_share:.2f}"
+    )
+
+
 def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -170,8 +272,12 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             "peak_rss_bytes": peak_bytes,
             "parity": summary,
         }
+        if made.searched is not None:
+            told["search"] = made.searched.as_json()
         print(json.dumps(told))
         return
+    if made.searched is not None:
+        _say_search(made.searched)
     advisory = [check for check in made.report.checks if check.is_advisory and check.note]
     print(f"{painted('passed', f'{BOLD};{GREEN}', sys.stdout)}  {out}, {made.n_bytes / 1e6:.1f} MB")
     for gate, parts in summary["gates"].items():

@@ -25,11 +25,12 @@ _STYLES = {"passed": GREEN, "failed": RED, "skipped": YELLOW}
 def verify(
     bundle: BundleFolder,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--against",
             metavar="CHECKPOINT",
-            help="Repeat the whole proof against the checkpoint; needs the extra `export`.",
+            help="Repeat the whole proof against the checkpoint, a folder or owner/name on the "
+            "Hub; needs the extra `export`.",
         ),
     ] = None,
     adapter: Annotated[
@@ -66,7 +67,7 @@ def verify(
 
 
 def _prove_again(
-    bundle: Bundle, folder: Path, adapter: Path | None, calibration: Path | None, *, as_json: bool
+    bundle: Bundle, source: str, adapter: Path | None, calibration: Path | None, *, as_json: bool
 ) -> None:
     """The proof of the export once more; a gate that refuses is ParityFailed, exit code 6."""
     from ...runtime.errors import BackendMissing, ParityFailed
@@ -74,11 +75,13 @@ def _prove_again(
 
     try:
         from ...export.reprove import reproven
+        from ...models.hub import checkpoint_folder
     except ImportError as error:
         raise BackendMissing(
             f"--against needs {error.name}, which is not installed here",
             hint="pip install 'edgestream[export]', or verify without --against",
         ) from error
+    folder = checkpoint_folder(source)
     report = reproven(bundle, folder, adapter=adapter, calibration=calibration)
     if not report.passed:
         worst, *others = report.failures

@@ -17,7 +17,7 @@ from ...runtime.manifest import frame_input_from_json
 from ...runtime.manifest_values import FrameInput, Source
 from ...runtime.motion_input import COLOURS, MAPS
 from ..checkpoint import GATE_FACTS, checkpoint_sha256, read_config, read_tokenizer
-from ..family import Checkpoint
+from ..family import Checkpoint, LoadOptions
 from ..frame_tokens import FrameEncoder
 from ..gate_files import load_gate
 from ..reference_connector import ReferenceConnector
@@ -30,13 +30,16 @@ class Reference:
     """Loads checkpoints of the family `reference`."""
 
     name = "reference"
+    model_types: tuple[str, ...] = ()
+    replaces_code: tuple[str, ...] = ()
 
-    def load(self, folder: Path) -> Checkpoint:
+    def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, float32, checked.
 
         Raises:
             CheckpointMissing, CheckpointInvalid, FormatTooNew, VocabularyMismatch, PromptInvalid:
                 what is wrong, and where.
+            SettingsInvalid: something is chosen that config.json fixes.
         """
         config = read_config(folder)
         narrator = empty_model(config, "text_config", {"llama": DECODERS["llama"]})
@@ -45,6 +48,7 @@ class Reference:
         assert isinstance(narrator, LlamaForCausalLM) and isinstance(tower, SiglipVisionModel)
         frame_input = _frame_input(config, tower)
         tokens = config.whole("tokens_per_frame")
+        options.check_fixed(self.name, frame_input, tokens)
         unused = config.whole("unused_token_ids", at_least=0)
         tokenizer = read_tokenizer(folder, narrator.config.vocab_size, unused)
         most = config.object("prompt", lambda below: below.whole("max_answer_tokens"))

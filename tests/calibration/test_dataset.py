@@ -13,11 +13,13 @@ from hypothesis.extra import numpy as arrays_of
 
 from edgestream.calibration.dataset import (
     CalibrationSet,
-    check_frames,
     make_calibration_set,
+    read_calibration_set,
+)
+from edgestream.calibration.frame_checks import (
+    check_frames,
     mean_distance,
     neighbour_correlation,
-    read_calibration_set,
 )
 from edgestream.calibration.rendered import default_calibration
 from edgestream.runtime.errors import (

@@ -15,13 +15,14 @@ from edgestream.edge.cli import main
 from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.calibration_of_export import calibration_for
 from edgestream.export.decoder_examples import answered, decoder_hessians
-from edgestream.export.decoder_onnx import stored_matrix, weights_of, write_decoder
+from edgestream.export.decoder_onnx import weights_of, write_decoder
 from edgestream.export.graphs import Graph, Schemes
 from edgestream.export.int8_static import static_from_float
 from edgestream.export.int8_vision import stored_int8
 from edgestream.export.proof_data import proof_data
 from edgestream.export.prove import prove
 from edgestream.export.reprove import reproven
+from edgestream.export.stored_tensors import StoredTensors
 from edgestream.models.families import load_checkpoint
 from edgestream.quant.llm_words import decoder_words
 from edgestream.quant.numerics import quantize_int4_blocks
@@ -199,10 +200,10 @@ def test_a_graph_holds_what_the_builder_itself_would_have_quantized(
 
 def test_gptq_writes_other_codes_with_the_scales_of_rounding(checkpoint, examples, calibrated):
     _, bundle = calibrated
-    graph = onnx.load(str(bundle.path(bundle.manifest.part("decoder").variants[0].file)))
+    tensors = StoredTensors(bundle.path(bundle.manifest.part("decoder").variants[0].file))
     parameters = dict(checkpoint.decoder.named_parameters())
     weight = next(one for one in weights_of(checkpoint.decoder) if "o_proj" in one.name)
-    codes, scales = stored_matrix(graph, weight, SCHEMES["int4-32-gptq"])
+    codes, scales = tensors.matrix_rows(weight, SCHEMES["int4-32-gptq"])
     nearest = quantize_int4_blocks(parameters[weight.parameters[0]].detach().numpy(), 32)
     np.testing.assert_array_equal(scales, nearest.scales)
     share = (codes != packed_blocks(nearest.codes, 32)).mean()
@@ -216,7 +217,7 @@ def test_what_gptq_reads_is_of_other_frames_and_ends_with_answers(checkpoint, ex
     prompts = examples.prompts[:3]
     longer = answered(checkpoint, prompts)
     for whole in longer:
-        prompt = next(p for p in prompts if np.array_equal(whole[: len(p)], p))
+        prompt = next(p for p in prompts if np.array_equal(whole.embeds[: len(p)], p.embeds))
         assert len(prompt) <= len(whole) <= len(prompt) + 24
     hessians = decoder_hessians(checkpoint, examples)
     found = hessians.of("model.layers.2.mlp.gate_proj.weight")

@@ -1,0 +1,75 @@
+"""Checkpoints by folder and by Hub id, without the network: a cache as the Hub lays it out."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgestream.edge.cli import main
+from edgestream.models.families import load_checkpoint
+from edgestream.models.hub import checkpoint_folder
+from edgestream.runtime.errors import CheckpointMissing
+
+from ..hub_checkpoints import in_hub_cache
+from .test_smolvlm import tiny_folder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    """(cache, snapshot) of acme/tiny-smolvlm."""
+    work = tmp_path_factory.mktemp("hub")
+    folder, _ = tiny_folder(work / "made")
+    return work / "cache", in_hub_cache(folder, work / "cache", "acme/tiny-smolvlm", COMMIT)
+
+
+@pytest.fixture
+def hub_cache(cached, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cached[0]))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return cached[1]
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path, hub_cache, monkeypatch):
+    assert checkpoint_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "acme" / "tiny-smolvlm").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert str(checkpoint_folder("acme/tiny-smolvlm")) == "acme/tiny-smolvlm"
+
+
+@pytest.mark.parametrize("revision", ["", "@main", f"@{COMMIT}"])
+def test_a_hub_id_is_its_snapshot_in_the_cache(hub_cache, revision):
+    folder = checkpoint_folder(f"acme/tiny-smolvlm{revision}")
+    assert folder == hub_cache
+    source = load_checkpoint(folder).source
+    assert (source.checkpoint, source.revision) == ("acme/tiny-smolvlm", COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("acme/other", "no folder acme/other, and the model of that id is not in the Hub's cache"),
+        ("acme/tiny-smolvlm@v9", "the model of that id at v9 is not in the Hub's cache"),
+        ("nothing-here", "there is no checkpoint folder nothing-here"),
+        ("./acme/other", "there is no checkpoint folder ./acme/other"),
+        ("/none/of/these", "there is no checkpoint folder /none/of/these"),
+    ],
+)
+def test_what_is_nowhere_is_one_sentence(hub_cache, source, said):
+    with pytest.raises(CheckpointMissing) as caught:
+        checkpoint_folder(source)
+    assert said in caught.value.message and "\n" not in caught.value.message
+    assert caught.value.hint and caught.value.exit_code == 3
+
+
+@pytest.mark.slow
+def test_the_command_takes_an_id_and_verifies_against_it(hub_cache, tmp_path, capsys):
+    out = tmp_path / "bundle"
+    chosen = ["--vision", "fp32", "--llm", "fp32", "--frame-px", "32", "--fps", "2"]
+    assert main(["export", "acme/tiny-smolvlm", "--out", str(out), *chosen, "--json"]) == 0
+    assert main(["verify", str(out), "--against", "acme/tiny-smolvlm"]) == 0
+    assert f"checks against {COMMIT}" in capsys.readouterr().out
+    again = ["export", "acme/tiny-smolvlm", "--out", str(tmp_path / "b"), "--tokens-per-frame"]
+    assert main([*again, "7"]) == 2
+    assert "1 at 16 px, 4 at 32 px" in capsys.readouterr().err
+    assert main(["export", "acme/none", "--out", str(tmp_path / "b")]) == 3
