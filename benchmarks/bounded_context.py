@@ -51,7 +51,9 @@ def language_model(
     assert facts.cache is not None and facts.positions is not None
     shape = dataclasses.replace(facts.cache, capacity=capacity or facts.cache.capacity)
     engines = engines or opened_engines(bundle)
-    arena = Arena(shape, facts.positions, turn=engines["evict"])
+    decoder = facts.part("decoder")
+    kv_dtype = None if decoder is None else decoder.variants[0].kv_dtype
+    arena = Arena(shape, facts.positions, dtype=kv_dtype or "float32", turn=engines["evict"])
     return LanguageModel(
         engines["decoder"],
         arena,

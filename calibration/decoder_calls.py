@@ -17,18 +17,29 @@ Int64 = NDArray[np.int64]
 PAST, PRESENT = "past_key_values.", "present."
 
 
-def empty_cache(engine: Engine) -> dict[str, NDArray[Any]]:
-    """A cache without positions: (1, kv_heads, 0, head_dim) for each key and value.
+class RoomyCache(dict[str, NDArray[Any]]):
+    """A cache of constant size, of which the first `held` positions are in use."""
 
-    The builder's graph does not name its head size, so it is read off its outputs' first run; a
-    cache of no positions has no head to get wrong, and ONNX Runtime takes any size there.
+    held = 0
+
+
+def empty_cache(engine: Engine, room: int) -> dict[str, NDArray[Any]]:
+    """A cache without positions, for each key and value.
+
+    One of float32 grows from (1, kv_heads, 0, head_dim). Others have all their room from the
+    beginning: onnxruntime converts them in between, and plans with one size for past and present.
+
+    Args:
+        engine: of a decoder.
+        room: positions that there must be room for.
     """
-    caches: dict[str, NDArray[Any]] = {}
+    caches = RoomyCache()
     for spec in engine.inputs:
         if spec.name.startswith(PAST):
             heads = spec.shape[1]
             assert isinstance(heads, int)
-            caches[spec.name] = np.zeros((1, heads, 0, head_dim_of(engine)), np.float32)
+            size = 0 if spec.dtype == "float32" else room
+            caches[spec.name] = np.zeros((1, heads, size, head_dim_of(engine)), spec.dtype)
     return caches
 
 
@@ -81,21 +92,33 @@ def decoder_inputs(stretch: Stretch, cache: Cache) -> dict[str, NDArray[Any]]:
         stretch: what it reads.
         cache: of the tokens before.
     """
-    held = next(iter(cache.values())).shape[2]
-    mask = np.ones((1, held + len(stretch)), np.int64)
-    inputs = {"inputs_embeds": stretch.embeds[None], "attention_mask": mask, **cache}
+    mask = np.ones((1, held_positions(cache) + len(stretch)), np.int64)
+    inputs: dict[str, NDArray[Any]] = {
+        "inputs_embeds": stretch.embeds[None], "attention_mask": mask, **cache
+    }  # fmt: skip
     if stretch.positions is not None:
         inputs["position_ids"] = stretch.positions[:, None]
     return inputs
 
 
-def cache_after(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The cache that a call leaves, named as the next call takes it."""
-    return {
-        PAST + name.removeprefix(PRESENT): array
-        for name, array in outputs.items()
-        if name.startswith(PRESENT)
-    }
+def held_positions(cache: Cache) -> int:
+    """How many positions are in use."""
+    if isinstance(cache, RoomyCache):
+        return cache.held
+    return int(next(iter(cache.values())).shape[2])
+
+
+def cache_after(outputs: Mapping[str, NDArray[Any]], held: int) -> RoomyCache:
+    """The cache that a call leaves, named as the next call takes it; `held` positions of it."""
+    after = RoomyCache(
+        {
+            PAST + name.removeprefix(PRESENT): array
+            for name, array in outputs.items()
+            if name.startswith(PRESENT)
+        }
+    )
+    after.held = held
+    return after
 
 
 def next_logits(engine: Engine, stretch: Stretch, cache: Cache) -> tuple[Float32, Cache]:
@@ -109,4 +132,5 @@ def next_logits(engine: Engine, stretch: Stretch, cache: Cache) -> tuple[Float32
         (vocabulary,) float32, and the cache.
     """
     outputs = engine.run(decoder_inputs(stretch, cache))
-    return outputs["logits"][0, -1].astype(np.float32), cache_after(outputs)
+    after = cache_after(outputs, held_positions(cache) + len(stretch))
+    return outputs["logits"][0, -1].astype(np.float32), after

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..quant.numerics import snr_db
+from ..quant.stored import unequal
 
 Gate = Literal["engine", "snr_db", "agreement"]
 Float = NDArray[np.floating[Any]]
@@ -29,7 +30,7 @@ COSINE_MIN = 0.99
 TOP5_SHARE = 0.99
 FLOAT_ERROR = 1e-4
 # Bounds of gate (c): share of positions at which the most likely token is the same.
-TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90}
+TEACHER_FORCED = {"float32": 0.999, "int8": 0.98, "int4": 0.90, "nf4": 0.90}
 # A model whose loss is this near to that of blind guessing has not been trained.
 CHANCE_SHARE = 0.9
 
@@ -185,16 +186,18 @@ def stored_weight_check(
     part: str, name: str, stored: Sequence[NDArray[Any]], ours: Sequence[NDArray[Any]]
 ) -> Check:
     """Codes and scales in the file against those made of the original: not one may differ."""
-    differing = 0
-    for left, right in zip(stored, ours, strict=True):
-        same_shape = left.shape == right.shape
-        differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
-    return differing_check(part, name, differing)
+    differing = sum(unequal(one, other) for one, other in zip(stored, ours, strict=True))
+    return stored_count_check(part, name, differing)
 
 
-def differing_check(part: str, name: str, differing: int) -> Check:
-    """The same of a count of codes and scales that differ."""
+def stored_count_check(part: str, name: str, differing: int) -> Check:
+    """So many stored numbers differ from those made of the original: not one may."""
     return Check("engine", part, f"stored {name}", differing, 0, False, "differing elements")
+
+
+def gain_check(part: str, name: str, gain: float) -> Check:
+    """A data-aware matrix loses no more of its outputs than rounding to the nearest would, dB."""
+    return Check("snr_db", part, f"{name} against rounding", gain, 0.0, True, "dB")
 
 
 def float_check(part: str, name: str, reference: Float, found: Float) -> Check:

@@ -71,8 +71,15 @@ def scheme_text(scheme: Mapping[str, Any] | None) -> str:
         words.append(f"block {scheme['block']}")
     if scheme.get("symmetric") is False:
         words.append("asymmetric")
+    if scheme.get("method"):
+        words.append(str(scheme["method"]))
     if scheme.get("activations"):
         words.append(f"act {scheme['activations']}")
+    if scheme.get("ranges"):
+        words.append(f"static ({scheme['ranges']})")
+    for one in scheme.get("except") or ():
+        if isinstance(one, Mapping):
+            words.append(f"but {one.get('tensors')} {one.get('weights')} block {one.get('block')}")
     return printable(" ".join(words))
 
 

@@ -24,12 +24,12 @@ from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
 from .plans import checked_plans, plans_text
-from .proof_data import proof_data
+from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .searched import SEARCH_FILE, Searched
 from .write_bundle import BundleWriter, bundle_writer
 
-# Told as (stage, part): `loading`, `writing`, `proving` or `keeping`, and which part.
+# Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
 Tell = Callable[[str, str], None]
 
 
@@ -150,6 +150,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             tokenizer_file,
             writer.folder,
             lambda part: tell("writing", part),
+            _examples(checkpoint, choice.schemes, calibration, tell),
         )
         report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
         tell("keeping", "bundle")
@@ -167,6 +168,16 @@ def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) 
     return writer.path("tokenizer.json")
 
 
+def _examples(
+    checkpoint: Checkpoint, schemes: Schemes, calibration: CalibrationSet, tell: Tell
+) -> ProofData | None:
+    """What calibrated schemes are fitted to; None where there are none."""
+    if not schemes.are_calibrated:
+        return None
+    tell("calibrating", "reference")
+    return proof_data(checkpoint, calibration, is_for_fitting=True)
+
+
 def _proven(
     checkpoint: Checkpoint,
     graphs: Sequence[Graph],
@@ -182,7 +193,7 @@ def _proven(
         "calibration sha256": calibration.sha256,
         "frames compared": len(data.pixels),
         "prefixes compared": len(data.prefixes),
-        "answers compared": f"{len(data.prompts)}, greedy, of full precision",
+        "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
     }
     report = ParityReport(tuple(proof.checks), facts)
@@ -212,7 +223,7 @@ def _page(
         {
             "role": graph.role,
             "variant": graph.variant,
-            "scheme": graph.scheme.name,
+            "scheme": graph.scheme_name,
             "bytes": graph.n_bytes(),
         }
         for graph in graphs

@@ -1,12 +1,14 @@
 """The decoder graph, from onnxruntime-genai's model builder, with its traps guarded.
 
 The builder fuses QKV and gate/up, adds GroupQueryAttention with rotary positions inside, and gives
-the logits of the last position alone. It takes any linear layer that is as wide as the vocabulary
-for the LM head, without a word; that is refused here before it can happen.
+the logits of the last position alone. It writes float32; matrices are stored by our own arithmetic
+(`decoder_matmuls.py`), so that each may have a scheme of its own. It takes any linear layer that is
+as wide as the vocabulary for the LM head, without a word; that is refused before it can happen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +17,15 @@ from onnx import ModelProto
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..calibration.cache_ranges import CacheScales
+from ..models.text_decoder import Decoder
 from ..quant.schemes import Scheme
+from ..quant.stored import operator_of
 from ..runtime.errors import BundleError, EngineError
+from ..runtime.values import Float32
+from .cache_type import CacheType, set_cache_type
+from .decoder_matmuls import Hessian, store_matrices
 from .quiet import quiet
-
-# The words of the builder for each way of keeping weights.
-PRECISIONS = {"float32": "fp32", "int8": "int8", "int4": "int4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +65,38 @@ def decoder_weights(layers: int, *, is_tied: bool) -> tuple[DecoderWeight, ...]:
 
 
 def write_decoder(
-    decoder: PreTrainedModel, tokenizer_file: Path, scheme: Scheme, folder: Path, name: str
+    decoder: PreTrainedModel,
+    tokenizer_file: Path,
+    scheme: Scheme | Mapping[str, Scheme],
+    folder: Path,
+    name: str,
+    hessian: Hessian | None = None,
+    *,
+    cache: CacheType = "float32",
+    cache_scales: Sequence[CacheScales] | None = None,
 ) -> None:
     """Write `<name>.onnx` and `<name>.onnx.data`.
 
     Args:
         decoder: a causal language model of Llama, Qwen2 or Mistral type, float32.
         tokenizer_file: tokenizer.json; the builder does not start without one.
-        scheme: how its matrices are kept.
+        scheme: how its matrices are kept; or of each parameter, by name.
         folder: gets the two files; a folder `<name>.work` in it is used and removed.
         name: of the files.
+        hessian: what a matrix reads in calibration, for data-aware schemes.
+        cache: type of keys and values.
+        cache_scales: of each layer, for a cache of int8.
 
     Raises:
         BundleError: a layer is as wide as the vocabulary.
         EngineError: the builder failed, or left a matrix unquantized.
 
-    Cost: about 7 s and 1.8 GB for 135 M parameters (float32 copy, files and graph).
+    Cost: about 10 s and 2 GB for 135 M parameters (float32 copy, files and graph).
     """
     refuse_head_lookalikes(decoder)
+    weights = weights_of(decoder)
+    if isinstance(scheme, Scheme):
+        scheme = {one: scheme for weight in weights for one in weight.parameters}
     work = folder / f"{name}.work"
     checkpoint, built = work / "checkpoint", work / "built"
     with quiet():
@@ -86,10 +105,18 @@ def write_decoder(
     (checkpoint / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "PreTrainedTokenizerFast"}'
     )
-    _build(checkpoint, built, scheme)
+    _build(checkpoint, built)
     graph = onnx.load(str(built / "model.onnx"))
-    _check_counts(graph, decoder, scheme)
+    parameters = dict(decoder.named_parameters(remove_duplicate=False))
+
+    def matrix(parameter: str) -> Float32:
+        found: Float32 = parameters[parameter].detach().numpy()
+        return found
+
+    store_matrices(graph, weights, scheme, matrix, hessian)
+    _check_counts(graph, weights, scheme)
     _fix_head_size(graph, decoder)
+    set_cache_type(graph, cache, cache_scales)
     onnx.save(
         graph,
         str(folder / f"{name}.onnx"),
@@ -101,6 +128,12 @@ def write_decoder(
     for file in sorted(work.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     work.rmdir()
+
+
+def weights_of(decoder: Decoder) -> tuple[DecoderWeight, ...]:
+    """Every matrix of a decoder's graph."""
+    config = decoder.config
+    return decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings)
 
 
 def refuse_head_lookalikes(decoder: PreTrainedModel) -> None:
@@ -120,7 +153,7 @@ def refuse_head_lookalikes(decoder: PreTrainedModel) -> None:
             )
 
 
-def _build(checkpoint: Path, built: Path, scheme: Scheme) -> None:
+def _build(checkpoint: Path, built: Path) -> None:
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
 
     options = [
@@ -128,28 +161,41 @@ def _build(checkpoint: Path, built: Path, scheme: Scheme) -> None:
         "exclude_embeds=true",
         "prune_lm_head=true",
         "fuse_mlp_gate_up=true",
-        f"block_size={scheme.block or 32}",
     ]
-    arguments = (None, str(checkpoint), str(built), PRECISIONS[scheme.weights], "cpu", str(built))
+    arguments = (None, str(checkpoint), str(built), "fp32", "cpu", str(built))
     with quiet() as said:
         try:
             create_model(*arguments, **parse_extra_options(*arguments, options))
         except Exception as error:  # the builder raises bare Exceptions; the cause is kept
             raise EngineError(
-                f"the decoder could not be built as {scheme.name}: {error}",
+                f"the decoder could not be built: {error}",
                 hint=f"its last words were: {said.getvalue().strip().splitlines()[-1:]}",
             ) from error
 
 
-def _check_counts(graph: ModelProto, decoder: PreTrainedModel, scheme: Scheme) -> None:
-    config = decoder.config
-    expected = len(decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings))
-    wanted = "MatMul" if scheme.weights == "float32" else "MatMulNBits"
-    found = sum(node.op_type == wanted for node in graph.graph.node)
+def _check_counts(
+    graph: ModelProto, weights: tuple[DecoderWeight, ...], schemes: Mapping[str, Scheme]
+) -> None:
+    """Each matrix is multiplied by once, by the operator of its scheme."""
+    found = {
+        name: node.op_type
+        for node in graph.graph.node
+        for name in node.input[1:2]
+        if node.op_type.startswith("MatMul")
+    }
+    expected = {}
+    for weight in weights:
+        scheme = schemes[weight.parameters[0]]
+        if scheme.is_exact:
+            expected[weight.name] = "MatMul"
+        else:
+            operator = operator_of(scheme)
+            expected[weight.name + operator.suffixes[0]] = operator.op_type
     if found != expected:
+        differing = sorted(found.items() ^ expected.items())
         raise EngineError(
-            f"the decoder graph has {found} {wanted} nodes, expected {expected} for {scheme.name}: "
-            "some matrix was left out or quantized twice"
+            f"the decoder graph has {len(found)} matrices, expected {len(expected)}; first that "
+            f"differs: {differing[0]}: some matrix was left out or quantized twice"
         )
 
 

@@ -11,20 +11,31 @@ import onnx
 from onnx import ModelProto
 from transformers import PreTrainedModel
 
+from ..calibration.hessians import Hessians
 from ..models.family import Checkpoint
 from ..models.transformers_parts import DECODERS
+from ..quant.llm_words import decoder_words, exceptions_as_json, variant_name
+from ..quant.plan import Rule
 from ..quant.schemes import Scheme, scheme_named
 from ..runtime.engines.ort import OrtBackend
+from .cache_type import SUFFIXES, CacheType, cache_type_named, cache_type_of
+from .decoder_examples import decoder_cache_scales, decoder_hessians
 from .decoder_onnx import write_decoder
+from .decoder_plan import decoder_schemes
 from .evict_graph import evict_graph
+from .int8_large import int8_from_large
+from .int8_static import static_from_float
 from .int8_vision import int8_from_float
 from .layer_writer import write_layers
-from .onnx_from_torch import onnx_from_torch
-from .part_inputs import TracedPart, traced_parts
+from .onnx_from_torch import constant_matmuls, has_weights_beside, onnx_from_torch, remove_graph
+from .part_inputs import TracedPart, examples_of, traced_parts
+from .proof_data import ProofData
+from .traced_weights import TracedWeight, traced_weights
 
 Tell = Callable[[str], None]
 LARGEST_FOR_BUILDER = 500_000_000
 """Parameters; the builder takes 12 bytes of memory for each, and its files as much again."""
+PAST = "past_key_values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +45,30 @@ class Schemes:
     Attributes:
         vision: of vision and connector.
         decoder: of the language model.
+        exceptions: for some of its matrices; the first that matches decides.
+        cache: type of its keys and values.
     """
 
     vision: Scheme
     decoder: Scheme
+    exceptions: tuple[Rule, ...] = ()
+    cache: CacheType = "float32"
 
     @classmethod
-    def named(cls, vision: str, llm: str) -> Schemes:
+    def named(cls, vision: str, llm: str, kv: str = "fp32") -> Schemes:
         """By the words of the command line.
 
         Raises:
             SchemeUnknown: a part's engine cannot run it.
         """
-        return cls(scheme_named(vision, "vision"), scheme_named(llm, "decoder"))
+        decoder, exceptions = decoder_words(llm)
+        return cls(scheme_named(vision, "vision"), decoder, exceptions, cache_type_named(kv))
+
+    @property
+    def are_calibrated(self) -> bool:
+        """What is stored depends on calibration data too."""
+        each = (self.vision, self.decoder, *(rule.scheme for rule in self.exceptions))
+        return self.cache == "int8" or any(scheme.is_calibrated for scheme in each)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,14 +80,33 @@ class Graph:
         variant: its id, for example `cpu-int4`.
         path: its file.
         scheme: how its weights are kept.
-        float_model: the float32 graph it was quantized from; None where it is none of those.
+        traced: which parameter each of its int8 weights came from; None where it has none.
+        exceptions: of a decoder: schemes of some of its matrices.
+        hessians: of a decoder whose codes depend on what its matrices read.
     """
 
     role: str
     variant: str
     path: Path
     scheme: Scheme
-    float_model: ModelProto | None = None
+    traced: tuple[TracedWeight, ...] | None = None
+    exceptions: tuple[Rule, ...] = ()
+    hessians: Hessians | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """No matrix of it is quantized."""
+        return self.scheme.is_exact and not self.exceptions
+
+    @property
+    def scheme_name(self) -> str:
+        """The scheme and how many exceptions there are, for people."""
+        words = [f"{rule.pattern}={rule.scheme.name}" for rule in self.exceptions]
+        return ", ".join([self.scheme.name, *words])
+
+    def cache_type(self) -> CacheType:
+        """Of a decoder: the type of its keys and values."""
+        return cache_type_of(onnx.load(str(self.path), load_external_data=False))
 
     def loaded(self) -> ModelProto:
         """The graph as its files hold it now, weights included."""
@@ -99,9 +140,12 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            facts["kv_dtype"] = "float32"
-        if self.scheme.weights != "float32":
+            past = [one["dtype"] for one in borders["inputs"] if str(one["name"]).startswith(PAST)]
+            facts["kv_dtype"] = past[0] if past else "float32"
+        if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
+        if self.exceptions:
+            facts["scheme"]["except"] = exceptions_as_json(self.exceptions)
         return facts
 
 
@@ -111,6 +155,7 @@ def write_graphs(
     tokenizer_file: Path,
     folder: Path,
     tell: Tell,
+    examples: ProofData | None = None,
     *,
     roles: Collection[str] | None = None,
 ) -> tuple[Graph, ...]:
@@ -122,6 +167,7 @@ def write_graphs(
         tokenizer_file: of the checkpoint.
         folder: gets the files.
         tell: called with the name of each part before it is written.
+        examples: what calibrated schemes are calibrated on; others need none.
         roles: of vision, gate, connector and decoder, those that are wanted; None for all.
 
     Raises:
@@ -135,24 +181,33 @@ def write_graphs(
         tell(role)
         # The gate costs a tenth of vision and carries its errors along: it stays as it is.
         scheme = scheme_named("fp32") if role == "gate" else schemes.vision
-        graphs.append(_float_or_int8(role, part, scheme, folder))
+        graphs.append(_float_or_int8(role, part, scheme, folder, examples))
     if roles is not None and "decoder" not in roles:
         return tuple(graphs)
     tell("decoder")
-    return (*graphs, *_decoder(checkpoint, schemes.decoder, tokenizer_file, folder))
+    return (*graphs, *_decoder(checkpoint, schemes, tokenizer_file, folder, examples))
 
 
-def _float_or_int8(role: str, part: TracedPart, scheme: Scheme, folder: Path) -> Graph:
+def _float_or_int8(
+    role: str, part: TracedPart, scheme: Scheme, folder: Path, examples: ProofData | None
+) -> Graph:
     path = folder / f"{role}.onnx"
-    names, examples = list(part.inputs), list(part.inputs.values())
-    if scheme.weights == "float32":
-        onnx_from_torch(part.module, examples, names, part.outputs, path)
+    names, example = list(part.inputs), list(part.inputs.values())
+    if scheme.is_exact:
+        onnx_from_torch(part.module, example, names, part.outputs, path)
         return Graph(role, "cpu-fp32", path, scheme)
     work = folder / f"{role}.float.onnx"
-    float_model = onnx_from_torch(part.module, examples, names, part.outputs, work)
-    int8_from_float(work, path)
-    work.unlink()
-    return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
+    float_model = onnx_from_torch(part.module, example, names, part.outputs, work)
+    if scheme.ranges is None and has_weights_beside(work):
+        int8_from_large(work, path)
+    elif scheme.ranges is None:
+        int8_from_float(work, path)
+    else:
+        assert examples is not None, "a scheme with static ranges comes with its calibration"
+        static_from_float(work, path, scheme.ranges, examples_of(role, names, examples))
+    traced = traced_weights(float_model, constant_matmuls(float_model), part.module, folder)
+    remove_graph(work)
+    return Graph(role, f"cpu-{scheme.name}", path, scheme, traced)
 
 
 def is_for_builder(checkpoint: Checkpoint) -> bool:
@@ -167,15 +222,33 @@ def is_for_builder(checkpoint: Checkpoint) -> bool:
 
 
 def _decoder(
-    checkpoint: Checkpoint, scheme: Scheme, tokenizer_file: Path, folder: Path
+    checkpoint: Checkpoint,
+    schemes: Schemes,
+    tokenizer_file: Path,
+    folder: Path,
+    examples: ProofData | None,
 ) -> tuple[Graph, Graph]:
-    name, weights = f"decoder.cpu-{scheme.name}", checkpoint.decoder_weights()
+    scheme, weights = schemes.decoder, checkpoint.decoder_weights()
+    words = variant_name(scheme, schemes.exceptions) + SUFFIXES[schemes.cache]
+    name = f"decoder.cpu-{words}"
+    each = decoder_schemes(checkpoint.decoder, scheme, schemes.exceptions)
+    hessians = None
+    if any(one.method != "nearest" for one in each.values()):
+        assert examples is not None, "a data-aware scheme comes with its calibration"
+        hessians = decoder_hessians(checkpoint, examples)
+    scales = None
+    if schemes.cache == "int8":
+        assert examples is not None, "an int8 cache comes with its calibration"
+        scales = decoder_cache_scales(checkpoint, examples)
+    reads = None if hessians is None else hessians.of
+    how: dict[str, Any] = {"cache": schemes.cache, "cache_scales": scales}
     if is_for_builder(checkpoint):
         assert isinstance(checkpoint.decoder, PreTrainedModel)
-        write_decoder(checkpoint.decoder, tokenizer_file, scheme, folder, name)
+        write_decoder(checkpoint.decoder, tokenizer_file, each, folder, name, reads, **how)
     else:
-        write_layers(weights, scheme, folder, name)
-    decoder = Graph("decoder", f"cpu-{scheme.name}", folder / f"{name}.onnx", scheme)
+        write_layers(weights, each, folder, name, reads, **how)
+    decoder = Graph("decoder", f"cpu-{words}", folder / f"{name}.onnx", scheme,
+                    exceptions=schemes.exceptions, hessians=hessians)  # fmt: skip
     evict = evict_graph(weights.shape.kv_heads, weights.shape.head_dim)
     path = folder / "evict.cpu-fp32.onnx"
     onnx.save(evict, str(path))

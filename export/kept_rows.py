@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..models.decoder_weights import DecoderWeights
 from ..quant.numerics import (
-    Bits,
     Blocks,
     dequantize_blocks,
     quantize_int4_blocks,
@@ -18,6 +17,7 @@ from ..quant.numerics import (
 )
 from ..quant.packing import packed_blocks
 from ..quant.schemes import Scheme
+from ..quant.stored import bits_of
 from ..runtime.values import Float32
 
 PORTION = 1 << 24
@@ -81,8 +81,3 @@ def kept_rows(
         if scheme.block is not None:
             blocks = quantize(original, scheme.block, parameter)
         yield KeptRows(rows, original, blocks, scheme)
-
-
-def bits_of(scheme: Scheme) -> Bits:
-    """Of a code."""
-    return 4 if scheme.weights == "int4" else 8

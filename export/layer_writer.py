@@ -8,7 +8,7 @@ the scheme says, and appended to the file beside the graph; nothing is held for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from ..calibration.cache_ranges import CacheScales
 from ..models.decoder_shape import LINEARS, DecoderShape
 from ..models.decoder_weights import DecoderWeights
 from ..quant.schemes import Scheme
+from ..quant.stored import bits_of, joined, operator_of, quantized_matrix
 from ..runtime.values import Float32
+from .cache_type import CacheType, set_cache_type
 from .decoder_graph import (
     GROUPS,
     MICROSOFT,
@@ -32,25 +35,36 @@ from .decoder_graph import (
     opening_nodes,
     shared_constants,
 )
+from .decoder_matmuls import Hessian, words_of
 from .decoder_onnx import DecoderWeight, decoder_weights
 from .external_data import ExternalData
-from .kept_rows import bits_of, kept_rows
+from .kept_rows import kept_rows
 
 OPSET, IR_VERSION = 22, 10
 LARGEST_POSITION = 32_768
 """Rows of the rotary tables at most; a longer cache than this is no edge device's."""
-INT8_ACTIVATIONS = 4
-"""MatMulNBits' accuracy_level: activations are rounded to int8, which is what makes it fast."""
 
 
-def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: str) -> None:
+def write_layers(
+    weights: DecoderWeights,
+    scheme: Scheme | Mapping[str, Scheme],
+    folder: Path,
+    name: str,
+    hessian: Hessian | None = None,
+    *,
+    cache: CacheType = "float32",
+    cache_scales: Sequence[CacheScales] | None = None,
+) -> None:
     """Write `<name>.onnx` and `<name>.onnx.data`.
 
     Args:
         weights: of the decoder, from memory or from files.
-        scheme: how its matrices are kept.
+        scheme: how its matrices are kept; or of each parameter, by name.
         folder: gets the two files.
         name: of the files.
+        hessian: what a matrix reads in calibration, for data-aware schemes.
+        cache: type of keys and values.
+        cache_scales: of each layer, for a cache of int8.
 
     Raises:
         WeightsInvalid: a weight is NaN or infinite.
@@ -61,18 +75,19 @@ def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: st
     """
     shape = weights.shape
     matrices = decoder_weights(shape.layers, is_tied=shape.is_tied)
-    matmul = _matmul(scheme)
+    schemes = _scheme_of_each(matrices, scheme)
+    matmul = _matmul(schemes)
     nodes, stream = opening_nodes(shape)
     with ExternalData(folder / f"{name}.onnx.data") as data:
         _constants(data, shape)
         for layer in range(shape.layers):
             _layer_vectors(data, weights, layer)
             for matrix in matrices[4 * layer : 4 * layer + 4]:
-                _matrix(data, weights, matrix, scheme)
+                _matrix(data, weights, matrix, schemes[matrix.name], hessian)
             more, stream = layer_nodes(shape, layer, stream, matmul)
             nodes += more
         data.add(norm_name(shape.layers, "final_norm"), weights.tensor("model.norm.weight"))
-        _matrix(data, weights, matrices[-1], scheme)
+        _matrix(data, weights, matrices[-1], schemes[matrices[-1].name], hessian)
     nodes += closing_nodes(shape, stream, matmul)
     graph = helper.make_graph(
         nodes, "decoder", decoder_inputs(shape), decoder_outputs(shape), data.tensors
@@ -83,31 +98,41 @@ def write_layers(weights: DecoderWeights, scheme: Scheme, folder: Path, name: st
         ir_version=IR_VERSION,
         producer_name="edgestream",
     )
+    set_cache_type(model, cache, cache_scales)
     onnx.save(model, str(folder / f"{name}.onnx"))
 
 
-def _matmul(scheme: Scheme) -> MatMul:
+def _scheme_of_each(
+    matrices: Sequence[DecoderWeight], scheme: Scheme | Mapping[str, Scheme]
+) -> dict[str, Scheme]:
+    """Name of each matrix of the graph → its scheme."""
+    if isinstance(scheme, Scheme):
+        return {one.name: scheme for one in matrices}
+    return {one.name: scheme[one.parameters[0]] for one in matrices}
+
+
+def _matmul(schemes: Mapping[str, Scheme]) -> MatMul:
     """How a matrix is multiplied with: its node, from names and widths."""
 
-    def whole(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
-        return helper.make_node("MatMul", [source, _tensor_name(name)], [target], name)
-
-    def in_blocks(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
-        stored, bits = _tensor_name(name), bits_of(scheme)
+    def node(name: str, source: str, target: str, width: int, out: int) -> NodeProto:
+        stored = _tensor_name(name)
+        scheme = schemes[stored]
+        if scheme.is_exact:
+            return helper.make_node("MatMul", [source, stored], [target], name)
+        operator = operator_of(scheme)
+        codes, scales, suffix = operator.suffixes
         return helper.make_node(
-            "MatMulNBits",
-            [source, f"{stored}_Q{bits}", f"{stored}_scales"],
+            operator.op_type,
+            [source, f"{stored}{codes}", f"{stored}{scales}"],
             [target],
-            f"{name}_Q{bits}",
+            f"{name}{suffix}",
             domain=MICROSOFT,
             K=width,
             N=out,
-            accuracy_level=INT8_ACTIVATIONS if scheme.activations == "int8" else 1,
-            bits=bits,
-            block_size=scheme.block,
+            **words_of(operator),
         )
 
-    return whole if scheme.weights == "float32" else in_blocks
+    return node
 
 
 def _tensor_name(node: str) -> str:
@@ -116,17 +141,40 @@ def _tensor_name(node: str) -> str:
 
 
 def _matrix(
-    data: ExternalData, weights: DecoderWeights, matrix: DecoderWeight, scheme: Scheme
+    data: ExternalData,
+    weights: DecoderWeights,
+    matrix: DecoderWeight,
+    scheme: Scheme,
+    hessian: Hessian | None,
 ) -> None:
-    sizes = weights.shape.parameters()
-    height, width = sum(sizes[one][0] for one in matrix.parameters), sizes[matrix.parameters[0]][1]
-    if scheme.weights == "float32":
+    if scheme.is_exact:
         rows = [weights.tensor(one) for one in matrix.parameters]
         whole = np.concatenate(rows) if len(rows) > 1 else rows[0]
         data.add(matrix.name, np.ascontiguousarray(whole.T))
-        return
+    elif scheme.method == "nearest" and scheme.weights != "nf4":
+        _rounded_matrix(data, weights, matrix, scheme)
+    else:
+        read = None
+        if scheme.method != "nearest":
+            assert hessian is not None, "a data-aware scheme comes with its calibration"
+            read = hessian(matrix.parameters[0])
+        parts = [
+            quantized_matrix(weights.tensor(one), scheme, read, one) for one in matrix.parameters
+        ]
+        stored, suffixes = joined(parts), operator_of(scheme).suffixes
+        data.add(f"{matrix.name}{suffixes[0]}", stored.codes)
+        data.add(f"{matrix.name}{suffixes[1]}", stored.scales)
+
+
+def _rounded_matrix(
+    data: ExternalData, weights: DecoderWeights, matrix: DecoderWeight, scheme: Scheme
+) -> None:
+    """Some rows at a time, which do not depend on each other."""
+    sizes = weights.shape.parameters()
+    height, width = sum(sizes[one][0] for one in matrix.parameters), sizes[matrix.parameters[0]][1]
     assert scheme.block is not None
     blocks, bits = -(-width // scheme.block), bits_of(scheme)
+    of_codes, of_scales, _ = operator_of(scheme).suffixes
     scales: list[Float32] = []
 
     def codes() -> Iterator[NDArray[np.uint8]]:
@@ -137,8 +185,8 @@ def _matrix(
                 yield packed
 
     shape = (height, blocks, scheme.block * bits // 8)
-    data.add_pieces(f"{matrix.name}_Q{bits}", np.dtype(np.uint8), shape, codes())
-    data.add_pieces(f"{matrix.name}_scales", np.dtype(np.float32), (height, blocks), scales)
+    data.add_pieces(f"{matrix.name}{of_codes}", np.dtype(np.uint8), shape, codes())
+    data.add_pieces(f"{matrix.name}{of_scales}", np.dtype(np.float32), (height, blocks), scales)
 
 
 def _layer_vectors(data: ExternalData, weights: DecoderWeights, layer: int) -> None:

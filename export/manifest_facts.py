@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from .. import __version__
 from ..calibration.dataset import CalibrationSet
@@ -70,7 +70,7 @@ def manifest_facts(
     return facts
 
 
-def _embeddings(checkpoint: Checkpoint, table: NDArray[Any]) -> dict[str, Any]:
+def _embeddings(checkpoint: Checkpoint, table: StoredEmbeddings) -> dict[str, Any]:
     facts = {"file": "embeddings.bin", "dtype": str(table.dtype), "shape": list(table.shape)}
     width = checkpoint.row_width
     return facts if width == table.shape[1] else {**facts, "width": width}
@@ -96,7 +96,11 @@ def _memory(
     a_slot = 2 * cache["layers"] * cache["kv_heads"] * cache["head_dim"]
     return {
         "weights_bytes": sum(graph.n_bytes() for graph in graphs) + table_bytes,
-        "kv_bytes": FLOAT32_BYTES * capacity * a_slot,
+        "kv_bytes": sum(
+            np.dtype(graph.cache_type()).itemsize for graph in graphs if graph.role == "decoder"
+        )
+        * capacity
+        * a_slot,
         "workspace_bytes": FLOAT32_BYTES * (CHUNK_POSITIONS * a_position + config.vocab_size),
         "budget_default_bytes": MEMORY_BUDGET_BYTES,
         **checkpoint.remembers,

@@ -1,13 +1,16 @@
-"""What the graphs of vision, gate and connector are traced with: example arrays, by name."""
+"""What the graphs of vision, gate and connector are traced and calibrated with, by name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..models.family import Checkpoint
+from ..runtime.values import Float32
+from .proof_data import ProofData
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,3 +52,15 @@ def traced_parts(checkpoint: Checkpoint) -> dict[str, TracedPart]:
             read["state_summary"] = torch.zeros(1, shape.width)
     parts["connector"] = TracedPart(checkpoint.connector, read, ["embeds"])
     return parts
+
+
+def examples_of(role: str, names: Sequence[str], data: ProofData) -> list[dict[str, Float32]]:
+    """Inputs of vision or connector by name, one for each frame.
+
+    Args:
+        role: of the part.
+        names: of its inputs, in their order.
+        data: frames and what full precision makes of them.
+    """
+    read = [data.pixels] if role == "vision" else [data.tokens, data.states][: len(names)]
+    return [dict(zip(names, one, strict=True)) for one in zip(*read, strict=True)]

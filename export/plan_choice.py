@@ -15,6 +15,8 @@ PROMPT_POSITIONS = 64
 """Of one answer: positions that it reads, and tokens that it says, about as in the proof."""
 LEAST_NOISE = 0.02
 """Two plans this near are one, however quiet the rounds were: another day moves them as much."""
+SAME_SIZE = 0.001
+"""Share of the bytes that names and notes in a graph make up: no reason to take a plan."""
 FORMULA = (
     "busy_ms = frames_per_s * frame_ms "
     f"+ tokens_per_s / {ANSWER_TOKENS} * (prompt_ms + {ANSWER_TOKENS} * token_ms)"
@@ -55,12 +57,14 @@ class Part:
         why_not: why it is no candidate; empty for one that passed its proof.
         n_bytes: of its files.
         ms: name of a figure → its median in each round.
+        likeness: to full precision, at most 1: agreement of tokens, or cosine of what is seen.
     """
 
     word: str
     why_not: str = ""
     n_bytes: int = 0
     ms: Mapping[str, tuple[float, ...]] | None = None
+    likeness: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class PlanRow:
         n_bytes: of all its graphs.
         busy_ms: of each round, by the formula; empty where it is no candidate.
         frame_ms, prompt_ms, token_ms: medians over the rounds.
+        likeness: of both parts to full precision, multiplied.
     """
 
     vision: str
@@ -83,6 +88,7 @@ class PlanRow:
     frame_ms: float = 0.0
     prompt_ms: float = 0.0
     token_ms: float = 0.0
+    likeness: float = 1.0
 
     @property
     def passed(self) -> bool:
@@ -101,6 +107,7 @@ class PlanRow:
             "frame_ms": round(self.frame_ms, 4),
             "prompt_ms": round(self.prompt_ms, 4),
             "tokens_per_s": round(1e3 / self.token_ms, 2),
+            "likeness": round(self.likeness, 5),
             "bytes": self.n_bytes,
         }
 
@@ -110,7 +117,8 @@ class Choice:
     """Which plan is taken.
 
     Attributes:
-        chosen: the smallest of those that are as fast as the fastest.
+        chosen: the smallest of those that are as fast as the fastest; of several of one size the
+            one that is nearest to full precision.
         fastest: by the median over the rounds.
         tied: those within the noise of the fastest, itself among them.
     """
@@ -162,6 +170,7 @@ def _row(see: Part, speak: Part, workload: Workload) -> PlanRow:
         median(see.ms["frame"]),
         median(speak.ms["prompt"]),
         median(speak.ms["token"]),
+        see.likeness * speak.likeness,
     )
 
 
@@ -177,7 +186,9 @@ def chosen_plan(rows: Sequence[PlanRow]) -> Choice | None:
         return None
     fastest = min(candidates, key=lambda row: median(row.busy_ms))
     tied = tuple(row for row in candidates if row is fastest or _is_tied(row, fastest))
-    chosen = min(tied, key=lambda row: (row.n_bytes, median(row.busy_ms)))
+    least = min(row.n_bytes for row in tied)
+    small = [row for row in tied if row.n_bytes <= (1 + SAME_SIZE) * least]
+    chosen = min(small, key=lambda row: (-row.likeness, row.n_bytes, median(row.busy_ms)))
     return Choice(chosen, fastest, tied)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
-
 from ..models.family import Checkpoint
-from ..quant.plan import Plan, Role, TensorInfo, default_rules, plan_for
-from ..quant.schemes import PartName, Scheme
+from ..quant.llm_words import variant_name
+from ..quant.plan import Plan, default_rules, plan_for
+from ..quant.schemes import PartName
 from ..runtime.errors import SchemeUnknown
+from .decoder_plan import decoder_plan, decoder_schemes, tensor_infos
 from .graphs import Schemes
 
 
@@ -17,53 +17,35 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
     """The plan of each quantized part.
 
     Raises:
-        SchemeUnknown: the decoder has a matrix that is narrower than the scheme's block: its
-            builder would quantize it all the same, and no reference of ours says how well.
+        SchemeUnknown: the decoder cannot have its scheme or an exception; see `decoder_schemes`.
     """
-    wanted: dict[PartName, tuple[nn.Module, Scheme]] = {
-        "vision": (checkpoint.vision, schemes.vision),
-        "connector": (checkpoint.connector, schemes.vision),
-        "decoder": (checkpoint.decoder, schemes.decoder),
+    if checkpoint.stored_decoder is not None:
+        _refuse_what_needs_memory(schemes)
+    decoder_schemes(checkpoint.decoder, schemes.decoder, schemes.exceptions)
+    return {
+        "vision": plan_for(
+            tensor_infos(checkpoint.vision), default_rules("vision", schemes.vision)
+        ),
+        "connector": plan_for(
+            tensor_infos(checkpoint.connector), default_rules("connector", schemes.vision)
+        ),
+        "decoder": decoder_plan(checkpoint.decoder, schemes.decoder, schemes.exceptions),
     }
-    plans = {
-        part: plan_for(tensor_infos(module), default_rules(part, scheme))
-        for part, (module, scheme) in wanted.items()
-    }
-    for decision in plans["decoder"].decisions:
-        is_matrix = decision.tensor.role in ("linear", "head")
-        if is_matrix and decision.scheme.name != schemes.decoder.name:
-            raise SchemeUnknown(
-                f"decoder: {decision.tensor.name} cannot be {schemes.decoder.name}: "
-                f"{decision.reason}",
-                hint="--llm with a smaller block, such as int4-32 or int8, or --llm fp32",
-            )
-    return plans
 
 
-def tensor_infos(module: nn.Module) -> list[TensorInfo]:
-    """What a plan needs to know of each parameter; embeddings of tokens are left out."""
-    owners = {
-        f"{name}.{kind}" if name else kind: owner
-        for name, owner in module.named_modules()
-        for kind, _ in owner.named_parameters(recurse=False)
-    }
-    return [
-        TensorInfo(name, tuple(parameter.shape), _role(name, owners[name], parameter.ndim))
-        for name, parameter in module.named_parameters(remove_duplicate=False)
-        if not isinstance(owners[name], nn.Embedding) or "position" in name
-    ]
-
-
-def _role(name: str, owner: nn.Module, dimensions: int) -> Role:
-    if name.endswith("lm_head.weight"):
-        return "head"
-    if dimensions == 1:
-        return "bias" if name.endswith("bias") else "norm"
-    if isinstance(owner, nn.Conv2d):
-        return "conv"
-    if isinstance(owner, nn.Linear) or name.endswith("in_proj_weight"):
-        return "linear"
-    return "other"
+def _refuse_what_needs_memory(schemes: Schemes) -> None:
+    """A decoder that stays in its files is rounded and proven in one pass over them."""
+    scheme = schemes.decoder
+    is_rounded = scheme.method == "nearest" and scheme.weights != "nf4"
+    if is_rounded and not schemes.exceptions and schemes.cache == "float32":
+        return
+    words = variant_name(scheme, schemes.exceptions)
+    raise SchemeUnknown(
+        f"decoder: got {words} with a cache of {schemes.cache}, expected one scheme that rounds "
+        "(int4-64, int8-32, …) and a cache of float32: this decoder is too large for the memory "
+        "and stays in its files",
+        hint="--llm int4, or export on a machine with more memory",
+    )
 
 
 def plans_text(plans: Mapping[PartName, Plan]) -> str:

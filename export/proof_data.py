@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..calibration.dataset import CalibrationSet
 from ..calibration.decoder_calls import Stretch
@@ -23,6 +24,8 @@ FRAMES = 32
 PREFIXES = 64
 PREFIX_LENGTHS = (16, 24, 32, 48)
 ANSWERS, ANSWER_TOKENS = 12, 24
+FEWEST_OTHERS = 16
+"""Frames that are not of the proof, so that calibrated schemes can be fitted to them alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +41,7 @@ class ProofData:
             PyTorch; none without a gate.
         embeds: of each frame, (1, tokens, hidden) float32, from the connector in PyTorch.
         prefixes: the ends of prompts, PREFIX_LENGTHS long.
-        prompts: whole prompts, for answers.
+        prompts: whole prompts; ANSWERS of them are answered.
         texts: token ids of the calibration texts, at least two each.
     """
 
@@ -53,16 +56,21 @@ class ProofData:
     texts: tuple[tuple[int, ...], ...]
 
 
-def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData:
+def proof_data(
+    checkpoint: Checkpoint, calibration: CalibrationSet, *, is_for_fitting: bool = False
+) -> ProofData:
     """The inputs of the proofs.
 
     Args:
         checkpoint: full precision.
         calibration: frames at the model's input size.
+        is_for_fitting: other frames, and other questions about them, than those of the proof:
+            what calibrated schemes are fitted to. A set of few frames has too few others; then
+            they are the same frames.
 
     Cost: vision over FRAMES frames in PyTorch: 14 s for SigLIP-B/224 on one core.
     """
-    chosen = np.linspace(0, len(calibration.frames) - 1, FRAMES).astype(int)
+    chosen = _chosen(len(calibration.frames), is_for_fitting)
     moved = _maps(calibration)
     maps = tuple(moved[index][None] for index in chosen)
     pixels = tuple(
@@ -74,7 +82,8 @@ def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData
     states = _states(checkpoint, tokens, summaries, maps)
     embeds = _embeds(checkpoint, tokens, states)
     prompts = tuple(
-        _prompt(checkpoint, embeds, number, calibration.prompts) for number in range(PREFIXES)
+        _prompt(checkpoint, embeds, number, calibration.prompts)
+        for number in (range(PREFIXES, 2 * PREFIXES) if is_for_fitting else range(PREFIXES))
     )
     prefixes = tuple(
         prompt.part(-PREFIX_LENGTHS[number % len(PREFIX_LENGTHS)], None)
@@ -89,9 +98,18 @@ def proof_data(checkpoint: Checkpoint, calibration: CalibrationSet) -> ProofData
         states,
         embeds,
         prefixes,
-        prompts[:ANSWERS],
+        prompts,
         tuple(ids for ids in texts if len(ids) > 1),
     )
+
+
+def _chosen(count: int, is_for_fitting: bool) -> NDArray[np.int64]:
+    """Numbers of the frames: even ones of all, or even ones of the others."""
+    proven = np.linspace(0, count - 1, FRAMES).astype(np.int64)
+    others = np.setdiff1d(np.arange(count), proven)
+    if not is_for_fitting or len(others) < FEWEST_OTHERS:
+        return proven
+    return others[np.linspace(0, len(others) - 1, FRAMES).astype(np.int64)]
 
 
 def _maps(calibration: CalibrationSet) -> list[Float32]:

@@ -23,6 +23,7 @@ from ..models.family import Checkpoint, FrameGate
 from ..quant.numerics import dequantize_int8_per_channel, quantize_int8_per_channel
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
+from ..runtime.errors import EngineError
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
 from .graphs import Graph
@@ -30,7 +31,6 @@ from .int8_vision import stored_int8
 from .proof_data import ProofData
 from .prove_decoder import prove_decoder
 from .prove_streamed import prove_streamed
-from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
 GOLDEN_FRAMES = 2
@@ -134,12 +134,16 @@ def _first(outputs: Any) -> NDArray[np.float32]:
 
 def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list[Check]:
     """Codes and scales of every weight, its SNR; leaves what is left of it in `reference`."""
-    assert graph.float_model is not None
+    assert graph.traced is not None
     stored = stored_int8(graph.loaded())
     ours = dict(module.named_parameters())
     left = dict(reference.named_parameters())
     checks: list[Check] = []
-    for traced in traced_weights(graph.float_model, stored, module):
+    if unlike := stored.keys() ^ {one.graph_name for one in graph.traced}:
+        raise EngineError(
+            f"the {graph.role} graph holds other int8 weights than were made: {min(unlike)}"
+        )
+    for traced in graph.traced:
         rows = slice(*traced.rows)
         original = ours[traced.parameter].detach().numpy()[rows]
         quantized = quantize_int8_per_channel(original, 0, traced.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,25 +17,36 @@ from ..calibration.decoder_calls import (
     empty_cache,
     next_logits,
 )
+from ..calibration.hessians import position_ids
 from ..calibration.parity import (
     Check,
     agreement_checks,
     float_check,
+    gain_check,
     logit_checks,
     snr_check,
-    stored_weight_check,
+    stored_count_check,
 )
 from ..models.family import Checkpoint
 from ..models.text_decoder import Decoder
-from ..quant.numerics import Bits, dequantize_blocks, quantize_int4_blocks, quantize_int8_blocks
-from ..quant.packing import packed_blocks
+from ..quant.schemes import Scheme
+from ..quant.stored import (
+    Stored,
+    differing,
+    gain_db,
+    quantized_matrix,
+    restored_matrix,
+    rows_of,
+)
 from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
-from .decoder_onnx import decoder_weights
+from .decoder_onnx import DecoderWeight, weights_of
+from .decoder_plan import decoder_schemes
 from .embeddings import StoredEmbeddings
 from .graphs import Graph
-from .proof_data import ANSWER_TOKENS, ProofData
+from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
+from .prove_cache import cache_checks
 from .stored_tensors import StoredTensors
 
 # int4 graphs round their activations; the same file on another processor differs in the 4th digit.
@@ -67,19 +78,25 @@ def prove_decoder(
     decoder = checkpoint.decoder
     checks: list[Check] = []
     reference = decoder
-    if graph.scheme.weights != "float32":
+    if not graph.is_float:
         reference = copy.deepcopy(decoder)
         _untie_(reference)
         checks += _weights(graph, decoder, reference)
     found = np.stack(
-        [next_logits(engine, prefix, empty_cache(engine))[0] for prefix in data.prefixes]
+        [
+            next_logits(engine, prefix, empty_cache(engine, len(prefix)))[0]
+            for prefix in data.prefixes
+        ]
     )
     expected = _torch_logits(reference, data.prefixes)
     del reference
-    if graph.scheme.weights == "float32":
+    has_float_cache = graph.cache_type() == "float32"
+    if graph.is_float and has_float_cache:
         checks.append(float_check("decoder", "logits", expected, found))
     else:
         checks += logit_checks(expected, found)
+    if not has_float_cache:
+        checks += cache_checks(checkpoint, graph, engine, data.prompts)
     checks += _agreement(checkpoint, graph, engine, data)
     checks.append(StoredEmbeddings(checkpoint).check())
     return checks, golden_calls(graph, engine, data)
@@ -93,35 +110,52 @@ def _untie_(decoder: Decoder) -> None:
 
 def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
     """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
-    config, scheme = decoder.config, graph.scheme
-    assert scheme.block is not None
-    quantize = quantize_int4_blocks if scheme.weights == "int4" else quantize_int8_blocks
+    schemes = decoder_schemes(decoder, graph.scheme, graph.exceptions)
     ours = dict(decoder.named_parameters(remove_duplicate=False))
     left = dict(reference.named_parameters(remove_duplicate=False))
     checks: list[Check] = []
-    stored = StoredTensors(graph.path)
-    for weight in decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings):
-        codes, scales = [], []
-        for name in weight.parameters:
-            original = ours[name].detach().numpy()
-            blocks = quantize(original, scheme.block, name)
-            codes.append(packed_blocks(blocks.codes, scheme.block, _bits(scheme.weights)))
-            scales.append(blocks.scales)
-            approximation = dequantize_blocks(blocks, scheme.block)
-            floor = scheme.floor_db or 0.0
-            checks.append(snr_check("decoder", name, original, approximation, floor))
+    tensors = StoredTensors(graph.path)
+    for weight in weights_of(decoder):
+        scheme = schemes[weight.parameters[0]]
+        if scheme.is_exact:
+            continue
+        stored = Stored(*tensors.matrix_rows(weight, scheme))
+        originals = {name: ours[name].detach().numpy() for name in weight.parameters}
+        for name, restored in _proven(graph, weight, scheme, stored, originals, checks):
             # The head of a tied model is quantized; its embeddings are kept beside the graph.
             target = "lm_head.weight" if weight.name.startswith("lm_head") else name
             with torch.no_grad():
-                left[target].copy_(torch.from_numpy(approximation))
-        made = (np.concatenate(codes), np.concatenate(scales))
-        held = stored.matrix_rows(weight, scheme)
-        checks.append(stored_weight_check("decoder", weight.name, held, made))
+                left[target].copy_(torch.from_numpy(restored))
     return checks
 
 
-def _bits(weights: str) -> Bits:
-    return 4 if weights == "int4" else 8
+def _proven(
+    graph: Graph,
+    weight: DecoderWeight,
+    scheme: Scheme,
+    stored: Stored,
+    originals: Mapping[str, Float32],
+    checks: list[Check],
+) -> Iterator[tuple[str, Float32]]:
+    """Check the matrix of each parameter that is packed into a weight, and give what is left."""
+    hessian = None
+    if scheme.method != "nearest":
+        assert graph.hessians is not None, "a data-aware scheme comes with its calibration"
+        hessian = graph.hessians.of(weight.parameters[0])
+    rows, first, wrong = sum(map(len, originals.values())), 0, 0
+    for name, original in originals.items():
+        part = rows_of(stored, first, first + len(original), rows)
+        first += len(original)
+        wrong += differing(part, original, scheme, hessian, name)
+        # Codes that are fitted are followed, not made again; all others are ours, not the file's.
+        kept = part if hessian is not None else quantized_matrix(original, scheme, name=name)
+        restored = restored_matrix(kept, scheme, (original.shape[0], original.shape[1]))
+        checks.append(snr_check("decoder", name, original, restored, scheme.floor_db or 0.0))
+        if hessian is not None:
+            gain = gain_db(original, restored, scheme, hessian)
+            checks.append(gain_check("decoder", name, gain))
+        yield name, restored
+    checks.append(stored_count_check("decoder", weight.name, wrong))
 
 
 def _torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
@@ -130,17 +164,11 @@ def _torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
     for length in sorted({len(prefix) for prefix in prefixes}):
         chosen = [index for index, prefix in enumerate(prefixes) if len(prefix) == length]
         batch = torch.from_numpy(np.stack([prefixes[index].embeds for index in chosen]))
-        places = _position_ids([prefixes[index] for index in chosen])
+        places = position_ids([prefixes[index] for index in chosen])
         with torch.inference_mode():
             out = decoder(inputs_embeds=batch, position_ids=places, logits_to_keep=1)
         logits.update(zip(chosen, out.logits[:, 0].numpy(), strict=True))
     return np.stack([logits[index] for index in range(len(prefixes))])
-
-
-def _position_ids(stretches: Sequence[Stretch]) -> torch.Tensor | None:
-    """(axes, stretches, tokens) of stretches of one length; None where the decoder counts."""
-    places = [one.positions for one in stretches if one.positions is not None]
-    return torch.from_numpy(np.stack(places, axis=1)) if places else None
 
 
 def _agreement(
@@ -151,7 +179,7 @@ def _agreement(
     same: list[bool] = []
     matched: list[float] = []
     losses: dict[str, list[float]] = {"reference": [], "quantized": []}
-    for prompt in data.prompts:
+    for prompt in data.prompts[:ANSWERS]:
         answer = _answer(decoder, prompt)
         is_same, log_probabilities = _teacher_forced(engine, answer, table)
         same += is_same
@@ -176,7 +204,7 @@ def _answer(decoder: Decoder, prompt: Stretch) -> Answer:
         for step in range(ANSWER_TOKENS):
             out = decoder(
                 inputs_embeds=torch.from_numpy(read.embeds[None]),
-                position_ids=_position_ids([read]),
+                position_ids=position_ids([read]),
                 past_key_values=past,
                 use_cache=True,
                 logits_to_keep=1,
@@ -195,7 +223,8 @@ def _teacher_forced(
 ) -> tuple[list[bool], list[float]]:
     """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
     same, log_probabilities = [], []
-    logits, cache = next_logits(engine, answer.prompt, empty_cache(engine))
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
+    logits, cache = next_logits(engine, answer.prompt, cache)
     for step, token in enumerate(answer.tokens):
         same.append(int(logits.argmax()) == token)
         shifted = logits.astype(np.float64) - logits.max()
@@ -207,7 +236,7 @@ def _teacher_forced(
 
 def _greedy_match(engine: Engine, answer: Answer, table: StoredEmbeddings) -> float:
     """Share of the answer that the engine says by itself before the first other token."""
-    cache: Cache = empty_cache(engine)
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
     logits, cache = next_logits(engine, answer.prompt, cache)
     for said, token in enumerate(answer.tokens):
         if int(logits.argmax()) != token:
@@ -241,8 +270,8 @@ def golden_calls(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCa
     """One prefill, and one step on the cache it leaves."""
     prefix = min(data.prefixes, key=len)
     before, last = prefix.part(None, -1), prefix.part(-1, None)
-    first = decoder_inputs(before, empty_cache(engine))
-    _, cache = next_logits(engine, before, empty_cache(engine))
+    first = decoder_inputs(before, empty_cache(engine, len(prefix)))
+    _, cache = next_logits(engine, before, empty_cache(engine, len(prefix)))
     second = decoder_inputs(last, cache)
     calls = ((f"prefill {len(prefix) - 1}", first), ("one more position", second))
     return [

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibration.decoder_calls import Stretch, empty_cache, next_logits
+from ..calibration.decoder_calls import Cache, Stretch, empty_cache, next_logits
 from ..calibration.parity import (
     Check,
     agreement_checks,
-    differing_check,
     float_check,
     logit_checks,
     noise_check,
+    stored_count_check,
 )
 from ..models.family import Checkpoint
 from ..quant.numerics import SignalToNoise
@@ -33,10 +33,11 @@ from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall
 from ..runtime.values import Float32
 from .decoder_onnx import DecoderWeight, decoder_weights
+from .decoder_plan import decoder_schemes
 from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .kept_rows import kept_rows
-from .proof_data import ANSWER_TOKENS, ProofData
+from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
 from .prove_decoder import golden_calls
 from .stored_tensors import StoredTensors
 from .streamed_decoder import Judged, Sequences, head_portions, layer_tensors
@@ -68,8 +69,8 @@ def prove_streamed(
     Cost: one layer of the decoder twice in float32; a pass of some 3000 tokens in PyTorch.
     """
     stored, prefixes = StoredEmbeddings(checkpoint), data.prefixes[:PREFIXES]
-    said = [_said(engine, prompt, stored) for prompt in data.prompts]
-    found = [next_logits(engine, one, empty_cache(engine))[0] for one in prefixes]
+    said = [_said(engine, prompt, stored) for prompt in data.prompts[:ANSWERS]]
+    found = [next_logits(engine, one, empty_cache(engine, len(one)))[0] for one in prefixes]
     passed = _Pass(checkpoint, graph, said, prefixes, data.texts)
     passed.through_layers()
     expected, judged = passed.through_head()
@@ -87,10 +88,10 @@ def prove_streamed(
 def _said(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
     tokens: list[int] = []
     log_probabilities: list[float] = []
-    read, cache = prompt, empty_cache(engine)
+    read: Stretch = prompt
+    cache: Cache = empty_cache(engine, len(prompt) + ANSWER_TOKENS)
     for step in range(ANSWER_TOKENS):
-        logits, held = next_logits(engine, read, cache)
-        cache = dict(held)
+        logits, cache = next_logits(engine, read, cache)
         shifted = logits.astype(np.float64) - logits.max()
         token = int(logits.argmax())
         tokens.append(token)
@@ -115,7 +116,8 @@ class _Pass:
         prefixes: tuple[Stretch, ...],
         texts: tuple[tuple[int, ...], ...],
     ) -> None:
-        self._weights, self._scheme = checkpoint.decoder_weights(), graph.scheme
+        self._weights = checkpoint.decoder_weights()
+        self._schemes = decoder_schemes(checkpoint.decoder, graph.scheme, graph.exceptions)
         shape, decoder = self._weights.shape, checkpoint.decoder
         self._stored, self._prefixes = StoredTensors(graph.path), len(prefixes)
         self._matrices = decoder_weights(shape.layers, is_tied=shape.is_tied)
@@ -173,22 +175,22 @@ class _Pass:
         What differs in the file, and what was lost of each parameter, is noted as checks.
         """
         sizes, differing = self._weights.shape.parameters(), 0
+        scheme = self._schemes[matrix.parameters[0]]
         heights = accumulate((sizes[name][0] for name in matrix.parameters), initial=0)
         for name, (first, _) in zip(matrix.parameters, pairwise(heights), strict=True):
             noise = SignalToNoise()
-            for rows in kept_rows(self._weights, name, self._scheme):
+            for rows in kept_rows(self._weights, name, scheme):
                 here = slice(first + rows.rows.start, first + rows.rows.stop)
-                stored = self._stored.matrix_rows(matrix, self._scheme, here)
+                stored = self._stored.matrix_rows(matrix, scheme, here)
                 differing += sum(
                     int((left != right).sum())
                     for left, right in zip(stored, rows.stored, strict=True)
                 )
                 noise.add(rows.original, rows.kept)
                 yield name, rows.rows, rows.kept
-            if self._scheme.floor_db is not None:
-                floor = self._scheme.floor_db
-                self.checks.append(noise_check("decoder", name, noise.db, floor))
-        self.checks.append(differing_check("decoder", matrix.name, differing))
+            if scheme.floor_db is not None:
+                self.checks.append(noise_check("decoder", name, noise.db, scheme.floor_db))
+        self.checks.append(stored_count_check("decoder", matrix.name, differing))
 
 
 def _heard(said: Said, rows: Float32) -> Stretch:

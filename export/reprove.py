@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
 from ..models.family import Checkpoint, LoadOptions
+from ..quant.llm_words import exceptions_from_json
 from ..quant.schemes import Scheme, scheme_from_json, scheme_named
 from ..runtime.bundle import Bundle
 from ..runtime.errors import HashMismatch, PromptInvalid
@@ -17,11 +20,13 @@ from ..runtime.manifest_values import Variant
 from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
+from .decoder_examples import decoder_hessians
 from .graphs import Graph
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch
 from .part_inputs import traced_parts
 from .proof_data import proof_data
 from .prove import prove
+from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
 
@@ -64,12 +69,14 @@ def reproven(
             f"prompt: gate engine: the layout of {bundle.manifest.name} is not that of {folder}",
             hint="export the bundle again",
         )
-    data = proof_data(checkpoint, calibration_for(checkpoint, calibration))
+    calibrated = calibration_for(checkpoint, calibration)
+    data = proof_data(checkpoint, calibrated)
     with tempfile.TemporaryDirectory(prefix="edgestream-verify-") as work:
         graphs = [
             _graph(bundle, checkpoint, role, variant, Path(work))
             for role, variant in bundle.manifest.variants()
         ]
+        graphs = [_with_hessians(graph, checkpoint, calibrated) for graph in graphs]
         proof = prove(checkpoint, graphs, data, threads, tell)
     return ParityReport(tuple(proof.checks), {"against": folder.name})
 
@@ -88,13 +95,25 @@ def _graph(
     bundle: Bundle, checkpoint: Checkpoint, role: str, variant: Variant, work: Path
 ) -> Graph:
     scheme = _scheme(variant)
-    float_model = None
-    if role in ("vision", "connector") and scheme.weights != "float32":
+    traced = None
+    if role in ("vision", "connector") and not scheme.is_exact:
         part = traced_parts(checkpoint)[role]
         names, examples = list(part.inputs), list(part.inputs.values())
         work_file = work / f"{role}.onnx"
-        float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
-    return Graph(role, variant.id, bundle.path(variant.file), scheme, float_model)
+        graph = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        traced = traced_weights(graph, constant_matmuls(graph), part.module, work)
+    exceptions = exceptions_from_json((variant.scheme or {}).get("except"))
+    path = bundle.path(variant.file)
+    return Graph(role, variant.id, path, scheme, traced, exceptions)
+
+
+def _with_hessians(graph: Graph, checkpoint: Checkpoint, calibration: CalibrationSet) -> Graph:
+    """The graph with what its matrices read, where its codes depend on that."""
+    schemes = (graph.scheme, *(rule.scheme for rule in graph.exceptions))
+    if all(scheme.method == "nearest" for scheme in schemes):
+        return graph
+    examples = proof_data(checkpoint, calibration, is_for_fitting=True)
+    return replace(graph, hessians=decoder_hessians(checkpoint, examples))
 
 
 def _scheme(variant: Variant) -> Scheme:

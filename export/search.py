@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
-from ..quant.schemes import PART_NAMES, SCHEMES, PartName
+from ..calibration.parity import Check
+from ..quant.schemes import PART_NAMES, SCHEMES, PartName, scheme_named
 from ..runtime.errors import EngineError, ParityFailed, SchemeUnknown
 from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
@@ -27,6 +29,8 @@ from .prove import prove
 from .searched import Searched
 
 SEEING, SPEAKING = ("vision", "connector"), ("decoder",)
+# What the proof calls those of its figures that are at most 1, and 1 for full precision.
+LIKENESS = frozenset({"mean cosine per token", "teacher-forced agreement"})
 # Read by us, and 21 to 41 times slower than int4 in ONNX Runtime: for checks of fidelity alone.
 FOR_CHECKS = frozenset({"nf4"})
 
@@ -39,11 +43,14 @@ class SearchChoice:
         tokens_per_s: said in a second of the stream; 2 are a sentence of 24 tokens in 12 s.
         frames_per_s: encoded in it; None for the rate of the model.
         rounds: in which every part is measured once.
+        vision, llm: words of the schemes that are tried; empty for all.
     """
 
     tokens_per_s: float = 2.0
     frames_per_s: float | None = None
     rounds: int = 7
+    vision: tuple[str, ...] = ()
+    llm: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -54,13 +61,14 @@ class _Candidate:
     word: str
     graphs: tuple[Graph, ...] = ()
     why_not: str = ""
+    likeness: float = 0.0
     ms: dict[str, list[float]] = field(default_factory=dict)
 
     def measured(self) -> Part:
         """What the choice reads."""
         n_bytes = sum(graph.n_bytes() for graph in self.graphs)
         times = {name: tuple(rounds) for name, rounds in self.ms.items()}
-        return Part(self.word, self.why_not, n_bytes, times)
+        return Part(self.word, self.why_not, n_bytes, times, self.likeness)
 
 
 def search_bundle(
@@ -98,6 +106,29 @@ def words_of(part: PartName) -> tuple[str, ...]:
     return tuple(words[name] for name in SCHEMES if name in words)
 
 
+def words_among(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Those of `SearchChoice.vision` and `.llm` that these words name.
+
+    Raises:
+        SchemeUnknown: one of them is of neither part, or a part has none.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, part in (("vision", "vision"), ("llm", "decoder")):
+        known = PART_NAMES[cast(PartName, part)]
+        found[name] = tuple(word for word in dict.fromkeys(words) if word in known)
+        if not found[name]:
+            raise SchemeUnknown(
+                f"got --among {','.join(words)}, which names no scheme for --{name}; there are "
+                f"{', '.join(known)}",
+                hint="fp32 and int8 are of both parts",
+            )
+    for word in words:
+        if not any(word in one for one in found.values()):
+            scheme_named(word)  # of no part at all: says what there is
+            raise SchemeUnknown(f"got --among {word}, which neither part can have")
+    return found
+
+
 @dataclass(slots=True)
 class _Search:
     """One search. State: none but what the stopwatch counts."""
@@ -113,8 +144,11 @@ class _Search:
         checkpoint = self.model.checkpoint
         self.tell("proving", "reference")
         data = proof_data(checkpoint, self.model.calibration)
-        seen = [self._candidate("vision", word, data) for word in words_of("vision")]
-        spoken = [self._candidate("decoder", word, data) for word in words_of("decoder")]
+        examples = self._examples()
+        seen, spoken = (
+            [self._candidate(part, word, data, examples) for word in asked or words_of(part)]
+            for part, asked in self._asked()
+        )
         watch = Stopwatch(self.choice.threads)
         for number in range(self.search.rounds):
             self.tell("measuring", f"round {number + 1} of {self.search.rounds}")
@@ -135,12 +169,25 @@ class _Search:
             rows, chosen, workload, self.choice.threads, self.search.rounds, watch.cpu_share
         )
 
-    def _candidate(self, part: PartName, word: str, data: ProofData) -> _Candidate:
+    def _asked(self) -> tuple[tuple[PartName, tuple[str, ...]], ...]:
+        return ("vision", self.search.vision), ("decoder", self.search.llm)
+
+    def _examples(self) -> ProofData | None:
+        """What calibrated schemes are fitted to, for all of them."""
+        tried = ((part, word) for part, asked in self._asked() for word in asked or words_of(part))
+        if not any(scheme_named(word, part).is_calibrated for part, word in tried):
+            return None
+        self.tell("calibrating", "reference")
+        return proof_data(self.model.checkpoint, self.model.calibration, is_for_fitting=True)
+
+    def _candidate(
+        self, part: PartName, word: str, data: ProofData, examples: ProofData | None
+    ) -> _Candidate:
         """Written and proven, or why not."""
         found = _Candidate(part, word)
         roles = SEEING if part == "vision" else SPEAKING
         schemes = Schemes.named(word, "fp32") if part == "vision" else Schemes.named("fp32", word)
-        if SCHEMES[PART_NAMES[part][word]].weights in FOR_CHECKS:
+        if scheme_named(word, part).weights in FOR_CHECKS:
             found.why_not = f"{word} is for checks of fidelity alone"
             return found
         self.tell("trying", f"{part} {word}")
@@ -150,12 +197,19 @@ class _Search:
         try:
             checked_plans(checkpoint, schemes)
             found.graphs = write_graphs(
-                checkpoint, schemes, self.model.tokenizer_file(place), place, _silent, roles=roles
+                checkpoint,
+                schemes,
+                self.model.tokenizer_file(place),
+                place,
+                _silent,
+                examples,
+                roles=roles,
             )
             checks = prove(checkpoint, found.graphs, data, threads, _silent).checks
         except (SchemeUnknown, EngineError) as error:
             found.why_not = error.message
             return found
+        found.likeness = _likeness(checks)
         failed = [one for one in checks if not one.passed and not one.is_advisory]
         if failed:
             found.why_not = min(failed, key=lambda one: one.margin).sentence()
@@ -174,6 +228,11 @@ class _Search:
                 times = {"prompt": prompt_ms, "token": token_ms}
             for name, ms in times.items():
                 one.ms.setdefault(name, []).append(ms)
+
+
+def _likeness(checks: Sequence[Check]) -> float:
+    """How near to full precision a part is: its worst figure of likeness."""
+    return min((one.value for one in checks if one.name in LIKENESS), default=1.0)
 
 
 def _silent(part: str) -> None:

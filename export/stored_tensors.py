@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..quant.schemes import Scheme
+from ..quant.stored import operator_of
 from ..runtime.errors import EngineError
 from .decoder_onnx import DecoderWeight
-from .kept_rows import bits_of
 
 
 class StoredTensors:
@@ -51,12 +51,12 @@ class StoredTensors:
 
         Returns:
             float32: (weights (rows, in),). Quantized: packed codes (rows, blocks, bytes) uint8,
-            scales (rows, blocks) float32.
+            scales (rows, blocks) float32; of NF4, whose blocks know no rows, all there are.
 
         Raises:
             EngineError: the graph has no such tensor.
         """
-        if scheme.weights == "float32":
+        if scheme.is_exact:
             return (self.array(weight.name)[:, rows].T,)
-        codes = self.array(f"{weight.name}_Q{bits_of(scheme)}")
-        return codes[rows], self.array(f"{weight.name}_scales")[rows]
+        codes, scales, _ = operator_of(scheme).suffixes
+        return self.array(f"{weight.name}{codes}")[rows], self.array(f"{weight.name}{scales}")[rows]

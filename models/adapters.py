@@ -65,18 +65,15 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         raise CheckpointInvalid(
             f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} thousand "
             "million parameters, too many to merge an adapter in memory",
-            hint="merge it with peft first (merge_and_unload, save_pretrained), then export that",
+            hint="`edgestream merge` merges it file by file; export what that writes",
         )
-    stored = _read(folder)
-    _check_vocabulary(checkpoint, folder)
-    assumed = _check_base(checkpoint, folder)
+    stored, assumed = fitting_adapter(checkpoint, folder)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
-    _check_fit(decoder, connector, stored)
     if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
         _untie(decoder)
     # VideoLLM-online's adapter was trained with the connector inside the language model.
     decoder.connector = connector
-    merged = _merged(decoder, folder)
+    merged = merged_by_peft(decoder, folder)
     connector = merged.connector
     del merged.connector
     notes: dict[str, Any] = {"adapter_sha256": _sha256(folder / PEFT_WEIGHTS)}
@@ -91,17 +88,50 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     )
 
 
-def _merged(decoder: Decoder, folder: Path) -> Any:
+def fitting_adapter(
+    checkpoint: Checkpoint, folder: Path
+) -> tuple[Mapping[str, Stored], str | None]:
+    """An adapter's tensors, of which each fits this checkpoint, and what had to be assumed of it.
+
+    Raises:
+        as `merge_adapter`.
+    """
+    stored = _read(folder)
+    _check_vocabulary(checkpoint, folder)
+    assumed = _check_base(checkpoint, folder)
+    _check_fit(checkpoint.decoder, checkpoint.connector, stored)
+    return stored, assumed
+
+
+def lora_module(name: str) -> str | None:
+    """The linear layer, as the decoder names it, that a tensor of an adapter belongs to."""
+    found = _LORA.fullmatch(_short(name).removeprefix(_PREFIX))
+    return found["module"] if found else None
+
+
+def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) -> Any:
+    """A module with an adapter of this folder merged into it.
+
+    Args:
+        decoder: changed in place.
+        folder: of the adapter, checked.
+        only: the one linear layer of it that is there; None for the whole decoder.
+
+    Raises:
+        CheckpointInvalid: PEFT refuses it, or its config and its tensors do not agree.
+    """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
-        names = list(tensors.keys())
+        names = [name for name in tensors.keys() if only in (None, lora_module(name))]  # noqa: SIM118
         weights = {_short(name): tensors.get_tensor(name) for name in names}
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
+            if only is not None:
+                config.target_modules, config.modules_to_save = {only}, None
             model: Any = get_peft_model(decoder, config)
             done: Any = set_peft_model_state_dict(model, weights)
             merged = model.merge_and_unload()
@@ -126,8 +156,7 @@ def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
     generate, which PEFT wants of a language model.
     """
     if any(_INSIDE.match(name) for name in names):
-        found = (_LORA.fullmatch(_short(name).removeprefix(_PREFIX)) for name in names)
-        config.target_modules = {one["module"] for one in found if one}
+        config.target_modules = {one for name in names if (one := lora_module(name))}
     if not hasattr(decoder, "prepare_inputs_for_generation"):
         config.task_type = None
     return config

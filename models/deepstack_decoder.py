@@ -33,7 +33,7 @@ class DeepStackDecoder(TextDecoder):
     def read(self, embeds: Tensor, **given: Any) -> Any:
         """What the text model gives for these rows."""
         hidden = self.get_input_embeddings().embedding_dim
-        first, *deep = embeds.split(hidden, dim=-1)
+        first, *deep = torch.split(embeds, hidden, dim=-1)
         if not deep:
             return super().read(first, **given)
         assert len(deep) == self.deep_levels, f"{len(deep)} levels in a row of {embeds.shape[-1]}"

@@ -1,15 +1,17 @@
 """A checkpoint with a LoRA adapter merged in, written in the layout and types of the checkpoint.
 
-The adapter is merged as an export merges it (adapters.py). What changed by that goes back under the
-name it has in the checkpoint's files; everything else is copied.
+The adapter is merged as an export merges it (adapters.py), or matrix by matrix where the decoder
+stays in its files (layerwise_merge.py). What changes goes back under the name that it has in the
+checkpoint's files; everything else is copied.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..runtime.errors import AdapterMismatch, CheckpointInvalid
+from ..runtime.bundle import sha256_of_file
+from ..runtime.errors import AdapterMismatch
 from ..runtime.whole_folder import whole_folder
-from .adapters import merge_adapter
+from .adapters import PEFT_WEIGHTS, merge_adapter
 from .checkpoint import CONFIG, read_json
+from .decoder_weights import EMBEDDINGS, HEAD
 from .families import load_checkpoint
 from .family import Checkpoint
+from .large_model import decoder_names
+from .layerwise_merge import LayerwiseAdapter, layerwise_adapter
 from .weights import INDEX, Stored, opened, stored_tensors, weight_files
 
-HEAD = "lm_head.weight"
+# What becomes of a stored tensor: of any type, (out, in) for a matrix.
+Change = Callable[[Tensor], Tensor]
 _CONNECTOR = "connector."
-# Only decoders have gated layers of this name; the rest of it is the name of the text model.
-_FIRST_GATE = "layers.0.mlp.gate_proj.weight"
 _TOLD_IN = ("README.md", "MODEL_CARD.md")
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".md", ".safetensors", ""})
 
@@ -61,29 +66,62 @@ def write_merged(source: Path, adapter: Path, out: Path, *, force: bool = False)
         BundleError: the checkpoint or the adapter is damaged, incomplete or of another base.
         OutputError: the folder cannot be written.
 
-    Cost: the decoder in float32 twice, and the largest file of weights once.
+    Cost: the decoder in float32 twice, or one matrix where it stays in its files; and the largest
+    file of weights once.
     """
     base = load_checkpoint(source)
-    merged = merge_adapter(base, adapter)
     files = weight_files(source)
     stored = stored_tensors(files)
-    changed = _by_stored_name(_changed(base, merged), stored)
+    found, assumed = _changes(base, adapter, stored)
+    changed = _by_stored_name(found, stored)
     if not changed:
         raise AdapterMismatch(
             f"the adapter {adapter} changes nothing: its product is zero",
             hint="give an adapter that was trained",
         )
-    added = {name: tensor for name, tensor in changed.items() if name not in stored}
+    added = {name: change for name, change in changed.items() if name not in stored}
     with whole_folder(out, replaces=CONFIG if force else None) as folder:
         _copy_others(source, folder, {file.name for file in files})
         for file in files:
             _write_weights(file, folder, changed, added if file == files[-1] else {})
         if added:
             _note_own_head(folder, dict.fromkeys(added, files[-1].name))
-        _tell(folder, merged)
-    assumed = merged.source.extra.get("assumed")
+        _tell(folder, base, adapter)
     n_bytes = sum(file.stat().st_size for file in out.iterdir())
     return Merged(tuple(sorted(changed)), n_bytes, assumed)
+
+
+def _changes(
+    base: Checkpoint, folder: Path, stored: Mapping[str, Stored]
+) -> tuple[dict[str, Change], str | None]:
+    """Name, as the decoder has it → what becomes of its tensor; and what was assumed."""
+    if base.stored_decoder is None:
+        merged = merge_adapter(base, folder)
+        values = _changed(base, merged)
+        assumed = merged.source.extra.get("assumed")
+        return {name: partial(_given, value) for name, value in values.items()}, assumed
+    adapter = layerwise_adapter(base, folder)
+    found: dict[str, Change] = {
+        f"{name}.weight": partial(_merged_in, adapter, name) for name in adapter.modules
+    }
+    names = decoder_names(stored)
+    if HEAD in found and HEAD not in names:
+        found[HEAD] = partial(_of_table, adapter, stored[names[EMBEDDINGS]], names[EMBEDDINGS])
+    return found, adapter.assumed
+
+
+def _given(value: Tensor, old: Tensor) -> Tensor:
+    return value
+
+
+def _merged_in(adapter: LayerwiseAdapter, module: str, old: Tensor) -> Tensor:
+    return adapter.merged(module, old)
+
+
+def _of_table(adapter: LayerwiseAdapter, table: Stored, name: str, old: Tensor) -> Tensor:
+    """A head that was tied: the table of embeddings with the adapter's product."""
+    with opened(table.file) as tensors:
+        return adapter.merged(HEAD.removesuffix(".weight"), tensors.get_tensor(name))
 
 
 def _changed(base: Checkpoint, merged: Checkpoint) -> dict[str, Tensor]:
@@ -101,58 +139,41 @@ def _changed(base: Checkpoint, merged: Checkpoint) -> dict[str, Tensor]:
 
 
 def _by_stored_name(
-    changed: Mapping[str, Tensor], stored: Mapping[str, Stored]
-) -> dict[str, Tensor]:
-    prefix = _text_prefix(stored)
-    found = {}
-    for name, value in changed.items():
-        stored_name = name
-        if name == HEAD:
-            stored_name = _head_name(prefix, stored)
-        elif not name.startswith(_CONNECTOR):
-            stored_name = prefix + name.removeprefix("model.")
-        if stored_name not in stored and name != HEAD:
-            raise AdapterMismatch(
-                f"the adapter changes {name}, which has no tensor {stored_name} in the files of "
-                "the checkpoint to be written to",
-                hint="`edgestream export --adapter` merges it into a bundle",
-            )
-        found[stored_name] = value
+    changed: Mapping[str, Change], stored: Mapping[str, Stored]
+) -> dict[str, Change]:
+    names, found = decoder_names(stored), {}
+    for name, change in changed.items():
+        stored_name = names.get(name, name)
+        if stored_name not in stored:
+            if name != HEAD:
+                raise AdapterMismatch(
+                    f"the adapter changes {name}, which has no tensor in the files of the "
+                    "checkpoint to be written to",
+                    hint="`edgestream export --adapter` merges it into a bundle",
+                )
+            stored_name = _new_head(names[EMBEDDINGS])
+        found[stored_name] = change
     return found
 
 
-def _text_prefix(stored: Mapping[str, Stored]) -> str:
-    """What the language model's tensors begin with: `model.`, `model.text_model.` and such."""
-    found = [name for name in stored if f".{name}".endswith(f".{_FIRST_GATE}")]
-    if len(found) != 1:
-        raise CheckpointInvalid(
-            f"got {len(found)} tensors {_FIRST_GATE} in the checkpoint's files, expected that of "
-            "the one language model"
-        )
-    return found[0].removesuffix(_FIRST_GATE)
-
-
-def _head_name(prefix: str, stored: Mapping[str, Stored]) -> str:
-    """Of the head; where it was tied, the name that `transformers` would give it."""
-    beside = [name for name in stored if f".{name}".endswith(f".{HEAD}")]
-    if beside:
-        return beside[0]
-    is_causal = f".{prefix}".endswith(".model.")
-    return prefix.removesuffix("model.") + HEAD if is_causal else HEAD
+def _new_head(table: str) -> str:
+    """The name that `transformers` would give a head that was tied, beside this table."""
+    inner = EMBEDDINGS if f".{table}".endswith(f".{EMBEDDINGS}") else table
+    return table.removesuffix(inner) + HEAD
 
 
 def _write_weights(
-    file: Path, folder: Path, changed: Mapping[str, Tensor], added: Mapping[str, Tensor]
+    file: Path, folder: Path, changed: Mapping[str, Change], added: Mapping[str, Change]
 ) -> None:
+    written: dict[str, Tensor] = {}
     with opened(file) as tensors:
         metadata = tensors.metadata()
-        written: dict[str, Tensor] = {}
         for name in tensors.keys():  # noqa: SIM118 (a safe_open is no mapping)
             old = tensors.get_tensor(name)
-            new = changed.get(name)
-            written[name] = old if new is None else new.to(old.dtype).contiguous()
-        dtype = old.dtype
-    written |= {name: value.to(dtype).contiguous() for name, value in added.items()}
+            change = changed.get(name)
+            written[name] = old if change is None else change(old).to(old.dtype).contiguous()
+        for name, change in added.items():
+            written[name] = change(old).to(old.dtype).contiguous()
     save_file(written, folder / file.name, metadata=metadata)
 
 
@@ -188,13 +209,13 @@ def _rewrite(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _tell(folder: Path, merged: Checkpoint) -> None:
+def _tell(folder: Path, base: Checkpoint, adapter: Path) -> None:
     """Say in the model card what was merged; in a new one where there is none."""
-    source = merged.source
+    source = base.source
     told = (
-        f"\n## Merged\n\n`edgestream merge` added the LoRA adapter `{source.adapter}` "
-        f"(SHA-256 `{source.extra['adapter_sha256']}`) to the weights of `{source.checkpoint}` "
-        f"(SHA-256 `{source.sha256}`, licence {source.licence}). "
+        f"\n## Merged\n\n`edgestream merge` added the LoRA adapter `{adapter.name}` "
+        f"(SHA-256 `{sha256_of_file(adapter / PEFT_WEIGHTS)}`) to the weights of "
+        f"`{source.checkpoint}` (SHA-256 `{source.sha256}`, licence {source.licence}). "
         "What stands above tells of the checkpoint before.\n"
     )
     found = [folder / name for name in _TOLD_IN if (folder / name).is_file()]

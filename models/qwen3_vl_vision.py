@@ -6,6 +6,8 @@ no graph of fixed shapes can hold. Here they are worked out once, by transformer
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, normalize, scaled_dot_product_attention
@@ -62,8 +64,9 @@ class GridTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         states = self._in_blocks(self.patches(pixels)) + self.places
-        tapped = []
-        for index, block in enumerate(self.blocks):
+        tapped: list[Tensor] = []
+        blocks: Any = self.blocks
+        for index, block in enumerate(blocks):
             states = states + self._attended(block.attn, block.norm1(states))
             states = states + block.mlp(block.norm2(states))
             if index in self.taps:
@@ -86,8 +89,8 @@ class GridTower(nn.Module):
         qkv = attention.qkv(states).reshape(count, 3, attention.num_heads, -1)
         query, key, value = qkv.permute(1, 0, 2, 3).unbind(0)
         query, key = apply_rotary_pos_emb_vision(query, key, self.cos, self.sin)
-        heads = (one.transpose(0, 1)[None] for one in (query, key, value))
-        seen = scaled_dot_product_attention(*heads, scale=attention.scaling)
+        query, key, value = (one.transpose(0, 1)[None] for one in (query, key, value))
+        seen = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
         mixed: Tensor = attention.proj(seen.transpose(1, 2).reshape(1, count, -1))
         return mixed
 
@@ -126,7 +129,7 @@ def _merged(merger: nn.Module, part: Tensor) -> Tensor:
 def _patches_of_a_picture(tower: Qwen3VLVisionModel) -> nn.Conv2d:
     """The patch embedding for a picture that stands still."""
     kernel = tower.patch_embed.proj
-    side = int(tower.config.patch_size)
+    side = int(kernel.kernel_size[-1])
     patches = nn.Conv2d(kernel.in_channels, kernel.out_channels, side, side)
     with torch.no_grad():
         patches.weight.copy_(kernel.weight.sum(2))

@@ -154,7 +154,8 @@ def fake_quantized(weights: NDArray[Any], scheme: Scheme, name: str = "weights")
 
     Args:
         weights: (out, in), as PyTorch keeps them.
-        scheme: how; `fp32` gives the weights themselves.
+        scheme: how; `fp32` gives the weights themselves. Codes are the nearest ones, also where
+            the scheme would choose them by data.
         name: of the tensor, for errors.
 
     Raises:
@@ -166,6 +167,8 @@ def fake_quantized(weights: NDArray[Any], scheme: Scheme, name: str = "weights")
         return np.array(float32_weights(weights, name))
     if scheme.block is None:
         return dequantize_int8_per_channel(quantize_int8_per_channel(weights, 0, name))
+    if scheme.weights == "nf4":
+        raise ValueError("NF4 is in nf4.py")
     quantize = quantize_int4_blocks if scheme.weights == "int4" else quantize_int8_blocks
     return dequantize_blocks(quantize(weights, scheme.block, name), scheme.block)
 

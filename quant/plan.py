@@ -235,7 +235,7 @@ def stored_bytes(shape: tuple[int, ...], scheme: Scheme) -> int:
     if scheme.block is None:
         return out_dim * (in_dim + 4 + 1)
     blocks = -(-in_dim // scheme.block)
-    return out_dim * blocks * (scheme.block * (4 if scheme.weights == "int4" else 8) // 8 + 4)
+    return out_dim * blocks * (scheme.block * (8 if scheme.weights == "int8" else 4) // 8 + 4)
 
 
 def _decision(tensor: TensorInfo, rules: Sequence[Rule]) -> Decision:
@@ -256,6 +256,8 @@ def _hindrance(shape: tuple[int, ...], scheme: Scheme) -> str:
         return f"{len(shape)}-D, {scheme.name} needs a matrix"
     if scheme.block is not None and shape[1] < scheme.block:
         return f"rows of {shape[1]}, narrower than a block of {scheme.block}"
+    if scheme.weights == "nf4" and shape[1] % (scheme.block or 1):
+        return f"rows of {shape[1]}, no whole number of blocks of {scheme.block}"
     if stored_bytes(shape, scheme) >= 4 * math.prod(shape):
         return f"rows of {shape[1]}, too narrow: the scales outweigh what is saved"
     return ""

@@ -1,8 +1,8 @@
 """The ways in which a weight may be stored: named, frozen values in one visible dictionary.
 
 A scheme says what is kept of a weight (type, weights per scale), in which type the engine
-multiplies, and how far the stored weight may be from the original at worst. How the numbers
-are made is in `numerics.py`; which tensor gets which scheme is in `plan.py`.
+multiplies, and how far the stored weight may be from the original at worst. How the numbers are
+made is in `numerics.py`, `gptq.py` and `nf4.py`; which tensor gets which scheme is in `plan.py`.
 
 Floors are signal to noise in dB over a whole weight matrix. Measured on independent weights, the
 worst of 5 seeds and of 576×576, 1536×576, 576×1536, 768×3072, 3072×768, 4864×896, 896×4864
@@ -32,8 +32,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ..runtime.errors import SchemeUnknown
 
-WeightType: TypeAlias = Literal["float32", "int8", "int4"]
+WeightType: TypeAlias = Literal["float32", "int8", "int4", "nf4"]
 ActivationType: TypeAlias = Literal["float32", "int8"]
+Method: TypeAlias = Literal["nearest", "gptq"]
+Ranges: TypeAlias = Literal["minmax", "entropy", "percentile"]
 PartName: TypeAlias = Literal["vision", "connector", "decoder"]
 
 
@@ -48,6 +50,9 @@ class Scheme:
         symmetric: zero is stored exactly, at the same code for every scale.
         activations: type in which the engine multiplies; int8 is made on the fly.
         floor_db: least signal to noise of a whole matrix, dB; None where nothing is lost.
+        method: how a code is chosen: the nearest one, or by what the layer reads in calibration.
+        ranges: how the ranges of static int8 activations are taken from calibration data; None:
+            they are measured anew in each call.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Scheme:
     symmetric: bool = True
     activations: ActivationType = "float32"
     floor_db: float | None = None
+    method: Method = "nearest"
+    ranges: Ranges | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(WeightType):
@@ -66,19 +73,41 @@ class Scheme:
             )
         if self.block is not None and (self.weights == "float32" or self.block < 16):
             raise ValueError(f"Scheme.block must be 16 or more, for integers: {self.block}")
-        if self.weights == "int4" and self.block is None:
-            raise ValueError("a Scheme of int4 needs a block: a scale per row is too coarse")
+        if self.weights in ("int4", "nf4") and self.block is None:
+            raise ValueError("a Scheme of 4 bits needs a block: a scale per row is too coarse")
         if not self.symmetric:
             raise ValueError("a Scheme without symmetry is stored by no engine here")
+        if self.method == "gptq" and self.weights != "int4":
+            raise ValueError("a Scheme by GPTQ is of int4: 8 bits lose too little to choose codes")
+        if self.ranges is not None and (self.weights, self.block) != ("int8", None):
+            raise ValueError("a Scheme of static activations has int8 weights, a scale per row")
+
+    @property
+    def is_exact(self) -> bool:
+        """Nothing is lost: the weights are stored as they were."""
+        return self.weights == "float32"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """What is stored depends on calibration data too."""
+        return self.method != "nearest" or self.ranges is not None
 
     def as_json(self) -> dict[str, Any]:
-        """The `scheme` object of a manifest (docs/FORMATS.md, section 1)."""
-        return {
+        """The `scheme` object of a manifest (docs/FORMATS.md, section 1).
+
+        `method` and `ranges` are absent where they are `nearest` and null.
+        """
+        told: dict[str, Any] = {
             "weights": self.weights,
             "block": self.block,
             "symmetric": self.symmetric,
             "activations": self.activations,
         }
+        if self.method != "nearest":
+            told["method"] = self.method
+        if self.ranges is not None:
+            told["ranges"] = self.ranges
+        return told
 
 
 FP32 = Scheme("fp32", "float32")
@@ -97,22 +126,39 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("int4-32", "int4", 32, activations="int8", floor_db=19.0),  # MatMulNBits, 4 bits
             INT4_64,
             Scheme("int4-128", "int4", 128, activations="int8", floor_db=17.0),
+            *(  # the same operator and bytes, other codes
+                Scheme(f"int4-{block}-gptq", "int4", block, activations="int8",
+                       floor_db=floor, method="gptq")
+                for block, floor in ((32, 14.0), (64, 13.0), (128, 12.0))
+            ),
+            Scheme("nf4-64", "nf4", 64, floor_db=19.0),  # MatMulBnb4: slow, for comparisons
+            *(  # what quantize_static writes: Q/DQ pairs with ranges from calibration
+                Scheme(f"int8-static-{ranges}", "int8", None, activations="int8", floor_db=38.0,
+                       ranges=ranges)
+                for ranges in get_args(Ranges)
+            ),
         )
     }
-)
+)  # fmt: skip
+STATIC = {"int8-static": "int8-static-minmax"} | {
+    name: name for name, scheme in SCHEMES.items() if scheme.ranges is not None
+}
 
 # What a short name means for each part: the decoder's MatMulNBits knows no scale per row, and
 # 32 is the block it takes for 8 bits when nobody asks for one (64 for 4 bits: measured fastest).
 # Four bits ruin a vision encoder (cosine .973 where int8 has .9999), so none are offered there.
 PART_NAMES: Mapping[PartName, Mapping[str, str]] = MappingProxyType(
     {
-        "vision": {"fp32": "fp32", "int8": "int8"},
-        "connector": {"fp32": "fp32", "int8": "int8"},
-        "decoder": {"fp32": "fp32", "int8": "int8-32", "int4": "int4-64"}
+        "vision": {"fp32": "fp32", "int8": "int8"} | STATIC,
+        "connector": {"fp32": "fp32", "int8": "int8"} | STATIC,
+        "decoder": {"fp32": "fp32", "int8": "int8-32", "int4": "int4-64",
+                    "int4-gptq": "int4-64-gptq", "nf4": "nf4-64"}
         | {name: name for name, scheme in SCHEMES.items() if scheme.block is not None},
     }
+)  # fmt: skip
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"int4": "int4-64", "int4-gptq": "int4-64-gptq", "nf4": "nf4-64"}
 )
-ALIASES: Mapping[str, str] = MappingProxyType({"int4": "int4-64"})
 
 
 def scheme_named(name: str, part: PartName | None = None) -> Scheme:
@@ -139,7 +185,8 @@ def scheme_named(name: str, part: PartName | None = None) -> Scheme:
 def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     """The scheme that a manifest's `scheme` object describes.
 
-    `block` and `activations` may be absent or null (no blocks, float32); further keys are ignored.
+    `block`, `activations`, `method` and `ranges` may be absent or null (no blocks, float32, the
+    nearest code, ranges of each call); further keys are ignored.
 
     Raises:
         SchemeUnknown: no scheme of ours is like this.
@@ -149,7 +196,10 @@ def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
         "block": value.get("block"),
         "symmetric": value.get("symmetric", True),
         "activations": value.get("activations") or "float32",
+        **{key: value[key] for key in ("method", "ranges") if value.get(key)},
     }
+    if described.get("method") == "nearest":
+        del described["method"]
     for scheme in SCHEMES.values():
         if scheme.as_json() == described:
             return scheme

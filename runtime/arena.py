@@ -19,7 +19,7 @@ from .errors import ContextTooSmall, EngineUnusable
 from .frame_positions import Grid
 from .manifest import CacheShape, Positions
 
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "int8")
 Int64 = NDArray[np.int64]
 
 
@@ -52,7 +52,8 @@ class Arena:
     Args:
         shape: layers, heads, capacity in slots.
         positions: how they turn keys.
-        dtype: float32 or float16.
+        dtype: float32, float16 or int8. Of int8 it holds codes; their scales are in the decoder's
+            graph, the same one for both numbers of a rotated pair, so that codes turn as keys do.
         turn: the evict graph's engine; float32 alone. Without one, or where the arena has another
             dtype, numpy does the same.
 
@@ -63,7 +64,7 @@ class Arena:
         n_bytes: of everything it holds, scratch included; never changes.
 
     Raises:
-        EngineUnusable: the dtype is another one; keys of whole numbers cannot be turned.
+        EngineUnusable: the dtype is another one.
         ValueError: the shape or the mRoPE sections make no sense.
     """
 
@@ -77,8 +78,8 @@ class Arena:
     ) -> None:
         if dtype not in DTYPES:
             raise EngineUnusable(
-                f"got a cache of {dtype}, expected {' or '.join(DTYPES)}: keys are turned when "
-                "slots are evicted, which whole numbers cannot be",
+                f"got a cache of {dtype}, expected {', '.join(DTYPES)}: keys are turned when "
+                "slots are evicted, which others cannot be",
                 hint="export the decoder with a cache of float32",
             )
         self.shape, self.dtype, self.capacity = shape, dtype, shape.capacity

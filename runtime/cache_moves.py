@@ -22,7 +22,7 @@ class CacheMover:
         shape: of the cache.
         positions: how they turn keys.
         turn: the evict graph's engine, for a float32 block; None does the same with numpy, for
-            float32 and float16, with float32 arithmetic.
+            float32, float16 and codes of int8, with float32 arithmetic.
 
     Attributes:
         n_bytes: of its scratch, which is all that it holds.
@@ -71,6 +71,8 @@ class CacheMover:
             np.multiply(other, cos, out=new[..., half:])
             new[..., :half] += np.multiply(other, sin, out=product[..., :half])
             new[..., half:] -= np.multiply(one, sin, out=product[..., :half])
+            if block.dtype == np.int8:  # a pair that was cut off is longer than a code can be
+                np.clip(np.rint(new, out=new), -127, 127, out=new)
             keys[:, first : first + count] = new
             np.take(values, slots, axis=1, out=gathered, mode="clip")
             values[:, first : first + count] = gathered

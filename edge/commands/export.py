@@ -35,14 +35,21 @@ def export(
         str, typer.Option("--target", help="What it runs on: cpu, which runs everywhere.")
     ] = "cpu",
     vision: Annotated[
-        str, typer.Option("--vision", help="Weights of vision and connector: int8 or fp32.")
+        str,
+        typer.Option(
+            "--vision", help="Weights of vision and connector: int8, fp32, or int8-static-minmax."
+        ),
     ] = "int8",
     llm: Annotated[
         str,
         typer.Option(
-            "--llm", help="Weights of the decoder: int4, int8, fp32, or int4-32 and such."
+            "--llm",
+            metavar="SCHEME[,NAME=SCHEME]",
+            help="Weights of the decoder: int4, int4-gptq, int8, fp32, or int4-32 and such; with "
+            "exceptions by name, as int4,head=int8.",
         ),
     ] = "int4",
+    kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32, fp16 or int8.")] = "fp32",
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="PEFT_DIR", help="LoRA adapter that is merged first."),
@@ -97,6 +104,14 @@ def export(
             help="For --search: watched and said in a second; the model's own rate and 2.",
         ),
     ] = None,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among",
+            metavar="SCHEME,...",
+            help="For --search: schemes that are tried, as fp32,int8,int4; all there are.",
+        ),
+    ] = None,
     rounds: Annotated[
         int, typer.Option("--rounds", min=3, max=1000, help="Of measuring, for --search.")
     ] = 7,
@@ -108,12 +123,11 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     _refuse_other_targets(target)
-    if workload is not None:
-        _parsed_workload(workload)
+    wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
         build, graphs, family, hub = _tools()
-        schemes = graphs.Schemes.named(vision, llm)
+        schemes = graphs.Schemes.named(vision, llm, kv)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
@@ -127,8 +141,10 @@ def export(
             report=report,
             options=family.LoadOptions(frame_px, tokens_per_frame, fps),
         )
-        if search:
-            made = _searched(folder, out, choice, workload, rounds, tell)
+        if wanted is not None:
+            from ...export.search import search_bundle
+
+            made = search_bundle(folder, out, choice, wanted, tell)
         else:
             made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
@@ -144,16 +160,13 @@ def _refuse_other_targets(target: str) -> None:
         )
 
 
-def _searched(
-    folder: Path, out: Path, choice: Any, workload: str | None, rounds: int, tell: Any
-) -> Exported:
-    from ...export.search import SearchChoice, search_bundle
+def _search_choice(workload: str | None, among: str | None, rounds: int) -> Any:
+    _tools()
+    from ...export.search import SearchChoice, words_among
 
-    search = SearchChoice(rounds=rounds)
-    if workload is not None:
-        frames_per_s, tokens_per_s = _parsed_workload(workload)
-        search = SearchChoice(tokens_per_s, frames_per_s, rounds)
-    return search_bundle(folder, out, choice, search, tell)
+    asked = {} if among is None else words_among(among.split(","))
+    frames_per_s, tokens_per_s = (None, 2.0) if workload is None else _parsed_workload(workload)
+    return SearchChoice(tokens_per_s, frames_per_s, rounds, **asked)
 
 
 def _parsed_workload(text: str) -> tuple[float, float]:

@@ -14,18 +14,25 @@ import onnx
 import pytest
 
 from edgestream.edge.cli import main
-from edgestream.export.hub_card import QUESTION
 from edgestream.export.hub_folder import unpack_bundle
-from edgestream.runtime.arena import Arena
+from edgestream.export.hub_program import QUESTION
 from edgestream.runtime.bundle import open_bundle
-from edgestream.runtime.engines.lane import OpenLane
 from edgestream.runtime.engines.ort import OrtBackend
-from edgestream.runtime.errors import BundleFileRefused, CheckpointMissing, OutputExists
-from edgestream.runtime.language_model import LanguageModel
-from edgestream.runtime.prompt import prompt_embeds
-from edgestream.runtime.token_rows import TokenRows
+from edgestream.runtime.errors import (
+    BundleFileRefused,
+    CheckpointInvalid,
+    CheckpointMissing,
+    OutputExists,
+)
+from edgestream.runtime.prompt import PromptParts, prompt_embeds
 
 from ..bundles import write_small_bundle
+
+pytest.importorskip("torch", reason="the law of families compares with PyTorch")
+
+from .. import qwen2_5_vl_checkpoint, qwen3_vl_checkpoint
+from ..family_law import OnDevice
+from ..models import test_smolvlm
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "assets" / "reference"
@@ -49,20 +56,15 @@ def engine_of(bundle, role):
 
 def ids_by_us(bundle, frames=()):
     """The ids of a greedy answer to `QUESTION`, by our runtime."""
-    manifest = bundle.manifest
-    layout = manifest.layout()
-    with engine_of(bundle, "decoder") as engine:
-        arena = Arena(manifest.cache, manifest.positions)
-        model = LanguageModel(engine, arena, TokenRows(bundle.embeddings()), OpenLane())
-        encode = encoder_of(bundle)
-        logits = model.append(prompt_embeds(layout, encode, model.rows, frames, QUESTION))
-        said: list[int] = []
-        while len(said) < layout.max_answer_tokens:
-            best = int(logits.argmax())
-            if best in layout.stop_ids:
-                break
-            said.append(best)
-            logits = model.step(best)
+    device, layout = OnDevice(bundle), bundle.manifest.layout()
+    logits = device.read(device.planned(PromptParts(QUESTION, [(0.0, one) for one in frames])))
+    said: list[int] = []
+    while len(said) < layout.max_answer_tokens:
+        best = int(logits.argmax())
+        if best in layout.stop_ids:
+            break
+        said.append(best)
+        logits = device.model.step(best)
     return said
 
 
@@ -123,16 +125,19 @@ def test_genai_says_the_same(unpacked):
     )
 
 
-@pytest.fixture(scope="module")
-def seeing(tmp_path_factory):
+# One position a token; three, and the frame's tokens in a grid; and rows wider than the table.
+FAMILIES = {"smolvlm": test_smolvlm, "qwen2_5_vl": qwen2_5_vl_checkpoint,
+            "qwen3_vl": qwen3_vl_checkpoint}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def seeing(request, tmp_path_factory):
     """(bundle, checkpoint) of a tiny model of the Hub, float32."""
     from edgestream.export.build import ExportChoice, export_bundle
     from edgestream.export.graphs import Schemes
 
-    from ..models.test_smolvlm import tiny_folder
-
     place = tmp_path_factory.mktemp("seeing")
-    checkpoint, _ = tiny_folder(place / "checkpoint")
+    checkpoint, _ = FAMILIES[request.param].tiny_folder(place / "checkpoint", is_tied=False)
     choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="seeing")
     export_bundle(checkpoint, place / "bundle", choice, lambda *told: None)
     return open_bundle(place / "bundle"), checkpoint
@@ -156,7 +161,7 @@ def test_a_frame_is_seen_the_same(seeing, tmp_path):
     assert ids_by_genai(tmp_path / "hub", prompt_ids(bundle), most) == answer
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     own = json.loads((checkpoint / "config.json").read_text())
-    assert own.items() <= config.items() and config["model_type"] == "smolvlm"
+    assert own.items() <= config.items() and config["model_type"] in FAMILIES
 
 
 def test_it_is_the_layout_that_people_expect(unpacked):
@@ -174,9 +179,6 @@ def test_it_is_the_layout_that_people_expect(unpacked):
     for name in names - {"README.md"}:
         assert name.removesuffix("_data") in card or name.endswith(".json"), name
     for file in (folder / "onnx").glob("*.onnx"):
-        onnx.checker.check_model(str(file), full_check=False) if "decoder" not in file.name and (
-            "model" not in file.name
-        ) else None
         graph = onnx.load(str(file), load_external_data=False).graph
         for tensor in graph.initializer:
             for entry in tensor.external_data:
@@ -231,6 +233,10 @@ def test_the_checkpoints_own_configs_are_taken_over(unpacked, tmp_path):
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     assert config["vision_config"]["patch_size"] == 16 and "transformers.js_config" in config
     assert (tmp_path / "hub" / "chat_template.jinja").read_text() == "{{ messages }}"
+    config["text_config"]["hidden_size"] = 96
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointInvalid, match=r"has hidden_size 96, but .* has 192"):
+        unpack_bundle(bundle, tmp_path / "other", checkpoint)
     (checkpoint / "config.json").unlink()
     with pytest.raises(CheckpointMissing, match=r"no config\.json"):
         unpack_bundle(bundle, tmp_path / "other", checkpoint)
@@ -260,3 +266,16 @@ def test_a_bundle_without_a_language_model_is_refused(tmp_path):
     with pytest.raises(BundleFileRefused, match="no token embeddings"):
         unpack_bundle(open_bundle(tmp_path / "small"), tmp_path / "hub")
     assert not (tmp_path / "hub").exists()
+
+
+def test_it_needs_onnx_and_no_pytorch(tmp_path):
+    program = "from edgestream.edge.cli import main\nsys.exit(main(sys.argv[1:]))"
+    words = ["unpack", str(REFERENCE), "--out", str(tmp_path / "hub")]
+    for without, code in (("onnx", 4), ("torch", 0)):
+        hidden = f"import sys\nsys.modules[{without!r}] = None\n"
+        done = subprocess.run(
+            [sys.executable, "-c", hidden + program, *words],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert ("pip install onnx" in done.stderr) == (without == "onnx")

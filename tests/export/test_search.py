@@ -27,6 +27,10 @@ def checkpoint_folder(tmp_path_factory):
     return random_live_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
 
 
+VISION, LLM = ("fp32", "int8"), ("int8-32", "int4-64", "int4-128", "nf4-64")
+SEARCH = SearchChoice(rounds=3, vision=VISION, llm=LLM)
+
+
 def silent(*words):
     """Nobody listens."""
 
@@ -45,7 +49,7 @@ def searched(checkpoint_folder, tmp_path_factory):
     told: list[tuple[str, str]] = []
     choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="tiny")
     made = search_bundle(
-        checkpoint_folder, target, choice, SearchChoice(rounds=3),
+        checkpoint_folder, target, choice, SEARCH,
         lambda stage, part: told.append((stage, part)),
     )  # fmt: skip
     return target, made, told
@@ -61,8 +65,7 @@ def test_the_bundle_is_sound_and_says_how_it_was_chosen(searched):
     chosen = made.searched.choice.chosen
     assert (found["vision"], found["llm"]) == (chosen.vision, chosen.llm)
     assert {key: found[key] for key in manifest["search"]} == manifest["search"]
-    expected = len(words_of("vision")) * len(words_of("decoder"))
-    assert len(found["candidates"]) == expected == len(made.searched.rows)
+    assert len(found["candidates"]) == len(VISION) * len(LLM) == len(made.searched.rows)
     passed = [one for one in found["candidates"] if one["passed"]]
     assert min(passed, key=lambda one: one["busy_ms"]) == passed[0]
     assert all(len(one["busy_ms_rounds"]) == 3 for one in passed)
@@ -94,22 +97,19 @@ def test_it_is_the_bundle_that_the_chosen_words_give(searched, checkpoint_folder
 def test_a_plan_that_ruins_a_layer_is_told_and_not_chosen(checkpoint_folder, tmp_path):
     spoilt(checkpoint_folder, tmp_path / "spoilt", "layers.1.mlp.up_proj")
     choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="tiny")
-    made = search_bundle(
-        tmp_path / "spoilt", tmp_path / "bundle", choice, SearchChoice(rounds=3), silent
-    )
-    refused = {row.llm: row.why_not for row in made.searched.rows if not row.passed}
-    assert "layers.1.mlp.up_proj" in refused["int4-64"] and "gate snr_db" in refused["int4-64"]
-    assert made.searched.choice.chosen.llm not in refused
+    search = SearchChoice(rounds=3, vision=("fp32",), llm=("fp32", "int4-64"))
+    made = search_bundle(tmp_path / "spoilt", tmp_path / "bundle", choice, search, silent)
+    (why,) = (row.why_not for row in made.searched.rows if not row.passed)
+    assert "layers.1.mlp.up_proj" in why and "gate snr_db" in why
+    assert made.searched.choice.chosen.llm == "fp32"
 
 
 def test_where_no_plan_passes_there_is_no_bundle(checkpoint_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgestream.calibration.parity.FLOAT_ERROR", -1.0)
-    monkeypatch.setattr("edgestream.calibration.parity.COSINE_MIN", 1.1)
+    monkeypatch.setattr("edgestream.calibration.parity.FLOAT_ERROR", -1.0)  # nothing is so good
     choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="tiny")
     with pytest.raises(ParityFailed, match=r"none of \d+ plans passes") as fault:
-        search_bundle(
-            checkpoint_folder, tmp_path / "bundle", choice, SearchChoice(rounds=3), silent
-        )
+        search = SearchChoice(rounds=3, vision=("fp32",), llm=("fp32",))
+        search_bundle(checkpoint_folder, tmp_path / "bundle", choice, search, silent)
     assert fault.value.exit_code == 6 and list(tmp_path.iterdir()) == []
 
 
@@ -127,9 +127,17 @@ def test_a_workload_of_nothing_is_refused(checkpoint_folder, tmp_path, capsys, w
     assert "expected two numbers" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("among", ["int4", "int8-static", "int8,int3", ",", "int8,nothing"])
+def test_schemes_that_no_search_can_try_are_refused(checkpoint_folder, tmp_path, capsys, among):
+    arguments = ["export", str(checkpoint_folder), "--out", str(tmp_path / "b"), "--search"]
+    assert main([*arguments, "--among", among]) == 2
+    assert "scheme-unknown" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 def test_the_command_shows_the_table(checkpoint_folder, tmp_path, capsys):
     arguments = ["export", str(checkpoint_folder), "--out", str(tmp_path / "b"), "--search"]
-    assert main([*arguments, "--workload", "0,5", "--rounds", "3"]) == 0
+    more = ["--workload", "0,5", "--rounds", "3", "--among", "int8,int4"]
+    assert main([*arguments, *more]) == 0
     out, err = capsys.readouterr()
     assert "chosen" in out and "tok/s" in out and "0 frames and 5 tokens a second" in out
-    assert "trying decoder int4-64" in err
+    assert "trying decoder int4 " in err

@@ -22,7 +22,11 @@ from .engine_weights import dynamically_quantized, in_blocks, stored_blocks
 
 QUANTIZE = {4: quantize_int4_blocks, 8: quantize_int8_blocks}
 BITS = {"int4": 4, "int8": 8}
-IN_BLOCKS = [scheme for scheme in SCHEMES.values() if scheme.block]
+IN_BLOCKS = [
+    scheme
+    for scheme in SCHEMES.values()
+    if scheme.block and scheme.weights in BITS and not scheme.is_calibrated
+]
 
 
 def same(left: np.ndarray, right: np.ndarray) -> None:

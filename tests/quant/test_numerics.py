@@ -22,10 +22,17 @@ from edgestream.quant.numerics import (
     quantize_int8_per_channel,
     snr_db,
 )
-from edgestream.quant.schemes import SCHEMES
+from edgestream.quant.schemes import SCHEMES as ALL_SCHEMES
 from edgestream.runtime.errors import WeightsInvalid
 
 from . import naive_numerics
+
+# NF4 has tests of its own; calibrated schemes have the scales of those here.
+SCHEMES = {
+    name: scheme
+    for name, scheme in ALL_SCHEMES.items()
+    if scheme.weights != "nf4" and not scheme.is_calibrated
+}
 
 QUANTIZE = {4: quantize_int4_blocks, 8: quantize_int8_blocks}
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgestream.quant.nf4 import quantize_nf4
 from edgestream.quant.numerics import fake_quantized
 from edgestream.quant.plan import Rule, TensorInfo, default_rules, plan_for, stored_bytes
 from edgestream.quant.schemes import FP32, INT8, SCHEMES
@@ -112,7 +113,11 @@ def test_what_a_plan_allows_can_be_done_and_saves(out_dim, in_dim, scheme):
     assert decision.bytes_after <= 4 * out_dim * in_dim
     assert (decision.scheme is scheme) == (not decision.reason)
     assert decision.bits_per_weight == 8 * decision.bytes_after / (out_dim * in_dim)
-    fake_quantized(np.ones((out_dim, in_dim), np.float32), decision.scheme)
+    weights = np.ones((out_dim, in_dim), np.float32)
+    if decision.scheme.weights == "nf4":
+        quantize_nf4(weights, decision.scheme.block)
+    else:
+        fake_quantized(weights, decision.scheme)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ def test_floors_are_those_asked_for():
         ("fp32", "decoder", "fp32"),
         ("int8", "vision", "int8"),
         ("int8", "connector", "int8"),
+        ("int4-gptq", "decoder", "int4-64-gptq"),
+        ("nf4", "decoder", "nf4-64"),
+        ("int8-static", "vision", "int8-static-minmax"),
+        ("int8-static-entropy", "connector", "int8-static-entropy"),
     ],
 )
 def test_short_names_mean_what_the_part_can_run(name, part, expected):
@@ -95,7 +99,14 @@ def test_unknown_names_are_refused_with_what_there_is(name, part, listed):
 
 @pytest.mark.parametrize(
     "change",
-    [{"weights": "int3"}, {"block": 48}, {"symmetric": False}, {"activations": "float16"}],
+    [
+        {"weights": "int3"},
+        {"block": 48},
+        {"symmetric": False},
+        {"activations": "float16"},
+        {"method": "awq"},
+        {"ranges": "minmax"},
+    ],
     ids=str,
 )
 def test_json_of_another_scheme_is_refused(change):
@@ -112,6 +123,9 @@ def test_json_of_another_scheme_is_refused(change):
         {"weights": "float32", "block": 32},
         {"weights": "int8", "symmetric": False},
         {"weights": "int8", "activations": "float16"},
+        {"weights": "nf4"},
+        {"weights": "int8", "block": 32, "method": "gptq"},
+        {"weights": "int8", "block": 32, "ranges": "minmax"},
     ],
     ids=str,
 )

@@ -274,10 +274,30 @@ def test_slots_to_keep_increase_and_are_in_use(keep):
     assert filled.error() < 1e-5
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["uint8", "bfloat16", "int32"])
 def test_a_cache_that_cannot_be_turned_is_refused(dtype):
-    with pytest.raises(EngineUnusable, match=f"got a cache of {dtype}, expected float32 or"):
+    with pytest.raises(EngineUnusable, match=f"got a cache of {dtype}, expected float32, "):
         Arena(SHAPE, KINDS["one axis"], dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_of_int8_are_turned_to_the_nearest_codes(kind):
+    random = np.random.default_rng(0)
+    arena = Arena(SHAPE, KINDS[kind], dtype="int8")
+    arena.reserve(20)
+    for view in arena.tensors().values():
+        view[:, :, :20] = random.integers(-127, 128, (1, HEADS, 20, DIM))
+    arena.advance(20)
+    before = {name: view[0, :, :20].copy() for name, view in arena.tensors().items()}
+    keep = np.r_[0:3, 9:20]
+    arena.evict(keep)
+    shift = np.tile(np.arange(len(keep)) - keep, (len(arena.positions), 1))
+    for name, view in arena.tensors().items():
+        found, kept = view[0, :, : len(keep)], before[name][:, keep]
+        expected = kept if "value" in name else direct(kind, kept.astype(float), shift)
+        assert found.dtype == np.int8
+        assert np.abs(found - np.clip(expected, -127, 127)).max() <= 0.5 + 1e-4
+        np.testing.assert_array_equal(view[0, :, len(keep) :], 0)
 
 
 def test_positions_that_do_not_fit_a_head_are_refused():
