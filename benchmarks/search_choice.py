@@ -4,8 +4,9 @@
     python benchmarks/search_choice.py --among fp32,int8,int4
 
 First the search. Then every plan is exported by itself, and those that pass are run as `edgestream
-run` runs them, pictures and stage 0 and language model, in rounds in which they take turns. The
-search times single graphs of parts; here whole bundles are opened. Both reckon by one formula.
+run` runs them, engines and language model, in rounds in which they take turns. The
+search times graphs before they are in a bundle; here whole bundles are opened, their engines proven
+by their golden calls, and the cache is half full. Both reckon by one formula.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
 from figures import BusyTime, Figure, report
+from numpy.typing import NDArray
 
 from edgestream.edge.bench_figures import Samples
 from edgestream.edge.bench_parts import Counts, Parts, prefill_tokens
@@ -32,25 +36,15 @@ from edgestream.export.search import SearchChoice, search_bundle, words_among
 from edgestream.export.searched import SEARCH_FILE
 from edgestream.runtime.assembly import attached
 from edgestream.runtime.bundle import Bundle, open_bundle
-from edgestream.runtime.engine_pool import EngineRules
+from edgestream.runtime.engine_pool import EngineRules, engine_pool
 from edgestream.runtime.errors import ParityFailed, SchemeUnknown
+from edgestream.runtime.manifest_values import TensorSpec
 from edgestream.runtime.speaking import SpeakingRules
-from edgestream.runtime.values import Frame
 
 CHECKPOINT = Path(__file__).parents[1] / "assets" / "reference-checkpoint"
 BUDGET_S, COUNTS = 0.3, Counts(cheap=24, engine=24, answer=6)
 """Of one figure in one round, seconds and samples at most."""
-SMALL_PX = 224
 AMONG = "fp32,int8,int8-64,int8-128,int4-32,int4,int4-128"
-
-
-class SmallScene(Scene):
-    """A part of each picture: what scaling and stage 0 cost is the same in every plan."""
-
-    def next(self) -> Frame:
-        """The next picture, SMALL_PX square."""
-        whole = super().next()
-        return Frame(whole.index, whole.time_s, whole.pixels[:SMALL_PX, :SMALL_PX])
 
 
 @dataclass(slots=True)
@@ -78,17 +72,27 @@ class Plan:
         samples = Samples(budget_s=BUDGET_S, monotonic=clock)
         engines = EngineRules(threads=threads, heartbeat_s=0.0)
         speaking = SpeakingRules(recent_every_s=0.0, allow_random_weights=True)
+        with engine_pool(self.bundle, engines) as pool:
+            for role in ("vision", "connector"):
+                engine = pool.lease(role).engine
+                inputs = {spec.name: array_of(spec) for spec in engine.inputs}
+                look = partial(samples.ms, partial(engine.run, inputs))
+                samples.measure(f"{role}_ms", look, times=COUNTS.engine)
         with attached(self.bundle, engines, speaking) as model:
             tokens = self.bundle.manifest.tokens_per_frame
-            parts = Parts(model, SmallScene(), samples, tokens, COUNTS)
-            parts.measure_seeing()
-            parts.measure_cache()
+            Parts(model, Scene(), samples, tokens, COUNTS).measure_cache()
         ms = {name: samples.latency(name).value
-              for name in ("encoder_ms", "connector_ms", "prefill_ms", "decode_ms")}  # fmt: skip
-        self.frame_ms.append(ms["encoder_ms"] + ms["connector_ms"])
+              for name in ("vision_ms", "connector_ms", "prefill_ms", "decode_ms")}  # fmt: skip
+        self.frame_ms.append(ms["vision_ms"] + ms["connector_ms"])
         prefill = prefill_tokens(self.bundle.manifest.cache.capacity)
         self.prompt_ms.append(ms["prefill_ms"] * PROMPT_POSITIONS / prefill)
         self.token_ms.append(ms["decode_ms"])
+
+
+def array_of(spec: TensorSpec) -> NDArray[Any]:
+    """Small random numbers for an input of fixed shape."""
+    shape = tuple(size for size in spec.shape if isinstance(size, int))
+    return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
 
 
 def exported(checkpoint: Path, work: Path, vision: str, llm: str, threads: int) -> Plan:

@@ -80,7 +80,8 @@ class Searched:
             f"stream; an answer reads {PROMPT_POSITIONS} positions and says {ANSWER_TOKENS} tokens."
             f" <code>{escape(FORMULA)}</code>. Medians of {self.rounds} interleaved rounds, "
             f"{self.threads} thread(s), {self.clock} time, CPU share {self.cpu_share:.2f}; a frame "
-            f"is vision and connector.</p><div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
+            f"is vision and connector.</p>"
+            f"<div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
         )
 
 
