@@ -13,7 +13,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from optimum.commands.export.base import ExportCommand
 
 
-class EdgeStreamExportCommand(BaseOptimumCLICommand):
+class EdgeStreamExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum is untyped
     """Turns a checkpoint into a quantized, proven bundle."""
 
     COMMAND = CommandInfo(
