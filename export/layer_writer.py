@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -121,15 +122,14 @@ def _matmul(schemes: Mapping[str, Scheme]) -> MatMul:
             return helper.make_node("MatMul", [source, stored], [target], name)
         operator = operator_of(scheme)
         codes, scales, suffix = operator.suffixes
+        words: dict[str, Any] = {"K": width, "N": out, **dict(operator.attributes)}
         return helper.make_node(
             operator.op_type,
             [source, f"{stored}{codes}", f"{stored}{scales}"],
             [target],
             f"{name}{suffix}",
             domain=MICROSOFT,
-            K=width,
-            N=out,
-            **dict(operator.attributes),
+            **words,
         )
 
     return node
@@ -161,8 +161,9 @@ def _matrix(
         parts = [
             quantized_matrix(weights.tensor(one), scheme, read, one) for one in matrix.parameters
         ]
-        for array, suffix in zip(joined(parts), operator_of(scheme).suffixes, strict=False):
-            data.add(f"{matrix.name}{suffix}", array)
+        stored, suffixes = joined(parts), operator_of(scheme).suffixes
+        data.add(f"{matrix.name}{suffixes[0]}", stored.codes)
+        data.add(f"{matrix.name}{suffixes[1]}", stored.scales)
 
 
 def _rounded_matrix(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointInvalid, CheckpointMissing
 from ..runtime.json_fields import Fields
@@ -47,7 +47,7 @@ def _from_older_files(folder: Path) -> Tokenizer:
     """
     from transformers import GPT2Tokenizer, Qwen2Tokenizer
 
-    kinds = {"GPT2Tokenizer": GPT2Tokenizer, "Qwen2Tokenizer": Qwen2Tokenizer}
+    kinds: dict[str, Any] = {"GPT2Tokenizer": GPT2Tokenizer, "Qwen2Tokenizer": Qwen2Tokenizer}
     facts = Fields(read_json(folder / _CONFIG), _CONFIG, CheckpointInvalid)
     named = facts.text("tokenizer_class").removesuffix("Fast")
     try:

@@ -53,9 +53,9 @@ TOLERANCE = 1e-4
 FullInputs = Callable[[torch.Tensor, torch.Tensor], dict[str, Any]]
 
 
-def clip_frames(count: int) -> list[Frame]:
-    """Frames of the sample clip, ten seconds apart."""
-    frames = open_source(str(CLIP), SourceSettings(fps=0.1)).frames(lambda record: None)
+def clip_frames(count: int, every_s: float = 10.0) -> list[Frame]:
+    """Frames of the sample clip, so many seconds apart."""
+    frames = open_source(str(CLIP), SourceSettings(fps=1 / every_s)).frames(lambda record: None)
     return list(islice((frame for frame in frames if frame is not None), count))
 
 

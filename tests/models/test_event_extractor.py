@@ -94,6 +94,7 @@ def test_steps_and_scan_are_the_equations(folder):
     assert (torch.sigmoid(whole.logits[0, :, 0]) - torch.tensor(scores)).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_the_graph_follows_a_stream_as_the_equations_do(folder, tmp_path):
     gate, twin = load_checkpoint(folder).gate, StreamMindTwin(folder)
     means = list(torch.randn(30, 48, generator=torch.Generator().manual_seed(2)))

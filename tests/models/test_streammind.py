@@ -19,7 +19,7 @@ from edgestream.runtime.prompt import MemoryEntry, PromptParts, Shown, prompt_pi
 from edgestream.runtime.prompt_layout import Ids
 from edgestream.runtime.recent import DialogueTurn
 
-from ..family_law import QUESTION, FamilyLaw
+from ..family_law import QUESTION, FamilyLaw, clip_frames, independent_pixels
 from ..streammind_twin import StreamMindTwin, save_streammind, streammind_tokenizer
 
 IMAGE = 0
@@ -71,13 +71,22 @@ def test_int8_and_int4_pass_the_proof(law):
 
 @pytest.mark.slow
 def test_its_own_gate_watches_the_sample_clip(law, capsys):
-    """It opens events by itself, speaks of them, and answers."""
-    records = law.run_on_the_clip(capsys)
+    """Its events are told where the naive twin's gate, frame after frame, says `response`."""
+    records = law.run_on_the_clip(capsys, "--set", "encoder.heartbeat_s=0.01")
     opened = [one for one in records if one["type"] == "opened"]
-    told = [one for one in records if one["type"] == "final" and one["cause"] == "event"]
+    told = [one for one in records if one["type"] == "final"]
+    assert {one["cause"] for one in told} == {"event", "question"}
+    assert QUESTION in [one["question"] for one in told]
+    twin, frame_input = StreamMindTwin(law.folder), law.bundle.manifest.input
+    means = [
+        twin.patch_mean(independent_pixels(frame, frame_input))
+        for frame in clip_frames(39, every_s=1.0)
+    ]
+    expected = [twin.response(token) for token in twin.tokens(means)]
     assert opened and {one["event"] for one in opened} == {"response"}
-    assert all(one["scores"]["response"] >= 0.5 for one in opened)
-    assert told and records[-1]["question"] == QUESTION
+    for one in opened:
+        score = one["scores"]["response"]
+        assert score >= 0.5 and abs(score - expected[round(one["time_s"])]) <= 1e-3
 
 
 def written(parts: PromptParts) -> str:

@@ -185,6 +185,7 @@ def test_cogstreams_names_are_the_same_model(tmp_path):
     law.check_greedy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_a_mapped_config_is_the_config_of_transformers(tmp_path, is_tied):
     model = tiny_model(qwen2_tokenizer(), "<image>", is_tied=is_tied)
@@ -203,6 +204,7 @@ def test_a_mapped_config_is_the_config_of_transformers(tmp_path, is_tied):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_native", [True, False])
 def test_a_decoder_too_large_for_the_memory_stays_in_its_files(tmp_path, monkeypatch, is_native):
     if is_native:
@@ -296,6 +298,7 @@ def test_what_the_folder_says_of_itself_is_told(tmp_path):
             load_checkpoint(law.folder, options)
 
 
+@pytest.mark.slow
 def test_what_is_no_such_model_is_refused_by_name(tmp_path):
     folder = cogstream_folder(tmp_path / "own", tiny_model(qwen2_tokenizer(), "<image>"))
     file = folder / "config.json"
