@@ -13,7 +13,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from optimum.commands.export.base import ExportCommand
 
 
-class EdgeStreamExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # optimum is untyped
+class EdgeStreamExportCommand(BaseOptimumCLICommand):
     """Turns a checkpoint into a quantized, proven bundle."""
 
     COMMAND = CommandInfo(
