@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -87,7 +88,7 @@ def _tensor_of(module: str, names: Mapping[str, str], weights: Mapping[str, Stor
     tied = names.get(EMBEDDINGS) if name == HEAD else None
     # Files of older releases do not have the outermost part of a name.
     for candidate in (names.get(name), name, name.removeprefix("model."), tied):
-        if candidate in weights:
+        if candidate is not None and candidate in weights:
             return candidate
     raise AdapterMismatch(
         f"the adapter changes {module}, which this checkpoint does not have",
@@ -117,7 +118,8 @@ def _check_config(checkpoint: Checkpoint, folder: Path, modules: set[str]) -> No
         return  # an expression may be about names around the decoder, which only PEFT's base has
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        bare = copy.deepcopy(checkpoint.decoder).to("meta")
+        bare: Any = copy.deepcopy(checkpoint.decoder)
+        bare.to("meta")
         chosen = get_peft_model(bare, config, low_cpu_mem_usage=True).named_modules()
     found = {name for name, module in chosen if isinstance(module, LoraLayer)}
     if absent := sorted({name.removeprefix("base_model.model.") for name in found} - modules):
