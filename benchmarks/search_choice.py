@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         choice = ExportChoice(Schemes.named("fp32", "fp32"), "found", threads=chosen.threads)
-        search = SearchChoice(rounds=chosen.rounds, **among)
+        search = SearchChoice(rounds=chosen.rounds, vision=among["vision"], llm=among["llm"])
         made = search_bundle(chosen.checkpoint, work / "found", choice, search, lambda *told: None)
         plans = [exported(chosen.checkpoint, work, vision, llm, chosen.threads)
                  for vision in among["vision"] for llm in among["llm"]]  # fmt: skip

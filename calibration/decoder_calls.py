@@ -93,7 +93,9 @@ def decoder_inputs(stretch: Stretch, cache: Cache) -> dict[str, NDArray[Any]]:
         cache: of the tokens before.
     """
     mask = np.ones((1, held_positions(cache) + len(stretch)), np.int64)
-    inputs = {"inputs_embeds": stretch.embeds[None], "attention_mask": mask, **cache}
+    inputs: dict[str, NDArray[Any]] = {
+        "inputs_embeds": stretch.embeds[None], "attention_mask": mask, **cache
+    }  # fmt: skip
     if stretch.positions is not None:
         inputs["position_ids"] = stretch.positions[:, None]
     return inputs

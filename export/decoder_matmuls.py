@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from ..quant.schemes import Scheme
-from ..quant.stored import Stored, joined, operator_of, quantized_matrix
+from ..quant.stored import Operator, Stored, joined, operator_of, quantized_matrix
 from ..runtime.values import Float32
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def store_matrices(
     _replace(model.graph, nodes, made, {name: schemes[wanted[name].parameters[0]] for name in made})
 
 
+def words_of(operator: Operator) -> dict[str, Any]:
+    """The attributes of its node, but for K and N."""
+    return dict(operator.attributes)
+
+
 def _shape(graph: GraphProto, name: str) -> tuple[int, int]:
     dims = next(tensor.dims for tensor in graph.initializer if tensor.name == name)
     return dims[0], dims[1]
@@ -76,7 +81,7 @@ def _node(node: NodeProto, scheme: Scheme, shape: tuple[int, int]) -> NodeProto:
         domain=DOMAIN,
         K=shape[0],
         N=shape[1],
-        **dict(operator.attributes),
+        **words_of(operator),
     )
 
 
@@ -88,7 +93,8 @@ def _replace(
 ) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name not in made]
     for name, stored in made.items():
-        for array, suffix in zip(stored, operator_of(schemes[name]).suffixes[:2], strict=True):
+        suffixes = operator_of(schemes[name]).suffixes
+        for array, suffix in ((stored.codes, suffixes[0]), (stored.scales, suffixes[1])):
             kept.append(numpy_helper.from_array(array, f"{name}{suffix}"))
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)

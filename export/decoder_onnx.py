@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..calibration.cache_ranges import CacheScales
+from ..models.text_decoder import Decoder
 from ..quant.schemes import Scheme
 from ..quant.stored import operator_of
 from ..runtime.errors import BundleError, EngineError
@@ -129,7 +130,7 @@ def write_decoder(
     work.rmdir()
 
 
-def weights_of(decoder: PreTrainedModel) -> tuple[DecoderWeight, ...]:
+def weights_of(decoder: Decoder) -> tuple[DecoderWeight, ...]:
     """Every matrix of a decoder's graph."""
     config = decoder.config
     return decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings)

@@ -23,10 +23,11 @@ from .decoder_examples import decoder_cache_scales, decoder_hessians
 from .decoder_onnx import write_decoder
 from .decoder_plan import decoder_schemes
 from .evict_graph import evict_graph
+from .int8_large import int8_from_large
 from .int8_static import static_from_float
 from .int8_vision import int8_from_float
 from .layer_writer import write_layers
-from .onnx_from_torch import constant_matmuls, onnx_from_torch, remove_graph
+from .onnx_from_torch import constant_matmuls, has_weights_beside, onnx_from_torch, remove_graph
 from .part_inputs import TracedPart, examples_of, traced_parts
 from .proof_data import ProofData
 from .traced_weights import TracedWeight, traced_weights
@@ -139,7 +140,7 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            past = [one["dtype"] for one in borders["inputs"] if one["name"].startswith(PAST)]
+            past = [one["dtype"] for one in borders["inputs"] if str(one["name"]).startswith(PAST)]
             facts["kv_dtype"] = past[0] if past else "float32"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
@@ -197,7 +198,9 @@ def _float_or_int8(
         return Graph(role, "cpu-fp32", path, scheme)
     work = folder / f"{role}.float.onnx"
     float_model = onnx_from_torch(part.module, example, names, part.outputs, work)
-    if scheme.ranges is None:
+    if scheme.ranges is None and has_weights_beside(work):
+        int8_from_large(work, path)
+    elif scheme.ranges is None:
         int8_from_float(work, path)
     else:
         assert examples is not None, "a scheme with static ranges comes with its calibration"

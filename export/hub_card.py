@@ -8,6 +8,8 @@ from ..runtime.bundle import Bundle
 from ..runtime.manifest_values import Variant
 from .hub_program import hub_program
 
+UNPACKED = ("vision", "connector", "gate", "decoder")
+
 
 def hub_card(bundle: Bundle, files: Mapping[str, str], has_own_config: bool) -> str:
     """README.md.
@@ -51,8 +53,8 @@ def _origin(bundle: Bundle) -> str:
     made = ", ".join(f"{name} {number}" for name, number in sorted(manifest.made_with.items()))
     adapter = f", with the adapter `{source.adapter}` merged in" if source.adapter else ""
     revision = f" at `{source.revision}`" if source.revision else ""
-    told = [part for part in manifest.parts if part.role != "evict"]
-    parts = "\n".join(f"| {part.role} | {_weights(part.variants[0])} |" for part in told)
+    told = [part.role for part in manifest.parts if part.role in UNPACKED]
+    parts = "\n".join(f"| {role} | {_weights(bundle.variant(role))} |" for role in told)
     return f"""ONNX graphs of `{source.checkpoint}`{revision} (family `{source.family}`){adapter},
 in the layout of the Hub's `onnx/` folders. Licence: {source.licence}, that of the
 checkpoint; look there for its terms. SHA-256 of the checkpoint: `{source.sha256}`.

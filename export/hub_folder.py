@@ -20,6 +20,7 @@ from .hub_configs import (
     generation_config,
     model_config,
     preprocessor_config,
+    text_config,
     tokenizer_config,
 )
 from .hub_graphs import FOLDER, vision_is_whole, write_hub_graphs
@@ -31,6 +32,7 @@ GENAI, PREPROCESSOR, PROMPT = "genai_config.json", "preprocessor_config.json", "
 # Small files of a checkpoint that say something the bundle does not.
 TAKEN_OVER = (CONFIG, GENERATION, TOKENIZER_CONFIG, "chat_template.jinja", "chat_template.json",
               "special_tokens_map.json", "added_tokens.json")  # fmt: skip
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 FILES: Mapping[str, str] = MappingProxyType(
     {
         "onnx/vision_encoder.onnx": "pixel_values to image_features",
@@ -81,6 +83,9 @@ def unpack_bundle(
     Cost: time and disk of copying the bundle; no weights in memory.
     """
     given = _taken_over(checkpoint)
+    own = json.loads(given[CONFIG].read_text("utf-8")) if CONFIG in given else None
+    if own is not None:
+        _check_same(bundle, own, given[CONFIG])
     with (
         whole_folder(out, replaces=GENAI if force else None) as folder,
         full_disk_told(folder),
@@ -89,7 +94,6 @@ def unpack_bundle(
         graphs.mkdir()
         data = write_hub_graphs(bundle, graphs)
         shutil.copyfile(bundle.path(TOKENIZER), folder / TOKENIZER)
-        own = json.loads(given[CONFIG].read_text("utf-8")) if CONFIG in given else None
         for name, value in _configs(bundle, own, data).items():
             (folder / name).write_bytes(json_bytes(value))
         for name, file in given.items():
@@ -102,6 +106,19 @@ def unpack_bundle(
     files = sorted(file for file in out.rglob("*") if file.is_file())
     names = tuple(file.relative_to(out).as_posix() for file in files)
     return Unpacked(names, sum(file.stat().st_size for file in files))
+
+
+def _check_same(bundle: Bundle, own: dict[str, Any], file: Path) -> None:
+    """Refuse the config of a model whose decoder is of another size than the bundle's."""
+    told, found = own.get("text_config", own), text_config(bundle)
+    for key in _SIZES:
+        if told.get(key) not in (None, found[key]):
+            raise CheckpointInvalid(
+                f"{file} has {key} {told[key]}, but the decoder of {bundle.folder.name} has "
+                f"{found[key]}: it is another model",
+                hint=f"give the checkpoint that it was exported from, "
+                f"{bundle.manifest.source.checkpoint}",
+            )
 
 
 def _configs(bundle: Bundle, own: dict[str, Any] | None, data: tuple[str, ...]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def rows(ids):
     return embed_tokens.run(None, {{"input_ids": np.array([ids], np.int64)}})[0]
 
 
-{seen}{places}types = {{"tensor(float)": np.float32, "tensor(float16)": np.float16}}
+{seen}{places}types = {{"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(int8)": "i1"}}
 cache = {{
     one.name: np.zeros((1, one.shape[1], 0, one.shape[3]), types[one.type])
     for one in decoder.get_inputs()

@@ -20,8 +20,9 @@ def static_from_float(
 ) -> None:
     """Write the static int8 form of a float32 graph: MatMul and Gemm by a constant, nothing else.
 
-    What such a node reads is quantized to uint8 with one scale, found over the examples; what it
-    multiplies by, to int8 with a scale per channel. What it gives stays float32.
+    What such a node reads and gives is quantized to uint8 with one scale each, found over the
+    examples; what it multiplies by, to int8 with a scale per channel. Were what it gives left as it
+    is, onnxruntime would join it with the bias behind it to a float product, three times slower.
 
     Args:
         source: .onnx, float32, weights inside.
@@ -59,7 +60,6 @@ def static_from_float(
             calibrate_method=methods[ranges],
             extra_options={
                 "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
                 "QuantizeBias": False,
             },
         )

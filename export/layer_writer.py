@@ -35,7 +35,7 @@ from .decoder_graph import (
     opening_nodes,
     shared_constants,
 )
-from .decoder_matmuls import Hessian
+from .decoder_matmuls import Hessian, words_of
 from .decoder_onnx import DecoderWeight, decoder_weights
 from .external_data import ExternalData
 from .kept_rows import kept_rows
@@ -129,7 +129,7 @@ def _matmul(schemes: Mapping[str, Scheme]) -> MatMul:
             domain=MICROSOFT,
             K=width,
             N=out,
-            **dict(operator.attributes),
+            **words_of(operator),
         )
 
     return node
@@ -161,8 +161,9 @@ def _matrix(
         parts = [
             quantized_matrix(weights.tensor(one), scheme, read, one) for one in matrix.parameters
         ]
-        for array, suffix in zip(joined(parts), operator_of(scheme).suffixes, strict=False):
-            data.add(f"{matrix.name}{suffix}", array)
+        stored, suffixes = joined(parts), operator_of(scheme).suffixes
+        data.add(f"{matrix.name}{suffixes[0]}", stored.codes)
+        data.add(f"{matrix.name}{suffixes[1]}", stored.scales)
 
 
 def _rounded_matrix(

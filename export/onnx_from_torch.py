@@ -77,6 +77,11 @@ def onnx_from_torch(
     return graph
 
 
+def has_weights_beside(path: Path) -> bool:
+    """Whether a graph's weights are too many to be in the graph."""
+    return path.with_name(f"{path.name}.data").exists()
+
+
 def remove_graph(path: Path) -> None:
     """Remove a graph and the weights beside it, if any."""
     path.unlink()

@@ -33,6 +33,7 @@ from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall
 from ..runtime.values import Float32
 from .decoder_onnx import DecoderWeight, decoder_weights
+from .decoder_plan import decoder_schemes
 from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .kept_rows import kept_rows
@@ -115,7 +116,8 @@ class _Pass:
         prefixes: tuple[Stretch, ...],
         texts: tuple[tuple[int, ...], ...],
     ) -> None:
-        self._weights, self._scheme = checkpoint.decoder_weights(), graph.scheme
+        self._weights = checkpoint.decoder_weights()
+        self._schemes = decoder_schemes(checkpoint.decoder, graph.scheme, graph.exceptions)
         shape, decoder = self._weights.shape, checkpoint.decoder
         self._stored, self._prefixes = StoredTensors(graph.path), len(prefixes)
         self._matrices = decoder_weights(shape.layers, is_tied=shape.is_tied)
@@ -173,21 +175,21 @@ class _Pass:
         What differs in the file, and what was lost of each parameter, is noted as checks.
         """
         sizes, differing = self._weights.shape.parameters(), 0
+        scheme = self._schemes[matrix.parameters[0]]
         heights = accumulate((sizes[name][0] for name in matrix.parameters), initial=0)
         for name, (first, _) in zip(matrix.parameters, pairwise(heights), strict=True):
             noise = SignalToNoise()
-            for rows in kept_rows(self._weights, name, self._scheme):
+            for rows in kept_rows(self._weights, name, scheme):
                 here = slice(first + rows.rows.start, first + rows.rows.stop)
-                stored = self._stored.matrix_rows(matrix, self._scheme, here)
+                stored = self._stored.matrix_rows(matrix, scheme, here)
                 differing += sum(
                     int((left != right).sum())
                     for left, right in zip(stored, rows.stored, strict=True)
                 )
                 noise.add(rows.original, rows.kept)
                 yield name, rows.rows, rows.kept
-            if self._scheme.floor_db is not None:
-                floor = self._scheme.floor_db
-                self.checks.append(noise_check("decoder", name, noise.db, floor))
+            if scheme.floor_db is not None:
+                self.checks.append(noise_check("decoder", name, noise.db, scheme.floor_db))
         self.checks.append(stored_count_check("decoder", matrix.name, differing))
 
 

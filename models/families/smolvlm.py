@@ -153,4 +153,5 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
             f"the tokens of a frame of this model are {told}",
             hint="choose one of them, or leave both options out for the last",
         )
-    return sizes[chosen]
+    side: int = sizes[chosen]
+    return side

@@ -39,4 +39,5 @@ def test_it_watches_with_the_gate_change_and_answers(tmp_path):
     ]  # fmt: skip
     assert all(one["text"] for one in finals if one["cause"] == "question")
     assert not [one for one in finals if one["ended_by"] == "fault"]
+    assert any(one["cause"] == "event" for one in finals)
     assert {"cut", "dark"} <= {one["event"] for one in records if one["type"] == "opened"}

@@ -110,14 +110,16 @@ def test_a_float_graph_has_the_logits_of_pytorch(decoder, tmp_path):
     assert expected.std() > 0.1 and len({row.argmax() for row in expected}) > 1
 
 
-def dequantized(decoder, scheme):
-    """The same decoder over what the scheme leaves of its matrices; its head has its own weight."""
+def dequantized(decoder, scheme_of):
+    """The same decoder over what is left of its matrices; its head has its own weight."""
     left = copy.deepcopy(decoder)
     left.lm_head.weight = torch.nn.Parameter(left.lm_head.weight.detach().clone())
     with torch.no_grad():
         for name, weight in left.named_parameters():
             if name.endswith(("proj.weight", "lm_head.weight")):
-                weight.copy_(torch.from_numpy(fake_quantized(weight.numpy(), scheme, name)))
+                weight.copy_(
+                    torch.from_numpy(fake_quantized(weight.numpy(), scheme_of(name), name))
+                )
     return left
 
 
@@ -127,7 +129,9 @@ def test_a_quantized_graph_has_the_logits_of_pytorch_over_what_is_left(decoder, 
     with engine:
         embeds, positions = inputs_of(weights.shape)
         found = engine_logits(engine, weights.shape, embeds, positions)
-    expected = torch_logits(dequantized(decoder, scheme_named(scheme)), embeds, positions)
+    expected = torch_logits(
+        dequantized(decoder, lambda name: scheme_named(scheme)), embeds, positions
+    )
     assert cosines(expected, found).min() >= 0.99
 
 
@@ -150,6 +154,23 @@ def test_every_matrix_is_kept_as_the_scheme_says(scheme, tmp_path):
         assert len(made) > 4, "read in small portions, written in large ones"
         assert (codes == np.concatenate([one[0] for one in made])).all()
         assert (scales == np.concatenate([one[1] for one in made])).all()
+
+
+def test_each_matrix_may_have_a_scheme_of_its_own(tmp_path):
+    decoder = tiny_text_decoder("qwen2")
+    weights = ModuleWeights(decoder)
+    plan = dict.fromkeys(weights.shape.parameters(), scheme_named("int4-32"))
+    plan["lm_head.weight"] = scheme_named("int8-32")
+    plan["model.layers.1.mlp.down_proj.weight"] = scheme_named("fp32")
+    write_layers(weights, plan, tmp_path, "decoder")
+    left = dequantized(decoder, lambda name: plan[name])
+    embeds, positions = inputs_of(weights.shape)
+    with OrtBackend("cpu").open(tmp_path / "decoder.onnx") as engine:
+        found = engine_logits(engine, weights.shape, embeds, positions)
+    assert cosines(torch_logits(left, embeds, positions), found).min() >= 0.99
+    nodes = onnx.load(str(tmp_path / "decoder.onnx"), load_external_data=False).graph.node
+    bits = [one.i for node in nodes for one in node.attribute if one.name == "bits"]
+    assert sorted(bits) == [4] * 11 + [8]
 
 
 @pytest.fixture(scope="module")

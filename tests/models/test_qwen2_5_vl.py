@@ -1,6 +1,8 @@
-"""Qwen2.5-VL in parts against transformers' whole model: tower, merger, positions, decoder."""
+"""The family `qwen2_5_vl` by the law of families, and what it says of a checkpoint."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -10,15 +12,20 @@ from edgestream.models.chat_layout import chat_layout
 from edgestream.models.families import load_checkpoint
 from edgestream.models.families.qwen2_5_vl import WORDS
 from edgestream.models.family import LoadOptions
-from edgestream.models.qwen2_5_vl_vision import Merger, WindowTower
-from edgestream.models.text_decoder import TextDecoder
-from edgestream.models.transformers_parts import rotary_positions
+from edgestream.runtime.arena import Arena
+from edgestream.runtime.context_continuous import ContinuousContext, ContinuousRules
+from edgestream.runtime.engines.lane import OpenLane
+from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import SettingsInvalid
-from edgestream.runtime.prompt import PromptParts
-from edgestream.runtime.prompt_layout import PromptLayout, Slot, Text
-from edgestream.runtime.prompt_plan import planned_prompt, segment_positions
+from edgestream.runtime.eviction import EvictionPolicy
+from edgestream.runtime.language_model import LanguageModel
+from edgestream.runtime.motion_value import Motion
+from edgestream.runtime.prompt_layout import ids_of
+from edgestream.runtime.stream_prompt import StreamText
+from edgestream.runtime.token_rows import TokenRows
+from edgestream.runtime.values import Features, Load, Observed, Question, Turn
 
-from ..family_law import FamilyLaw, check_layout
+from ..family_law import FamilyLaw, check_layout, clip_frames
 from ..hub_checkpoints import chat_tokenizer, qwen2_tokenizer
 from ..qwen2_5_vl_checkpoint import (
     CHAT_TEMPLATE,
@@ -26,110 +33,8 @@ from ..qwen2_5_vl_checkpoint import (
     image_grid,
     image_values,
     tiny_folder,
-    tiny_model,
 )
-
-IDS = {name: 300 + at for at, name in enumerate(SPECIAL)}
-IMAGE = IDS["<|image_pad|>"]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model(310, IDS)
-
-
-def picture(rows, columns, seed=0):
-    return np.random.default_rng(seed).standard_normal((3, rows * 28, columns * 28)).astype("f4")
-
-
-@pytest.mark.parametrize("grid", [(8, 8), (6, 6), (4, 4), (3, 5), (1, 1)])
-def test_tower_and_merger_are_the_models_own(model, grid):
-    """Windows of one size, of several sizes, and one window alone."""
-    pixels = picture(*grid)
-    with torch.inference_mode():
-        expected = model.model.get_image_features(image_values(pixels), image_grid(pixels))
-        tower = WindowTower(model.model.visual, (grid[0] * 2, grid[1] * 2))
-        tokens, summary = tower(torch.from_numpy(pixels[None]))
-        embeds = Merger(model.model.visual.merger)(tokens)
-    (expected,) = expected.pooler_output
-    assert tokens.shape == (1, grid[0] * grid[1], 4 * 48) and summary.shape == (1, 48)
-    assert float(expected.std()) > 0.1 and embeds.shape == (1, *expected.shape)
-    torch.testing.assert_close(embeds[0], expected, rtol=1e-4, atol=1e-4)
-    assert float(summary.norm()) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_windows_and_turns_matter(model):
-    """The control of the test above: without either of them its tokens are others."""
-    pixels = torch.from_numpy(picture(8, 8)[None])
-    towers = [WindowTower(model.model.visual, (16, 16)) for _ in range(3)]
-    towers[1].lengths = [256]
-    towers[2].sin = -towers[2].sin
-    with torch.inference_mode():
-        right, *wrong = (tower(pixels)[0] for tower in towers)
-    assert all(float((right - one).abs().max()) > 0.1 for one in wrong)
-
-
-LAYOUT = PromptLayout(
-    segments={
-        "system": (Text("SS"),),
-        "frame": (Text("<"), Slot("embeds"), Text(">")),
-        "user": (Slot("question"),),
-        "assistant": (Text("AA"),),
-    },
-    order=("system", "frame*", "user", "assistant"),
-    stop_ids=(2,),
-    max_answer_tokens=8,
-)
-
-
-@pytest.mark.parametrize(("grid", "frames"), [((8, 8), 1), ((8, 8), 3), ((2, 3), 2), ((5, 2), 2)])
-def test_positions_are_those_of_get_rope_index(model, grid, frames):
-    count = grid[0] * grid[1]
-    shown = [(0.0, np.full((count, 4), number, np.float32)) for number in range(frames)]
-    parts = PromptParts("what is it?", shown)
-    plan = planned_prompt(LAYOUT, lambda text: [ord(one) for one in text], parts, 10**6)
-    ids = [[one for each in plan.segments for one in each.ids or [IMAGE] * count]]
-    ids = torch.tensor(ids)
-    sizes = torch.tensor([[1, grid[0] * 2, grid[1] * 2]] * frames)
-    expected, delta = model.model.get_rope_index(ids, (ids == IMAGE).int(), image_grid_thw=sizes)
-    positions = segment_positions(plan.segments, grid)
-    assert np.array_equal(positions, expected[:, 0].numpy())
-    # What a model says next stands where transformers' generate puts it.
-    assert positions.max() + 1 == ids.shape[1] + int(delta)
-
-
-def test_the_decoder_is_the_language_model_of_the_whole(model):
-    decoder = TextDecoder(model.model.language_model, model.lm_head).eval()
-    names = {name for name, _ in decoder.named_parameters(remove_duplicate=False)}
-    assert {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
-            "model.layers.2.self_attn.q_proj.bias"} <= names  # fmt: skip
-    assert decoder.config.tie_word_embeddings
-    positions = rotary_positions(decoder, "here", (8, 8))
-    assert (positions.axes, positions.sections, positions.frame_grid) == (3, (2, 3, 3), (8, 8))
-    assert positions.theta == 1_000_000.0 and not positions.extra
-    pixels = picture(2, 2)
-    ids = torch.tensor([[5, 6, *[IMAGE] * 4, 7, 8]])
-    kinds = (ids == IMAGE).int()
-    with torch.inference_mode():
-        expected = model(
-            input_ids=ids,
-            mm_token_type_ids=kinds,
-            pixel_values=image_values(pixels),
-            image_grid_thw=image_grid(pixels),
-        ).logits
-        embeds = decoder.get_input_embeddings()(ids)
-        seen = model.model.get_image_features(image_values(pixels), image_grid(pixels))
-        embeds[0, 2:6] = seen.pooler_output[0]
-        places, _ = model.model.get_rope_index(ids, kinds, image_grid(pixels))
-        first = decoder(inputs_embeds=embeds[:, :5], position_ids=places[..., :5], use_cache=True)
-        rest = decoder(
-            inputs_embeds=embeds[:, 5:],
-            position_ids=places[..., 5:],
-            past_key_values=first.past_key_values,
-            logits_to_keep=1,
-        )
-    torch.testing.assert_close(first.logits, expected[:, :5], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(rest.logits, expected[:, -1:], rtol=1e-4, atol=1e-4)
+from ..torch_reference import TorchReference
 
 
 def full_inputs(ids, pixels):
@@ -169,6 +74,60 @@ def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
     assert law.bundle.manifest.positions.frame_grid == (8, 8)
 
 
+class Mirrored(LanguageModel):
+    """A language model whose every call is held against one that keeps its keys unturned."""
+
+    def mirror(self, reference):
+        self.reference, self.evictions, self.worst, self.spread = reference, 0, 0.0, 0.0
+        return self
+
+    def append(self, embeds, *, positions=None, cancelled=lambda: False):
+        logits = super().append(embeds, positions=positions, cancelled=cancelled)
+        wanted = self.reference.append(embeds, positions)
+        self.worst = max(self.worst, float(np.abs(logits - wanted).max()))
+        self.spread = max(self.spread, float(wanted.std()))
+        return logits
+
+    def evict(self, keep, new_positions=None):
+        super().evict(keep, new_positions)
+        self.reference.keep(keep)
+        assert np.array_equal(self.reference.places, self.arena.positions[:, : self.arena.length])
+        self.evictions += 1
+
+
+@pytest.mark.slow
+def test_a_long_stream_stays_what_attends_over_the_kept_tokens(law):
+    """Frames for ever, some with fewer tokens under load, and questions between them."""
+    manifest, device = law.bundle.manifest, law.device
+    model = Mirrored(
+        OrtBackend("cpu").open(law.bundle.path("decoder.cpu-fp32.onnx")),
+        Arena(manifest.cache, manifest.positions),
+        TokenRows(law.bundle.embeddings()),
+        OpenLane(),
+    ).mirror(TorchReference(law.checkpoint.decoder, manifest.positions))
+    text = StreamText(device.layout, lambda text: ids_of(device.tokenizer, text))
+    rules = ContinuousRules(EvictionPolicy(128, 64), answer_tokens=8, skip_still=False)
+    context = ContinuousContext(model, device.layout, text, rules)
+    frames = [device.embeds(frame) for frame in clip_frames(6)]
+    motion = Motion(np.zeros((6, 7, 7), np.float32))
+    for number in range(30):
+        context.carry(Load(token_share=(1.0, 0.5, 0.25)[number % 3]))
+        embeds, time_s = frames[number % len(frames)], number / 2
+        features = Features(time_s, embeds, np.ones(1, np.float32), motion, False)
+        context.observe(Observed(features, embeds))
+        if number % 7 == 6:
+            asked = Question("q", "How many people are there now?", time_s)
+            turn = Turn("t", "question", time_s, "answer", question=asked)
+            said = context.prompt(turn, lambda: False).logits
+            for _ in range(4):
+                last = int(said.argmax())
+                said = model.step(last)
+            context.answered(last)
+    assert model.evictions >= 3 and model.worst <= 1e-4 < model.spread
+    assert model.arena.next_position <= model.arena.length <= 512
+    assert (np.diff(model.arena.positions[:, : model.arena.length], axis=0) != 0).any()
+
+
 @pytest.mark.slow
 def test_int8_and_int4_pass_the_proof(tmp_path):
     folder, model = tiny_folder(tmp_path / "checkpoint", gains=0.0)
@@ -176,10 +135,12 @@ def test_int8_and_int4_pass_the_proof(tmp_path):
 
 
 @pytest.mark.slow
-def test_frames_with_windows_of_several_sizes(tmp_path):
+def test_a_decoder_in_its_files_and_windows_of_several_sizes(tmp_path, monkeypatch):
+    """As a 3B is exported: its proof and its logits, with a frame of 5 x 5 tokens."""
+    monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
     folder, model = tiny_folder(tmp_path / "checkpoint")
     law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions(frame_px=140))
-    assert law.checkpoint.tokens_per_frame == 25
+    assert law.checkpoint.tokens_per_frame == 25 and law.checkpoint.stored_decoder is not None
     law.check_logits()
 
 
@@ -193,6 +154,31 @@ def test_the_prompt_is_what_the_published_template_writes(real):
     image = tokenizer.token_to_id("<|image_pad|>")
     layout = chat_layout(WORDS, tokenizer, ["<|im_end|>", "<|endoftext|>"])
     check_layout(layout, tokenizer, CHAT_TEMPLATE, expand, image, tokens_per_frame=3)
+
+
+def test_a_config_as_the_hub_has_it_makes_the_same_model(tmp_path):
+    """Qwen's own config.json has the language model's keys beside the others, in older words."""
+    folder, model = tiny_folder(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    words, seen = config.pop("text_config"), config.pop("vision_config")
+    sections = words.pop("rope_parameters")["mrope_section"]
+    for key in ("model_type", "dtype", "layer_types", "sliding_window"):
+        words.pop(key, None)
+    published = {
+        **words, **config, "torch_dtype": "bfloat16", "rope_theta": 1_000_000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": sections},
+        "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 70,
+        "vision_config": {**seen, "in_chans": 3, "spatial_patch_size": 14},
+    }  # fmt: skip
+    published["vision_config"].pop("model_type")
+    (folder / "config.json").write_text(json.dumps(published))
+    loaded = load_checkpoint(folder)
+    assert (loaded.positions.sections, loaded.positions.theta) == ((2, 3, 3), 1_000_000.0)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        found, expected = loaded.decoder(input_ids=ids).logits, model(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert loaded.decoder.config.tie_word_embeddings
 
 
 def test_sizes_of_frames_are_whole_tokens(tmp_path):

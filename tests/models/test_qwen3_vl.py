@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from edgestream.edge.cli import main
 from edgestream.models.chat_layout import chat_layout
 from edgestream.models.families import load_checkpoint
 from edgestream.models.families.qwen3_vl import WORDS
 from edgestream.models.family import LoadOptions
 from edgestream.runtime.errors import CheckpointInvalid, SettingsInvalid
 
-from ..family_law import FamilyLaw, check_layout
+from ..family_law import CLIP, FamilyLaw, check_layout
 from ..hub_checkpoints import LICENCE, chat_tokenizer, qwen2_tokenizer
 from ..qwen3_vl_checkpoint import CHAT_TEMPLATE, SPECIAL, image_grid, image_values, tiny_folder
 
@@ -88,6 +91,32 @@ def test_int8_and_int4_pass_the_proof(tmp_path, llm):
     law.check_quantized("int8", llm)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["auto", "continuous"])
+def test_it_watches_remembers_and_answers(law, tmp_path, context):
+    """Wide rows through memory, recall, prompts and evictions; untrained words, so any will do."""
+    log = tmp_path / "log.jsonl"
+    asked = ["--ask", "6:Is it dark?", "--ask", "30:What happened before?"]
+    how = ["--set", f"context.kind={context}", "--jsonl", str(log)]
+    assert main(["run", str(CLIP), "--bundle", str(law.bundle.folder), *asked, *how]) == 0
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    finals = [one for one in records if one["type"] == "final" and one["question"]]
+    assert [one["question"] for one in finals] == ["Is it dark?", "What happened before?"]
+    assert all(one["text"] for one in finals)
+    assert {one["ended_by"] for one in records if one["type"] == "final"} <= {"model", "limit"}
+    if context == "auto":
+        assert finals[1]["context"] == "recall" and finals[1]["used"], "key frames were read"
+
+
+@pytest.mark.slow
+def test_a_decoder_that_stays_in_its_files_is_the_same_bundle(tmp_path, monkeypatch):
+    folder, model = tiny_folder(tmp_path / "checkpoint", gains=0.0)
+    monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
+    law = FamilyLaw(folder, tmp_path, model, IMAGE, full_inputs, LoadOptions(frame_px=64))
+    assert law.checkpoint.stored_decoder is not None and law.checkpoint.row_width == 3 * 64
+    law.check_logits()
+
+
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_the_axes_take_turns_where_the_configuration_does_not_say_so(tmp_path, is_tied):
     silent = {"rope_type": "default", "rope_theta": 50_000.0, "mrope_section": [6, 5, 5]}
@@ -96,6 +125,24 @@ def test_the_axes_take_turns_where_the_configuration_does_not_say_so(tmp_path, i
     shape = loaded.decoder_weights().shape
     assert shape.is_interleaved and loaded.positions.extra["interleaved"]
     assert (shape.is_tied, shape.deep_levels, shape.has_qk_norm) == (is_tied, 2, True)
+
+
+def test_a_configuration_in_the_words_of_the_hub(tmp_path):
+    """As the published folders have it, written by an older transformers."""
+    folder, _ = tiny_folder(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    rotation = config["text_config"].pop("rope_parameters")
+    config["text_config"]["rope_theta"] = 5_000_000
+    config["text_config"]["rope_scaling"] = {
+        "mrope_interleaved": True,
+        "mrope_section": rotation["mrope_section"],
+        "rope_type": "default",
+    }
+    config["vision_config"]["model_type"] = "qwen3_vl"
+    config["vision_config"].pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    positions = load_checkpoint(folder).positions
+    assert (positions.theta, positions.sections) == (5_000_000.0, (6, 5, 5))
 
 
 @pytest.mark.parametrize("real", [False, True])
