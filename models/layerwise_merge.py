@@ -62,6 +62,12 @@ def layerwise_adapter(checkpoint: Checkpoint, folder: Path) -> LayerwiseAdapter:
                 "the decoder is too large for the memory",
                 hint="merge it with peft on a machine with more memory",
             )
+        if module.startswith("connector."):
+            raise CheckpointInvalid(
+                f"the adapter {folder} changes the projector ({name}), expected the decoder alone "
+                "where that is too large for the memory",
+                hint="merge it with peft on a machine with more memory",
+            )
         modules[module] = None
     _check_config(checkpoint, folder, set(modules))
     return LayerwiseAdapter(folder, tuple(modules), assumed)

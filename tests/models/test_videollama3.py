@@ -22,6 +22,7 @@ from edgestream.models.adapters import merge_adapter
 from edgestream.models.families import load_checkpoint
 from edgestream.models.families.videollama3 import video_layout
 from edgestream.models.family import LoadOptions
+from edgestream.models.layerwise_merge import layerwise_adapter
 from edgestream.models.video_llama_tower import VideoLlamaTower
 from edgestream.runtime.errors import CheckpointInvalid, RemoteCodeNeeded, SettingsInvalid
 from edgestream.runtime.prompt import PromptParts
@@ -255,6 +256,8 @@ def test_an_adapter_of_the_whole_model_reaches_its_projector(tmp_path, is_native
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     plain = load_checkpoint(law.folder, FOUR)
     assert (merged.connector(x) - plain.connector(x)).abs().max() > 1e-2
+    with pytest.raises(CheckpointInvalid, match="changes the projector"):
+        layerwise_adapter(plain, tmp_path / "adapter")
 
 
 @pytest.mark.parametrize(("grid", "merge"), [((8, 8), 2), ((6, 10), 2), ((3, 5), 1)])
