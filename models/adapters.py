@@ -38,6 +38,9 @@ _WHOLE = re.compile(r"connector\.(?P<name>.+)")
 # An adapter of a whole model that sees names the language model inside it.
 _INSIDE = re.compile(r"^(base_model\.model\.model\.)(?:text_model|language_model)\.")
 
+# Its projector, of which the checkpoint's connector is the `readout`.
+_PROJECTOR = re.compile(r"^(base_model\.model\.)model\.(?:mm_)?projector\.readout\.")
+
 
 def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     """A checkpoint whose weights hold the adapter: W + scale * B A, and the connector it brings.
@@ -157,7 +160,7 @@ def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
     alone; its tensors say which they are. A decoder that is no model of `transformers` cannot
     generate, which PEFT wants of a language model.
     """
-    if any(_INSIDE.match(name) for name in names):
+    if any(_INSIDE.match(name) or _PROJECTOR.match(name) for name in names):
         config.target_modules = {one for name in names if (one := lora_module(name))}
     if not hasattr(decoder, "prepare_inputs_for_generation"):
         config.task_type = None
@@ -166,7 +169,8 @@ def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
 
 def _short(name: str) -> str:
     """A module that was trained whole has its own name; PEFT has also written longer ones."""
-    return _INSIDE.sub(r"\1", re.sub(r"\.modules_to_save\.\w+\.", ".", name))
+    inside = _INSIDE.sub(r"\1", re.sub(r"\.modules_to_save\.\w+\.", ".", name))
+    return _PROJECTOR.sub(r"\1connector.", inside)
 
 
 def _read(folder: Path) -> dict[str, Stored]:
@@ -229,9 +233,8 @@ def _check_vocabulary(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _check_fit(decoder: Decoder, connector: nn.Module, stored: Mapping[str, Stored]) -> None:
     """Each tensor of the adapter belongs to a module of the base, and has its shape."""
-    layers = {
-        name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
-    }
+    modules = [*decoder.named_modules(), *connector.named_modules(prefix="connector")]
+    layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
     whole = {name: tuple(part.shape) for name, part in connector.named_parameters()}
     for name, tensor in stored.items():
         local = _short(name).removeprefix(_PREFIX)

@@ -77,6 +77,12 @@ def layerwise_adapter(
                 "linear layers",
                 hint="merge it with peft (merge_and_unload, save_pretrained)",
             )
+        if module.startswith("connector."):
+            raise CheckpointInvalid(
+                f"the adapter {folder} changes the projector ({name}), expected the language model "
+                "and the tower alone where matrices are merged one by one",
+                hint="merge it with peft (merge_and_unload, save_pretrained)",
+            )
         tensors[module] = _tensor_of(module, names, weights)
         _check_shape(name, lora.shape, weights[tensors[module]].shape)
     _check_config(checkpoint, folder, set(tensors))

@@ -90,7 +90,7 @@ def model_of(
         model.tie_weights()
     except REFUSALS as error:
         raise CheckpointInvalid(
-            f"{place} makes no {model_class.__name__}: {one_line(error)}",
+            f"{place} makes no {config_class.model_type} model: {one_line(error)}",
             hint="write the config as transformers does (config.to_dict())",
         ) from error
     model.eval()  # type: ignore[no-untyped-call]

@@ -91,7 +91,9 @@ def test_the_gate_is_loaded_with_its_facts(whole):
 
 def test_the_dictionary_names_each_family_as_it_names_itself():
     names = {name: family.name for name, family in FAMILIES.items()}
-    assert names == {"live": "live", "reference": "reference"}
+    assert names == {name: name for name in names} and {"live", "reference"} < names.keys()
+    kinds = [kind for family in FAMILIES.values() for kind in family.model_types]
+    assert len(kinds) == len(set(kinds)), "no two families load the same model_type"
 
 
 PEAK = """

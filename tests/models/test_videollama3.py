@@ -18,9 +18,11 @@ from transformers import (
     VideoLlama3ForConditionalGeneration,
 )
 
+from edgestream.models.adapters import merge_adapter
 from edgestream.models.families import load_checkpoint
 from edgestream.models.families.videollama3 import video_layout
 from edgestream.models.family import LoadOptions
+from edgestream.models.layerwise_merge import layerwise_adapter
 from edgestream.models.video_llama_tower import VideoLlamaTower
 from edgestream.runtime.errors import CheckpointInvalid, RemoteCodeNeeded, SettingsInvalid
 from edgestream.runtime.prompt import PromptParts
@@ -223,6 +225,41 @@ def test_a_decoder_too_large_for_the_memory_stays_in_its_files(tmp_path, monkeyp
     torch.testing.assert_close(left.vision(pixels), whole.vision(pixels))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft 0.21
+@pytest.mark.parametrize("is_native", [True, False])
+def test_an_adapter_of_the_whole_model_reaches_its_projector(tmp_path, is_native):
+    """CogStream's answering adapter has LoRA in the language model and in the projector."""
+    from peft import LoraConfig, get_peft_model
+
+    law = native_law(tmp_path)
+    targets = r".*(language_model\..*(q_proj|down_proj)|readout\.[02])"
+    config = LoraConfig(r=4, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(law.model, config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    if not is_native:
+        file = tmp_path / "adapter" / "adapter_model.safetensors"
+        inside = "base_model.model."
+        tensors = {
+            inside + renamed(name.removeprefix(inside)): part
+            for name, part in load_file(file).items()
+        }
+        save_file(tensors, file)
+    merged = merge_adapter(load_checkpoint(law.folder, FOUR), tmp_path / "adapter")
+    expected = adapted.merge_and_unload()
+    x, embeds = torch.randn(1, 16, 48), torch.randn(1, 9, 64)
+    with torch.inference_mode():
+        ours, theirs = merged.connector(x), expected.model.projector(x)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        ours = merged.decoder(inputs_embeds=embeds).logits
+        theirs = expected.lm_head(expected.model.language_model(inputs_embeds=embeds)[0])
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    plain = load_checkpoint(law.folder, FOUR)
+    assert (merged.connector(x) - plain.connector(x)).abs().max() > 1e-2
+    with pytest.raises(CheckpointInvalid, match="changes the projector"):
+        layerwise_adapter(plain, tmp_path / "adapter")
+
+
 @pytest.mark.parametrize(("grid", "merge"), [((8, 8), 2), ((6, 10), 2), ((3, 5), 1)])
 def test_the_tower_at_a_fixed_grid_is_the_tower(grid, merge):
     model = tiny_model(TOKENIZER, "<|video_pad|>")
@@ -305,7 +342,7 @@ def test_what_is_no_such_model_is_refused_by_name(tmp_path):
     config = json.loads(file.read_text())
     for changes, words in (
         ({"mm_projector_type": "linear"}, "mm_projector_type: got 'linear'"),
-        ({"num_attention_heads": 0}, "makes no VideoLlama3ForConditionalGeneration"),
+        ({"num_attention_heads": 0}, "makes no video_llama_3 model"),
         ({"intermediate_size": 96}, r"layers\.0\.mlp\.\w+_proj\.weight .* shape"),
     ):
         file.write_text(json.dumps({**config, **changes}))
