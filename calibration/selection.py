@@ -102,7 +102,8 @@ class Reservoir(Generic[Item]):
         """(items, dim) float32, a copy."""
         if self._rows is None:
             return np.empty((0, 0), np.float32)
-        return self._rows[: len(self._items)].copy()
+        kept: Float32 = self._rows[: len(self._items)].copy()
+        return kept
 
     def _thin(self) -> None:
         """Let the half go that is nearest to the rest; what stays is farther apart than before."""
@@ -153,4 +154,5 @@ def diversity(embeddings: Float32) -> Diversity:
 def distances_to(embeddings: Float32, one: Float32) -> NDArray[np.float64]:
     """Euclidean distance of each row to one vector, (rows,) float64."""
     difference = embeddings.astype(np.float64) - one.astype(np.float64)
-    return np.sqrt(np.einsum("rd,rd->r", difference, difference))
+    squares: NDArray[np.float64] = np.einsum("rd,rd->r", difference, difference)
+    return np.sqrt(squares)
