@@ -8,11 +8,19 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check --constraint cons
 TORCH ?= torch==2.13.0
 WANTED := 3.10 3.12 3.13
 
-.PHONY: help setup demo sample system test check check-fast test-devices lint types bench format clean
+# What `make test-hub` tries, and at which revision the first time; then $(HUB_LOCK) names the commit.
+HUB_MODELS ?= HuggingFaceTB/SmolVLM2-256M-Video-Instruct Qwen/Qwen2.5-VL-3B-Instruct
+HUB_REVISION ?= main
+HUB_LOCK ?= scripts/hub.lock
+HUB_OUT ?= build/hub
+HUB_EXPORT ?=
+
+.PHONY: help setup demo sample system test check check-fast test-devices test-hub lint types bench format clean
 
 help:
 	@echo "make demo     the reference assistant watches the sample clip and answers; no PyTorch"
 	@echo "make test     everything: lint, types, all tests, and the device suite under every Python here"
+	@echo "make test-hub models of the Hub, exported and run on the sample clip; needs internet"
 	@echo "make check    lint, types and the fast tests, under two minutes"
 	@echo "make bench    side by side with peers; prints ratios"
 	@echo "make setup    the developers' environment in $(VENV)"
@@ -59,14 +67,20 @@ check: lint types check-fast
 check-fast: setup
 	$(BIN)/pytest -m "not slow" -q -n 2
 
-# The slow ones measure memory and time or fill all cores, so they run one by one.
+# By files: what a file exports once serves all its tests.
 test: system lint types check-fast
-	$(BIN)/pytest -m slow -q
+	$(BIN)/pytest -m slow -q -n 2 --dist loadfile
 	$(MAKE) --no-print-directory test-devices
 
 # The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).
 test-devices:
 	@WANTED="$(WANTED)" sh tests/device_suite.sh
+
+# The only target that needs internet: gigabytes of weights, which the Hub's cache keeps.
+test-hub: setup
+	$(BIN)/python scripts/try_hub.py $(HUB_MODELS) --revision $(HUB_REVISION) --lock $(HUB_LOCK) \
+	    --out $(HUB_OUT) --clip assets/sample.mp4 --export="$(HUB_EXPORT)" \
+	    --ask "20:What do you see?" --ask "36.5:What happened?"
 
 bench: setup
 	$(BIN)/python benchmarks/still_scene.py --quick

@@ -13,7 +13,6 @@ from edgestream.runtime.engine import Engine, backend_for
 from edgestream.runtime.engines.lane import OpenLane
 from edgestream.runtime.eviction import EvictionPolicy, Span, keep_slots, kept_spans
 from edgestream.runtime.language_model import LanguageModel
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Float32
 
 POLICY = EvictionPolicy(recent_slots=128, block_slots=64, sink_slots=4)
@@ -55,9 +54,12 @@ def language_model(
     decoder = facts.part("decoder")
     kv_dtype = None if decoder is None else decoder.variants[0].kv_dtype
     arena = Arena(shape, facts.positions, dtype=kv_dtype or "float32", turn=engines["evict"])
-    rows = TokenRows(bundle.embeddings())
     return LanguageModel(
-        engines["decoder"], arena, rows, lane or OpenLane(), chunk_tokens=chunk_tokens
+        engines["decoder"],
+        arena,
+        bundle.token_rows(),
+        lane or OpenLane(),
+        chunk_tokens=chunk_tokens,
     )
 
 

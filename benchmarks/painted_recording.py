@@ -109,4 +109,4 @@ def _material(bundle: Bundle) -> tuple[StreamWriter, Float32, TokenRows, int]:
     tokenizer = Tokenizer.from_file(str(bundle.path("tokenizer.json")))
     prefix_ids = 1 + len(tokenizer.encode(SYSTEM + "\n", add_special_tokens=False).ids)
     writer = StreamWriter(tokenizer, names)
-    return writer, np.stack(pictures), TokenRows(bundle.embeddings()), prefix_ids
+    return writer, np.stack(pictures), bundle.token_rows(), prefix_ids

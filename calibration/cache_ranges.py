@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..runtime.values import Float32
+from .decoder_calls import Stretch
 from .hessians import batches
 
 LARGEST = 127.0
@@ -24,21 +25,23 @@ class CacheScales(NamedTuple):
     value: Float32
 
 
-def cache_scales(decoder: nn.Module, prompts: Sequence[Float32]) -> tuple[CacheScales, ...]:
+def cache_scales(decoder: nn.Module, prompts: Sequence[Stretch]) -> tuple[CacheScales, ...]:
     """Scales of each layer, so that nothing that was read in calibration is cut off.
 
     A pair of a key is as long at every position: its scale is of the longest one.
 
     Args:
         decoder: full precision, in eval mode; the first half of a head pairs with the second.
-        prompts: (positions, hidden) float32 each.
+        prompts: what it reads.
 
     Cost: one pass of the decoder over the prompts.
     """
     peaks: list[list[tuple[Float32, Float32]]] = []
     with torch.inference_mode():
-        for batch in batches(prompts):
-            cache = decoder(inputs_embeds=batch, use_cache=True, logits_to_keep=1).past_key_values
+        for embeds, places in batches(prompts):
+            cache = decoder(
+                inputs_embeds=embeds, position_ids=places, use_cache=True, logits_to_keep=1
+            ).past_key_values
             peaks.append([_peaks(one.keys.numpy(), one.values.numpy()) for one in cache.layers])
     return tuple(
         CacheScales(_scale([one[0] for one in layer]), _scale([one[1] for one in layer]))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..runtime.values import Float32
+from .decoder_calls import Stretch
 
 BUDGET_BYTES = 1 << 30
 """Of what is held at once; a larger decoder is run again for the layers that are left."""
@@ -25,7 +25,7 @@ class Hessians:
         decoder: full precision, in eval mode.
         names: of its weights, in the order in which they will be asked for; those that read the
             same may be represented by one of them.
-        prompts: (positions, hidden) float32 each.
+        prompts: what it reads.
         budget_bytes: of the Hessians that are held at once.
 
     Cost: one pass of the decoder over the prompts for every `budget_bytes` of Hessians.
@@ -35,7 +35,7 @@ class Hessians:
         self,
         decoder: nn.Module,
         names: Sequence[str],
-        prompts: Sequence[Float32],
+        prompts: Sequence[Stretch],
         *,
         budget_bytes: int = BUDGET_BYTES,
     ) -> None:
@@ -82,8 +82,8 @@ class Hessians:
         with ExitStack() as stack, torch.inference_mode():
             for name in names:
                 stack.enter_context(_heard(self._layers[name], name, add))
-            for batch in batches(self._prompts):
-                self._decoder(inputs_embeds=batch, use_cache=False)
+            for embeds, places in batches(self._prompts):
+                self._decoder(inputs_embeds=embeds, position_ids=places, use_cache=False)
         return {name: total / max(1, rows[name]) for name, total in sums.items()}
 
 
@@ -104,10 +104,17 @@ def _heard(layer: nn.Linear, name: str, add: Any) -> Iterator[None]:
         handle.remove()
 
 
-def batches(prompts: Sequence[Float32]) -> Iterator[Tensor]:
-    """Prompts of one length together, as many as make BATCH_ROWS positions."""
+def batches(prompts: Sequence[Stretch]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Embeds and positions of prompts of one length, as many as make BATCH_ROWS positions."""
     for length in sorted({len(prompt) for prompt in prompts}):
         alike = [prompt for prompt in prompts if len(prompt) == length]
         many = max(1, BATCH_ROWS // length)
         for at in range(0, len(alike), many):
-            yield torch.from_numpy(np.stack(alike[at : at + many]))
+            chosen = alike[at : at + many]
+            yield torch.from_numpy(np.stack([one.embeds for one in chosen])), position_ids(chosen)
+
+
+def position_ids(stretches: Sequence[Stretch]) -> Tensor | None:
+    """(axes, stretches, tokens) of stretches of one length; None where the decoder counts."""
+    places = [one.positions for one in stretches if one.positions is not None]
+    return torch.from_numpy(np.stack(places, axis=1)) if places else None

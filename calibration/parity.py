@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..quant.numerics import snr_db
+from ..quant.stored import unequal
 
 Gate = Literal["engine", "snr_db", "agreement"]
 Float = NDArray[np.floating[Any]]
@@ -185,10 +186,7 @@ def stored_weight_check(
     part: str, name: str, stored: Sequence[NDArray[Any]], ours: Sequence[NDArray[Any]]
 ) -> Check:
     """Codes and scales in the file against those made of the original: not one may differ."""
-    differing = 0
-    for left, right in zip(stored, ours, strict=True):
-        same_shape = left.shape == right.shape
-        differing += int((left != right).sum()) if same_shape else max(left.size, right.size)
+    differing = sum(unequal(one, other) for one, other in zip(stored, ours, strict=True))
     return stored_count_check(part, name, differing)
 
 
@@ -234,15 +232,9 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
     cosine = cosines(reference, found)
     best_five = np.argpartition(-found, 5, axis=-1)[:, :5]
     in_five = np.mean((best_five == reference.argmax(-1)[:, None]).any(-1))
+    mean, must = cosine.mean(), COSINE_MEAN["decoder"]
     return (
-        Check(
-            "engine",
-            "decoder",
-            "mean cosine of logits",
-            cosine.mean(),
-            COSINE_MEAN["decoder"],
-            True,
-        ),
+        Check("engine", "decoder", "mean cosine of logits", mean, must, True),
         Check("engine", "decoder", "smallest cosine of logits", cosine.min(), COSINE_MIN, True),
         Check("engine", "decoder", "PyTorch's token in the top 5", in_five, TOP5_SHARE, True),
     )
@@ -250,7 +242,12 @@ def logit_checks(reference: Float, found: Float) -> tuple[Check, ...]:
 
 def snr_check(part: str, name: str, original: Float, approximation: Float, floor: float) -> Check:
     """Signal to quantization noise of one weight against its scheme's floor, dB."""
-    return Check("snr_db", part, name, snr_db(original, approximation), floor, True, "dB")
+    return noise_check(part, name, snr_db(original, approximation), floor)
+
+
+def noise_check(part: str, name: str, value_db: float, floor: float) -> Check:
+    """The same of a figure in dB."""
+    return Check("snr_db", part, name, value_db, floor, True, "dB")
 
 
 def is_chance(loss: float, vocabulary: int) -> bool:

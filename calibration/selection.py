@@ -102,8 +102,8 @@ class Reservoir(Generic[Item]):
         """(items, dim) float32, a copy."""
         if self._rows is None:
             return np.empty((0, 0), np.float32)
-        kept: Float32 = self._rows[: len(self._items)].copy()
-        return kept
+        rows: Float32 = self._rows[: len(self._items)].copy()
+        return rows
 
     def _thin(self) -> None:
         """Let the half go that is nearest to the rest; what stays is farther apart than before."""
@@ -154,5 +154,5 @@ def diversity(embeddings: Float32) -> Diversity:
 def distances_to(embeddings: Float32, one: Float32) -> NDArray[np.float64]:
     """Euclidean distance of each row to one vector, (rows,) float64."""
     difference = embeddings.astype(np.float64) - one.astype(np.float64)
-    squares: NDArray[np.float64] = np.einsum("rd,rd->r", difference, difference)
-    return np.sqrt(squares)
+    distances: NDArray[np.float64] = np.sqrt(np.einsum("rd,rd->r", difference, difference))
+    return distances

@@ -75,6 +75,8 @@ def scheme_text(scheme: Mapping[str, Any] | None) -> str:
         words.append(str(scheme["method"]))
     if scheme.get("activations"):
         words.append(f"act {scheme['activations']}")
+    if scheme.get("weights") == "nf4":
+        words.append("slow, for comparisons")
     if scheme.get("ranges"):
         words.append(f"static ({scheme['ranges']})")
     for one in scheme.get("except") or ():
@@ -132,7 +134,9 @@ def _positions_text(manifest: Manifest) -> str:
     if positions is None:
         return ""
     axes = f"{positions.axes} axes, " if positions.axes > 1 else ""
-    return f" ({axes}theta {positions.theta:g})"
+    grid = positions.frame_grid
+    frames = f"frames of {grid[0]} x {grid[1]}, " if grid else ""
+    return f" ({axes}{frames}theta {positions.theta:g})"
 
 
 def _proof_rows(manifest: Manifest) -> Iterator[Row]:

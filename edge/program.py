@@ -23,10 +23,12 @@ from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.inspect import inspect
+from .commands.merge import merge
 from .commands.run import run
 from .commands.serve import serve
 from .commands.settings import settings
 from .commands.train import train
+from .commands.unpack import unpack
 from .commands.verify import verify
 from .terminal import BOLD, RED, painted
 
@@ -75,6 +77,8 @@ app.command()(export)
 app.command()(inspect)
 app.command()(verify)
 app.command()(bench)
+app.command()(unpack)
+app.command()(merge)
 app.add_typer(train)
 app.add_typer(evaluate)
 

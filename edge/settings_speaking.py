@@ -160,8 +160,8 @@ class SessionSettings(Table):
     describe_prompt: str = setting(
         "",
         "",
-        "What the model is asked when an event opens. Empty shows it the frames alone, which is "
-        "what models made for streams were trained on.",
+        "What the model is asked when an event opens. Empty takes what the bundle says; models "
+        "made for streams are shown the frames alone, as they were trained.",
         max_length=1000,
     )
     question_on_branch: Literal["layout", "yes", "no"] = setting(

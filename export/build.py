@@ -18,7 +18,7 @@ from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
-from .embeddings import stored_embeddings
+from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
@@ -243,7 +243,7 @@ def _keep(
     choice: ExportChoice,
 ) -> str:
     """Everything beside the graphs, then the manifest."""
-    writer.write_bytes("embeddings.bin", stored_embeddings(checkpoint).tobytes())
+    StoredEmbeddings(checkpoint).write(writer.path("embeddings.bin"))
     write_golden(writer.path(GOLDEN_FILE), golden)
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from ..calibration.cache_ranges import CacheScales, cache_scales
-from ..calibration.hessians import Hessians
+from ..calibration.decoder_calls import Stretch
+from ..calibration.hessians import Hessians, position_ids
 from ..models.family import Checkpoint
-from ..runtime.values import Float32
 from .decoder_onnx import decoder_weights
 from .proof_data import ProofData
 
@@ -39,33 +39,42 @@ def decoder_cache_scales(checkpoint: Checkpoint, examples: ProofData) -> tuple[C
     return cache_scales(checkpoint.decoder, answered(checkpoint, examples.prompts))
 
 
-def answered(checkpoint: Checkpoint, prompts: Sequence[Float32]) -> list[Float32]:
-    """Each prompt with the greedy answer behind it, (positions, hidden) float32."""
-    found: list[Float32] = []
+def answered(checkpoint: Checkpoint, prompts: Sequence[Stretch]) -> list[Stretch]:
+    """Each prompt with the greedy answer behind it."""
+    found: list[Stretch] = []
     for length in sorted({len(prompt) for prompt in prompts}):
-        alike = np.stack([prompt for prompt in prompts if len(prompt) == length])
-        found += _continued(checkpoint, alike)
+        found += _continued(checkpoint, [prompt for prompt in prompts if len(prompt) == length])
     return found
 
 
-def _continued(checkpoint: Checkpoint, prompts: Float32) -> list[Float32]:
-    """Prompts of one length, (count, positions, hidden)."""
+def _continued(checkpoint: Checkpoint, prompts: Sequence[Stretch]) -> list[Stretch]:
+    """Prompts of one length."""
     decoder, stops = checkpoint.decoder, checkpoint.layout.stop_ids
     embed = decoder.get_input_embeddings()
-    rows, inputs, past = [prompts], torch.from_numpy(prompts), None
+    read, past = [[prompt] for prompt in prompts], None
     said = np.zeros((len(prompts), 0), np.int64)
     with torch.inference_mode():
-        for _ in range(ANSWER_TOKENS):
+        for step in range(ANSWER_TOKENS):
+            newest = [parts[-1] for parts in read]
             out = decoder(
-                inputs_embeds=inputs, past_key_values=past, use_cache=True, logits_to_keep=1
+                inputs_embeds=torch.from_numpy(np.stack([one.embeds for one in newest])),
+                position_ids=position_ids(newest),
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
             )
-            tokens = out.logits[:, -1].argmax(-1)
+            tokens, past = out.logits[:, -1].argmax(-1), out.past_key_values
             said = np.concatenate([said, tokens.numpy()[:, None]], axis=1)
-            inputs, past = embed(tokens[:, None]), out.past_key_values
-            rows.append(inputs.numpy())
-    whole = np.concatenate(rows, axis=1)
+            for parts, row in zip(read, embed(tokens).numpy(), strict=True):
+                parts.append(parts[0].after(row[None], step))
     lengths = [_length(one, stops) for one in said]
-    return [one[: prompts.shape[1] + count] for one, count in zip(whole, lengths, strict=True)]
+    return [_joined(parts[: 1 + count]) for parts, count in zip(read, lengths, strict=True)]
+
+
+def _joined(parts: Sequence[Stretch]) -> Stretch:
+    places = [one.positions for one in parts if one.positions is not None]
+    positions = np.concatenate(places, axis=1) if places else None
+    return Stretch(np.concatenate([one.embeds for one in parts]), positions)
 
 
 def _length(said: np.ndarray, stops: Sequence[int]) -> int:

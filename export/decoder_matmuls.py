@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,15 +68,14 @@ def _node(node: NodeProto, scheme: Scheme, shape: tuple[int, int]) -> NodeProto:
     operator = operator_of(scheme)
     codes, scales, suffix = operator.suffixes
     name = node.input[1]
+    words: dict[str, Any] = {"K": shape[0], "N": shape[1], **dict(operator.attributes)}
     return helper.make_node(
         operator.op_type,
         [node.input[0], f"{name}{codes}", f"{name}{scales}"],
         list(node.output),
         f"{node.name}{suffix}",
         domain=DOMAIN,
-        K=shape[0],
-        N=shape[1],
-        **dict(operator.attributes),
+        **words,
     )
 
 
@@ -88,8 +87,9 @@ def _replace(
 ) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name not in made]
     for name, stored in made.items():
-        for array, suffix in zip(stored, operator_of(schemes[name]).suffixes[:2], strict=True):
-            kept.append(numpy_helper.from_array(array, f"{name}{suffix}"))
+        codes, scales, _ = operator_of(schemes[name]).suffixes
+        kept.append(numpy_helper.from_array(stored.codes, f"{name}{codes}"))
+        kept.append(numpy_helper.from_array(stored.scales, f"{name}{scales}"))
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto
 from torch import nn
 from transformers import PreTrainedModel
 
 from ..calibration.cache_ranges import CacheScales
+from ..models.text_decoder import Decoder
 from ..quant.schemes import Scheme
 from ..quant.stored import operator_of
 from ..runtime.errors import BundleError, EngineError
@@ -130,7 +130,7 @@ def write_decoder(
     work.rmdir()
 
 
-def weights_of(decoder: PreTrainedModel) -> tuple[DecoderWeight, ...]:
+def weights_of(decoder: Decoder) -> tuple[DecoderWeight, ...]:
     """Every matrix of a decoder's graph."""
     config = decoder.config
     return decoder_weights(config.num_hidden_layers, is_tied=config.tie_word_embeddings)
@@ -206,25 +206,3 @@ def _fix_head_size(graph: ModelProto, decoder: PreTrainedModel) -> None:
     for value in (*graph.graph.input, *graph.graph.output):
         if value.name.startswith(("past_key_values.", "present.")):
             value.type.tensor_type.shape.dim[3].dim_value = head_dim
-
-
-def stored_matrix(
-    graph: ModelProto, weight: DecoderWeight, scheme: Scheme
-) -> tuple[np.ndarray, ...]:
-    """What the graph holds for one matrix.
-
-    Returns:
-        float32: (weights (in, out),). Quantized: (packed codes uint8, scales (out, blocks)).
-
-    Raises:
-        EngineError: the graph has no such tensor.
-    """
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    if scheme.is_exact:
-        names = [weight.name]
-    else:
-        names = [f"{weight.name}{suffix}" for suffix in operator_of(scheme).suffixes[:2]]
-    for name in names:
-        if name not in tensors:
-            raise EngineError(f"the decoder graph holds no tensor {name}")
-    return tuple(numpy_helper.to_array(tensors[name]) for name in names)

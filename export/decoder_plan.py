@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import nn
-from transformers import PreTrainedModel
 
+from ..models.text_decoder import Decoder
 from ..quant.plan import Plan, Role, Rule, TensorInfo, default_rules, plan_for
 from ..quant.schemes import Scheme
 from ..runtime.errors import SchemeUnknown
 from .decoder_onnx import weights_of
 
 
-def decoder_plan(
-    decoder: PreTrainedModel, scheme: Scheme, exceptions: tuple[Rule, ...] = ()
-) -> Plan:
+def decoder_plan(decoder: Decoder, scheme: Scheme, exceptions: tuple[Rule, ...] = ()) -> Plan:
     """The plan of all tensors; a tied head is `lm_head.weight`.
 
     Raises:
@@ -42,7 +40,7 @@ def decoder_plan(
 
 
 def decoder_schemes(
-    decoder: PreTrainedModel, scheme: Scheme, exceptions: tuple[Rule, ...] = ()
+    decoder: Decoder, scheme: Scheme, exceptions: tuple[Rule, ...] = ()
 ) -> Mapping[str, Scheme]:
     """Name of each parameter that is a matrix of the graph → its scheme.
 

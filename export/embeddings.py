@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..calibration.parity import Check, noise_check
+from ..models.decoder_weights import EMBEDDINGS, DecoderWeights
 from ..models.family import Checkpoint
+from ..quant.numerics import PORTION, SignalToNoise
+from ..runtime.values import Float32
 
 FLOOR_DB = 60.0
 """Least signal to noise of the stored table: float16 keeps 70 dB and more of ordinary weights."""
 LARGEST_FLOAT16 = 65504.0
 
 
-def stored_embeddings(checkpoint: Checkpoint) -> NDArray[Any]:
-    """(vocabulary, hidden), float16; float32 where a value is too large for that.
+class StoredEmbeddings:
+    """The table that a bundle gets: float16; float32 where a value is too large for that.
 
     Half precision halves the largest file of a small model; the rows are widened when they are
-    read.
+    read. Of a table in files no more than a portion is in memory.
+
+    Args:
+        checkpoint: full precision.
+
+    Attributes:
+        dtype: of the stored table.
+        shape: (vocabulary, hidden).
+
+    Cost: one pass over the table.
     """
-    table = np.ascontiguousarray(checkpoint.embeddings.numpy(), np.float32)
-    if np.abs(table).max() > LARGEST_FLOAT16:
-        return table
-    return table.astype(np.float16)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._weights = checkpoint.decoder_weights()
+        self.shape = (self._weights.shape.vocabulary, self._weights.shape.hidden)
+        self.dtype: np.dtype[Any] = np.dtype(np.float16)
+        if any(np.abs(rows).max() > LARGEST_FLOAT16 for rows in table_portions(self._weights)):
+            self.dtype = np.dtype(np.float32)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the stored table."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def write(self, path: Path) -> None:
+        """The file, row after row."""
+        with path.open("wb") as file:
+            for rows in table_portions(self._weights):
+                file.write(np.ascontiguousarray(rows, self.dtype).data)
+
+    def rows(self, ids: Sequence[int]) -> Float32:
+        """Rows as the device reads them, (ids, hidden) float32."""
+        found: Float32 = self._weights.tensor(EMBEDDINGS, list(ids)).astype(self.dtype)
+        return found.astype(np.float32)
+
+    def check(self) -> Check:
+        """What storing it costs, against its floor."""
+        noise = SignalToNoise()
+        for rows in table_portions(self._weights):
+            noise.add(rows, rows.astype(self.dtype).astype(np.float32))
+        return noise_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
+
+
+def table_portions(weights: DecoderWeights) -> Iterator[Float32]:
+    """The table some rows at a time, (rows, hidden) float32."""
+    vocabulary, hidden = weights.shape.vocabulary, weights.shape.hidden
+    step = max(1, PORTION // hidden)
+    for start in range(0, vocabulary, step):
+        yield weights.tensor(EMBEDDINGS, slice(start, min(start + step, vocabulary)))

@@ -9,9 +9,11 @@ from typing import Any
 
 import onnx
 from onnx import ModelProto
+from transformers import PreTrainedModel
 
 from ..calibration.hessians import Hessians
 from ..models.family import Checkpoint
+from ..models.transformers_parts import DECODERS
 from ..quant.llm_words import decoder_words, exceptions_as_json, variant_name
 from ..quant.plan import Rule
 from ..quant.schemes import Scheme, scheme_named
@@ -21,14 +23,18 @@ from .decoder_examples import decoder_cache_scales, decoder_hessians
 from .decoder_onnx import write_decoder
 from .decoder_plan import decoder_schemes
 from .evict_graph import evict_graph
+from .int8_large import int8_from_large
 from .int8_static import static_from_float
 from .int8_vision import int8_from_float
-from .onnx_from_torch import onnx_from_torch
+from .layer_writer import write_layers
+from .onnx_from_torch import constant_matmuls, has_weights_beside, onnx_from_torch, remove_graph
 from .part_inputs import TracedPart, examples_of, traced_parts
 from .proof_data import ProofData
+from .traced_weights import TracedWeight, traced_weights
 
 Tell = Callable[[str], None]
-PAST = "past_key_values."
+LARGEST_FOR_BUILDER = 500_000_000
+"""Parameters; the builder takes 12 bytes of memory for each, and its files as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Graph:
         variant: its id, for example `cpu-int4`.
         path: its file.
         scheme: how its weights are kept.
-        float_model: the float32 graph it was quantized from; None where it is none of those.
+        traced: which parameter each of its int8 weights came from; None where it has none.
         exceptions: of a decoder: schemes of some of its matrices.
         hessians: of a decoder whose codes depend on what its matrices read.
     """
@@ -82,7 +88,7 @@ class Graph:
     variant: str
     path: Path
     scheme: Scheme
-    float_model: ModelProto | None = None
+    traced: tuple[TracedWeight, ...] | None = None
     exceptions: tuple[Rule, ...] = ()
     hessians: Hessians | None = None
 
@@ -133,8 +139,7 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            past = [one["dtype"] for one in borders["inputs"] if one["name"].startswith(PAST)]
-            facts["kv_dtype"] = past[0] if past else "float32"
+            facts["kv_dtype"] = self.cache_type() if self.role == "decoder" else "float32"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
         if self.exceptions:
@@ -191,13 +196,27 @@ def _float_or_int8(
         return Graph(role, "cpu-fp32", path, scheme)
     work = folder / f"{role}.float.onnx"
     float_model = onnx_from_torch(part.module, example, names, part.outputs, work)
-    if scheme.ranges is None:
+    if scheme.ranges is None and has_weights_beside(work):
+        int8_from_large(work, path)
+    elif scheme.ranges is None:
         int8_from_float(work, path)
     else:
         assert examples is not None, "a scheme with static ranges comes with its calibration"
         static_from_float(work, path, scheme.ranges, examples_of(role, names, examples))
-    work.unlink()
-    return Graph(role, f"cpu-{scheme.name}", path, scheme, float_model)
+    traced = traced_weights(float_model, constant_matmuls(float_model), part.module, folder)
+    remove_graph(work)
+    return Graph(role, f"cpu-{scheme.name}", path, scheme, traced)
+
+
+def is_for_builder(checkpoint: Checkpoint) -> bool:
+    """Whether onnxruntime-genai's builder writes the decoder; all others are ours to write.
+
+    Its graph is the same as ours, but it holds a model several times over, and knows neither
+    decoders that stay in their files nor the text parts of models that see.
+    """
+    known = tuple(model for _, model in DECODERS.values())
+    is_small = checkpoint.decoder_weights().shape.n_parameters() <= LARGEST_FOR_BUILDER
+    return isinstance(checkpoint.decoder, known) and checkpoint.stored_decoder is None and is_small
 
 
 def _decoder(
@@ -207,9 +226,8 @@ def _decoder(
     folder: Path,
     examples: ProofData | None,
 ) -> tuple[Graph, Graph]:
-    config, scheme = checkpoint.decoder.config, schemes.decoder
-    words = variant_name(scheme, schemes.exceptions)
-    words += SUFFIXES[schemes.cache]
+    scheme, weights = schemes.decoder, checkpoint.decoder_weights()
+    words = variant_name(scheme, schemes.exceptions) + SUFFIXES[schemes.cache]
     name = f"decoder.cpu-{words}"
     each = decoder_schemes(checkpoint.decoder, scheme, schemes.exceptions)
     hessians = None
@@ -220,20 +238,16 @@ def _decoder(
     if schemes.cache == "int8":
         assert examples is not None, "an int8 cache comes with its calibration"
         scales = decoder_cache_scales(checkpoint, examples)
-    write_decoder(
-        checkpoint.decoder,
-        tokenizer_file,
-        each,
-        folder,
-        name,
-        None if hessians is None else hessians.of,
-        cache=schemes.cache,
-        cache_scales=scales,
-    )
+    reads = None if hessians is None else hessians.of
+    how: dict[str, Any] = {"cache": schemes.cache, "cache_scales": scales}
+    if is_for_builder(checkpoint):
+        assert isinstance(checkpoint.decoder, PreTrainedModel)
+        write_decoder(checkpoint.decoder, tokenizer_file, each, folder, name, reads, **how)
+    else:
+        write_layers(weights, each, folder, name, reads, **how)
     decoder = Graph("decoder", f"cpu-{words}", folder / f"{name}.onnx", scheme,
                     exceptions=schemes.exceptions, hessians=hessians)  # fmt: skip
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    evict = evict_graph(config.num_key_value_heads, head_dim)
+    evict = evict_graph(weights.shape.kv_heads, weights.shape.head_dim)
     path = folder / "evict.cpu-fp32.onnx"
     onnx.save(evict, str(path))
     return decoder, Graph("evict", "cpu-fp32", path, scheme_named("fp32"))

@@ -20,8 +20,9 @@ def static_from_float(
 ) -> None:
     """Write the static int8 form of a float32 graph: MatMul and Gemm by a constant, nothing else.
 
-    What such a node reads is quantized to uint8 with one scale, found over the examples; what it
-    multiplies by, to int8 with a scale per channel. What it gives stays float32.
+    What such a node reads and gives is quantized to uint8 with one scale each, found over the
+    examples; what it multiplies by, to int8 with a scale per channel. Were what it gives left as it
+    is, onnxruntime would join it with the bias behind it to a float product, three times slower.
 
     Args:
         source: .onnx, float32, weights inside.
@@ -42,7 +43,8 @@ def static_from_float(
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
-    before = constant_matmuls(onnx.load(str(source)))
+    model = onnx.load(str(source))
+    before = constant_matmuls(model)
     with quiet():
         quantize_static(
             str(source),
@@ -50,13 +52,14 @@ def static_from_float(
             _Reader(examples),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
+            # Else a constant that is multiplied from the left, such as pooling, would go too.
+            nodes_to_quantize=[n.name for n in model.graph.node if {*n.input[1:2]} & {*before}],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[ranges],
             extra_options={
                 "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
                 "QuantizeBias": False,
             },
         )

@@ -1,4 +1,4 @@
-"""Per-channel dynamic int8 for vision and connector graphs, and what is in such a graph."""
+"""Per-channel dynamic int8 for vision and connector graphs, and what is in an int8 graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def int8_from_float(source: Path, target: Path) -> None:
     """Write the int8 form of a float32 graph: MatMul and Gemm by a constant, and nothing else.
 
     Args:
-        source: .onnx, float32, weights inside.
+        source: .onnx, float32, weights inside or beside it.
         target: .onnx to write.
 
     Raises:
@@ -27,7 +27,7 @@ def int8_from_float(source: Path, target: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = constant_matmuls(onnx.load(str(source)))
+    before = constant_matmuls(onnx.load(str(source), load_external_data=False))
     with quiet():  # it advises a pre-processing that would hide matrices from it
         quantize_dynamic(
             str(source),
@@ -50,11 +50,18 @@ def int8_from_float(source: Path, target: Path) -> None:
 def stored_int8(graph: ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name of the float32 weight → (codes int8 (in, out), scales float32 (out,)) in the graph."""
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    return {
-        name.removesuffix("_quantized"): (
-            numpy_helper.to_array(tensor),
-            numpy_helper.to_array(tensors[name.removesuffix("_quantized") + "_scale"]),
-        )
-        for name, tensor in tensors.items()
-        if name.endswith("_quantized")
+    # Q/DQ pairs leave the weight of a Gemm as it lay, (out, in).
+    by_rows = {
+        node.input[0]
+        for node in graph.graph.node
+        if node.op_type == "DequantizeLinear"
+        and any(one.name == "axis" and one.i == 0 for one in node.attribute)
     }
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith("_quantized"):
+            codes = numpy_helper.to_array(tensor)
+            weight = name.removesuffix("_quantized")
+            scales = numpy_helper.to_array(tensors[f"{weight}_scale"])
+            found[weight] = (codes.T if name in by_rows else codes, scales)
+    return found

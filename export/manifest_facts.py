@@ -15,7 +15,7 @@ from ..calibration.parity import ParityReport
 from ..models.family import Checkpoint
 from ..runtime.json_fields import json_from_value
 from ..runtime.prompt_json import layout_as_json
-from .embeddings import stored_embeddings
+from .embeddings import StoredEmbeddings
 from .graphs import Graph
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-genai", "numpy")
@@ -43,7 +43,7 @@ def manifest_facts(
         name: of the bundle.
         capacity: positions of the decoder's cache.
     """
-    table = stored_embeddings(checkpoint)
+    table = StoredEmbeddings(checkpoint)
     facts: dict[str, Any] = {
         "format": 1,
         "name": name,
@@ -56,22 +56,24 @@ def manifest_facts(
         "cache": _cache(checkpoint, capacity),
         "prompt": layout_as_json(checkpoint.layout),
         "parts": [{"role": graph.role, "variants": [graph.facts()]} for graph in graphs],
-        "embeddings": {
-            "file": "embeddings.bin",
-            "dtype": str(table.dtype),
-            "shape": list(table.shape),
-        },
+        "embeddings": _embeddings(checkpoint, table),
         "calibration": {
             "sha256": calibration.sha256,
             "frames": len(calibration.frames),
             "source": calibration.source,
         },
         "parity": report.summary(),
-        "memory": _memory(checkpoint, graphs, table.nbytes, capacity),
+        "memory": _memory(checkpoint, graphs, table.n_bytes, capacity),
     }
     if checkpoint.gate_facts is not None:
         facts["gate"] = json_from_value(checkpoint.gate_facts)
     return facts
+
+
+def _embeddings(checkpoint: Checkpoint, table: StoredEmbeddings) -> dict[str, Any]:
+    facts = {"file": "embeddings.bin", "dtype": str(table.dtype), "shape": list(table.shape)}
+    width = checkpoint.row_width
+    return facts if width == table.shape[1] else {**facts, "width": width}
 
 
 def _cache(checkpoint: Checkpoint, capacity: int) -> dict[str, int]:

@@ -11,12 +11,15 @@ import onnx
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ..runtime.errors import EngineError
 from .quiet import quiet
 
 # Attention, RMSNormalization and RotaryEmbedding are single ops from here on.
 OPSET = 23
+LARGEST_INSIDE = 1_500_000_000
+"""Bytes of weights in one .onnx file: protobuf reads no more than 2 GiB."""
 
 # id of a module → that module, which thereby lives on, and its graph; None: nothing is kept.
 _TRACED: ContextVar[dict[int, tuple[nn.Module, ModelProto]] | None] = ContextVar(
@@ -43,6 +46,7 @@ def onnx_from_torch(
     input_names: Sequence[str],
     output_names: Sequence[str],
     path: Path,
+    largest_inside: int = LARGEST_INSIDE,
 ) -> ModelProto:
     """Write the graph of a module and return it.
 
@@ -52,15 +56,19 @@ def onnx_from_torch(
         input_names: one per input.
         output_names: one per output.
         path: of the .onnx file; weights are inside.
+        largest_inside: bytes of weights; those of a larger module go into `<path>.data` one by one,
+            and the graph that is returned names them there.
 
     Raises:
         EngineError: PyTorch could not export the module.
 
     Cost: seconds; twice the weights in memory. Within `traced_once`, once for each module.
     """
+    if _n_bytes(module) > largest_inside:
+        return _weights_beside(_program(module, inputs, input_names, output_names), path)
     kept = _TRACED.get()
     if kept is None or id(module) not in kept:
-        graph = _traced(module, inputs, input_names, output_names)
+        graph = without_traces(_program(module, inputs, input_names, output_names).model_proto)
         if kept is not None:
             kept[id(module)] = (module, graph)
     else:
@@ -69,12 +77,35 @@ def onnx_from_torch(
     return graph
 
 
-def _traced(
+def has_weights_beside(path: Path) -> bool:
+    """Whether a graph's weights are too many to be in the graph."""
+    return path.with_name(f"{path.name}.data").exists()
+
+
+def remove_graph(path: Path) -> None:
+    """Remove a graph and the weights beside it, if any."""
+    path.unlink()
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+
+
+def _n_bytes(module: nn.Module) -> int:
+    return sum(part.nbytes for part in (*module.parameters(), *module.buffers()))
+
+
+def _weights_beside(program: ONNXProgram, path: Path) -> ModelProto:
+    program.save(path, external_data=True)
+    graph = without_traces(onnx.load(str(path), load_external_data=False))
+    onnx.save(graph, str(path))
+    path.with_name(f"{path.name}.data").chmod(0o644)
+    return graph
+
+
+def _program(
     module: nn.Module,
     inputs: Sequence[Tensor],
     input_names: Sequence[str],
     output_names: Sequence[str],
-) -> ModelProto:
+) -> ONNXProgram:
     module.eval()
     try:
         with quiet():
@@ -93,7 +124,7 @@ def _traced(
             hint="use parts that torch.onnx.export(dynamo=True) takes",
         ) from error
     assert program is not None
-    return without_traces(program.model_proto)
+    return program
 
 
 def without_traces(graph: ModelProto) -> ModelProto:

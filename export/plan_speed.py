@@ -100,7 +100,7 @@ def answer_ms(
 
     Cost: the decoder is opened, and about twice BUDGET_S.
     """
-    rows = np.concatenate(data.prefixes)[:PROMPT_POSITIONS]
+    rows = np.concatenate([one.embeds for one in data.prefixes])[:PROMPT_POSITIONS]
     with OrtBackend("cpu", watch.threads).open(graph.path) as engine:
         model = _language_model(engine, checkpoint, rows)
 

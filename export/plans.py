@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..models.family import Checkpoint
+from ..quant.llm_words import variant_name
 from ..quant.plan import Plan, default_rules, plan_for
 from ..quant.schemes import PartName
+from ..runtime.errors import SchemeUnknown
 from .decoder_plan import decoder_plan, decoder_schemes, tensor_infos
 from .graphs import Schemes
 
@@ -17,6 +19,8 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
     Raises:
         SchemeUnknown: the decoder cannot have its scheme or an exception; see `decoder_schemes`.
     """
+    if checkpoint.stored_decoder is not None:
+        _refuse_what_needs_memory(schemes)
     decoder_schemes(checkpoint.decoder, schemes.decoder, schemes.exceptions)
     return {
         "vision": plan_for(
@@ -27,6 +31,21 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
         ),
         "decoder": decoder_plan(checkpoint.decoder, schemes.decoder, schemes.exceptions),
     }
+
+
+def _refuse_what_needs_memory(schemes: Schemes) -> None:
+    """A decoder that stays in its files is rounded and proven in one pass over them."""
+    scheme = schemes.decoder
+    is_rounded = scheme.method == "nearest" and scheme.weights != "nf4"
+    if is_rounded and not schemes.exceptions and schemes.cache == "float32":
+        return
+    words = variant_name(scheme, schemes.exceptions)
+    raise SchemeUnknown(
+        f"decoder: got {words} with a cache of {schemes.cache}, expected one scheme that rounds "
+        "(int4-64, int8-32, …) and a cache of float32: this decoder is too large for the memory "
+        "and stays in its files",
+        hint="--llm int4, or export on a machine with more memory",
+    )
 
 
 def plans_text(plans: Mapping[PartName, Plan]) -> str:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..calibration.dataset import CalibrationSet
+from ..calibration.decoder_calls import Stretch
 from ..models.family import Checkpoint
 from ..runtime.motion import MotionDetector
 from ..runtime.motion_input import vision_input
 from ..runtime.preprocess import small_picture
-from ..runtime.prompt import prompt_embeds
+from ..runtime.prompt import prompt_embeds, prompt_positions
 from ..runtime.prompt_layout import ids_of
 from ..runtime.values import Float32
 
@@ -39,8 +40,8 @@ class ProofData:
         states: of each frame, (1, width) float32: the gate's state_summary along the frames, from
             PyTorch; none without a gate.
         embeds: of each frame, (1, tokens, hidden) float32, from the connector in PyTorch.
-        prefixes: (positions, hidden) float32 each: prompts cut off at PREFIX_LENGTHS.
-        prompts: (positions, hidden) float32 each: whole prompts; ANSWERS of them are answered.
+        prefixes: the ends of prompts, PREFIX_LENGTHS long.
+        prompts: whole prompts; ANSWERS of them are answered.
         texts: token ids of the calibration texts, at least two each.
     """
 
@@ -50,8 +51,8 @@ class ProofData:
     summaries: tuple[Float32, ...]
     states: tuple[Float32, ...]
     embeds: tuple[Float32, ...]
-    prefixes: tuple[Float32, ...]
-    prompts: tuple[Float32, ...]
+    prefixes: tuple[Stretch, ...]
+    prompts: tuple[Stretch, ...]
     texts: tuple[tuple[int, ...], ...]
 
 
@@ -85,7 +86,7 @@ def proof_data(
         for number in (range(PREFIXES, 2 * PREFIXES) if is_for_fitting else range(PREFIXES))
     )
     prefixes = tuple(
-        prompt[-PREFIX_LENGTHS[number % len(PREFIX_LENGTHS)] :]
+        prompt.part(-PREFIX_LENGTHS[number % len(PREFIX_LENGTHS)], None)
         for number, prompt in enumerate(prompts)
     )
     texts = (ids_of(checkpoint.tokenizer, text) for text in calibration.prompts)
@@ -160,20 +161,24 @@ def _embeds(
 
 def _prompt(
     checkpoint: Checkpoint, embeds: Sequence[Float32], number: int, questions: Sequence[str]
-) -> Float32:
+) -> Stretch:
     """Prompt `number`: one to three frames in a row and a question, all in turn."""
     first, count = number % len(embeds), 1 + number % 3
     frames = [embeds[(first + step) % len(embeds)][0] for step in range(count)]
-    table = checkpoint.embeddings
 
     def rows(ids: Sequence[int]) -> Float32:
-        found: Float32 = table[torch.tensor(list(ids), dtype=torch.long)].numpy()
-        return found
+        found = checkpoint.token_rows(ids)
+        return np.pad(found, ((0, 0), (0, checkpoint.row_width - found.shape[1])))
 
-    return prompt_embeds(
-        checkpoint.layout,
-        lambda text: ids_of(checkpoint.tokenizer, text),
-        rows,
-        frames,
-        questions[number % len(questions)],
-    )
+    def encode(text: str) -> Sequence[int]:
+        return ids_of(checkpoint.tokenizer, text)
+
+    layout, question = checkpoint.layout, questions[number % len(questions)]
+    found_embeds = prompt_embeds(layout, encode, rows, frames, question)
+    axes, grid = checkpoint.positions.axes, checkpoint.positions.frame_grid
+    if axes == 1:
+        return Stretch(found_embeds)
+    if grid is None:
+        places = np.arange(len(found_embeds))
+        return Stretch(found_embeds, np.broadcast_to(places, (axes, len(places))))
+    return Stretch(found_embeds, prompt_positions(layout, encode, frames, question, grid))

@@ -19,18 +19,18 @@ from ..calibration.parity import (
     stored_weight_check,
     token_checks,
 )
-from ..models.cognition_gate import CognitionGate
-from ..models.family import Checkpoint
+from ..models.family import Checkpoint, FrameGate
 from ..quant.numerics import dequantize_int8_per_channel, quantize_int8_per_channel
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
+from ..runtime.errors import EngineError
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
 from .graphs import Graph
 from .int8_vision import stored_int8
 from .proof_data import ProofData
 from .prove_decoder import prove_decoder
-from .traced_weights import traced_weights
+from .prove_streamed import prove_streamed
 
 Tell = Callable[[str], None]
 GOLDEN_FRAMES = 2
@@ -85,7 +85,9 @@ def prove(
             elif graph.role == "evict":
                 _evict(proof, graph, engine)
             else:
-                checks, golden = prove_decoder(checkpoint, graph, engine, data)
+                is_in_memory = checkpoint.stored_decoder is None
+                prove_it = prove_decoder if is_in_memory else prove_streamed
+                checks, golden = prove_it(checkpoint, graph, engine, data)
                 proof.checks += checks
                 proof.golden += golden
     return proof
@@ -132,12 +134,16 @@ def _first(outputs: Any) -> NDArray[np.float32]:
 
 def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list[Check]:
     """Codes and scales of every weight, its SNR; leaves what is left of it in `reference`."""
-    assert graph.float_model is not None
+    assert graph.traced is not None
     stored = stored_int8(graph.loaded())
     ours = dict(module.named_parameters())
     left = dict(reference.named_parameters())
     checks: list[Check] = []
-    for traced in traced_weights(graph.float_model, stored, module):
+    if unlike := stored.keys() ^ {one.graph_name for one in graph.traced}:
+        raise EngineError(
+            f"the {graph.role} graph holds other int8 weights than were made: {min(unlike)}"
+        )
+    for traced in graph.traced:
         rows = slice(*traced.rows)
         original = ours[traced.parameter].detach().numpy()[rows]
         quantized = quantize_int8_per_channel(original, 0, traced.name)
@@ -153,7 +159,7 @@ def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list
 
 
 def _gate(
-    proof: Proof, graph: Graph, engine: Engine, gate: CognitionGate, data: ProofData, fps: float
+    proof: Proof, graph: Graph, engine: Engine, gate: FrameGate, data: ProofData, fps: float
 ) -> None:
     """The gate over a stream of GATE_STEPS frames: its state goes out and comes in again."""
     state = dict(zip(("conv", "ssm"), gate.first_state(), strict=True))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from ..calibration.decoder_calls import Stretch
 from ..calibration.parity import Check
 from ..models.family import Checkpoint
 from ..runtime.arena import Arena
@@ -32,7 +33,7 @@ SAME_TOKEN, MEAN_COSINE = 0.98, 0.999
 
 
 def cache_checks(
-    checkpoint: Checkpoint, graph: Graph, engine: Engine, prompts: Sequence[Float32]
+    checkpoint: Checkpoint, graph: Graph, engine: Engine, prompts: Sequence[Stretch]
 ) -> list[Check]:
     """Whether the cache's type changes what is said after evictions.
 
@@ -40,7 +41,7 @@ def cache_checks(
         checkpoint: whose positions and shape they are.
         graph: with a cache of another type than float32.
         engine: of it.
-        prompts: (positions, hidden) float32 each.
+        prompts: what they read.
 
     Cost: a copy of the graph, and two decoders over `EVICTIONS` prompts each.
     """
@@ -65,14 +66,13 @@ def cache_checks(
 
 
 def logits_after_evictions(
-    checkpoint: Checkpoint, engine: Engine, dtype: CacheType, prompts: Sequence[Float32]
+    checkpoint: Checkpoint, engine: Engine, dtype: CacheType, prompts: Sequence[Stretch]
 ) -> Float32:
     """(positions, vocabulary): of each position of the prompts, read on and on with evictions."""
-    config = checkpoint.decoder.config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    shape = CacheShape(config.num_hidden_layers, config.num_key_value_heads, head_dim, CAPACITY)
+    facts = checkpoint.decoder_weights().shape
+    shape = CacheShape(facts.layers, facts.kv_heads, facts.head_dim, CAPACITY)
     arena = Arena(shape, checkpoint.positions, dtype=dtype)
-    rows = TokenRows(np.zeros((1, config.hidden_size), np.float32))
+    rows = TokenRows(np.zeros((1, facts.width), np.float32))
     model = LanguageModel(engine, arena, rows, OpenLane())
     found: list[Float32] = []
     for number in range(EVICTIONS + 1):
@@ -80,8 +80,11 @@ def logits_after_evictions(
         if number:
             gone = SINK_SLOTS + (arena.length - SINK_SLOTS) // 3
             model.evict(np.r_[0:SINK_SLOTS, gone : arena.length])
+        offset = arena.next_position
         for at in range(len(prompt)):
-            logits = model.append(prompt[at : at + 1])
+            row = prompt.part(at, at + 1)
+            positions = None if row.positions is None else row.positions + offset
+            logits = model.append(row.embeds, positions=positions)
             if number:
                 found.append(logits.copy())
     return np.stack(found)

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from ..calibration.decoder_calls import (
     Cache,
+    Stretch,
     decoder_inputs,
     empty_cache,
     next_logits,
 )
+from ..calibration.hessians import position_ids
 from ..calibration.parity import (
     Check,
     agreement_checks,
@@ -27,17 +28,26 @@ from ..calibration.parity import (
     stored_count_check,
 )
 from ..models.family import Checkpoint
+from ..models.text_decoder import Decoder
 from ..quant.schemes import Scheme
-from ..quant.stored import Stored, differing, gain_db, restored_matrix, rows_of
+from ..quant.stored import (
+    Stored,
+    differing,
+    gain_db,
+    quantized_matrix,
+    restored_matrix,
+    rows_of,
+)
 from ..runtime.engine import Engine
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
-from .decoder_onnx import DecoderWeight, stored_matrix, weights_of
+from .decoder_onnx import DecoderWeight, weights_of
 from .decoder_plan import decoder_schemes
-from .embeddings import FLOOR_DB, stored_embeddings
+from .embeddings import StoredEmbeddings
 from .graphs import Graph
 from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
 from .prove_cache import cache_checks
+from .stored_tensors import StoredTensors
 
 # int4 graphs round their activations; the same file on another processor differs in the 4th digit.
 CLOSE = Tolerance(min_cosine=0.99)
@@ -48,12 +58,12 @@ class Answer:
     """What full precision says to one prompt.
 
     Attributes:
-        prompt: (positions, hidden) float32.
+        prompt: what it was given.
         tokens: greedily decoded ids.
         log_probabilities: of each of them.
     """
 
-    prompt: Float32
+    prompt: Stretch
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
 
@@ -73,7 +83,10 @@ def prove_decoder(
         _untie_(reference)
         checks += _weights(graph, decoder, reference)
     found = np.stack(
-        [next_logits(engine, prefix[None], empty_cache(engine))[0] for prefix in data.prefixes]
+        [
+            next_logits(engine, prefix, empty_cache(engine, len(prefix)))[0]
+            for prefix in data.prefixes
+        ]
     )
     expected = _torch_logits(reference, data.prefixes)
     del reference
@@ -85,35 +98,28 @@ def prove_decoder(
     if not has_float_cache:
         checks += cache_checks(checkpoint, graph, engine, data.prompts)
     checks += _agreement(checkpoint, graph, engine, data)
-    checks.append(_embeddings(checkpoint))
-    return checks, _golden(graph, engine, data)
+    checks.append(StoredEmbeddings(checkpoint).check())
+    return checks, golden_calls(graph, engine, data)
 
 
-def _embeddings(checkpoint: Checkpoint) -> Check:
-    original, stored = checkpoint.embeddings.numpy(), stored_embeddings(checkpoint)
-    return snr_check(
-        "embeddings", f"table as {stored.dtype}", original, stored.astype(np.float32), FLOOR_DB
-    )
-
-
-def _untie_(decoder: PreTrainedModel) -> None:
+def _untie_(decoder: Decoder) -> None:
     """Give the head weights of its own: it is quantized, the table that embeds tokens is not."""
     head = decoder.lm_head
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
 
 
-def _weights(graph: Graph, decoder: PreTrainedModel, reference: PreTrainedModel) -> list[Check]:
+def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
     """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
     schemes = decoder_schemes(decoder, graph.scheme, graph.exceptions)
     ours = dict(decoder.named_parameters(remove_duplicate=False))
     left = dict(reference.named_parameters(remove_duplicate=False))
     checks: list[Check] = []
-    model = graph.loaded()
+    tensors = StoredTensors(graph.path)
     for weight in weights_of(decoder):
         scheme = schemes[weight.parameters[0]]
         if scheme.is_exact:
             continue
-        stored = Stored(*stored_matrix(model, weight, scheme))
+        stored = Stored(*tensors.matrix_rows(weight, scheme))
         originals = {name: ours[name].detach().numpy() for name in weight.parameters}
         for name, restored in _proven(graph, weight, scheme, stored, originals, checks):
             # The head of a tied model is quantized; its embeddings are kept beside the graph.
@@ -141,7 +147,9 @@ def _proven(
         part = rows_of(stored, first, first + len(original), rows)
         first += len(original)
         wrong += differing(part, original, scheme, hessian, name)
-        restored = restored_matrix(part, scheme, (original.shape[0], original.shape[1]))
+        # Codes that are fitted are followed, not made again; all others are ours, not the file's.
+        kept = part if hessian is not None else quantized_matrix(original, scheme, name=name)
+        restored = restored_matrix(kept, scheme, (original.shape[0], original.shape[1]))
         checks.append(snr_check("decoder", name, original, restored, scheme.floor_db or 0.0))
         if hessian is not None:
             gain = gain_db(original, restored, scheme, hessian)
@@ -150,15 +158,16 @@ def _proven(
     checks.append(stored_count_check("decoder", weight.name, wrong))
 
 
-def _torch_logits(decoder: PreTrainedModel, prefixes: Sequence[Float32]) -> Float32:
+def _torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
     """(prefixes, vocabulary): prefixes of one length go through together."""
     logits: dict[int, NDArray[np.float32]] = {}
     for length in sorted({len(prefix) for prefix in prefixes}):
         chosen = [index for index, prefix in enumerate(prefixes) if len(prefix) == length]
-        batch = torch.from_numpy(np.stack([prefixes[index] for index in chosen]))
+        batch = torch.from_numpy(np.stack([prefixes[index].embeds for index in chosen]))
+        places = position_ids([prefixes[index] for index in chosen])
         with torch.inference_mode():
-            out = decoder(inputs_embeds=batch, logits_to_keep=1).logits[:, 0].numpy()
-        logits.update(zip(chosen, out, strict=True))
+            out = decoder(inputs_embeds=batch, position_ids=places, logits_to_keep=1)
+        logits.update(zip(chosen, out.logits[:, 0].numpy(), strict=True))
     return np.stack([logits[index] for index in range(len(prefixes))])
 
 
@@ -166,7 +175,7 @@ def _agreement(
     checkpoint: Checkpoint, graph: Graph, engine: Engine, data: ProofData
 ) -> tuple[Check, ...]:
     # The engine reads the table as the bundle keeps it, full precision reads its own.
-    decoder, table = checkpoint.decoder, stored_embeddings(checkpoint).astype(np.float32)
+    decoder, table = checkpoint.decoder, StoredEmbeddings(checkpoint)
     same: list[bool] = []
     matched: list[float] = []
     losses: dict[str, list[float]] = {"reference": [], "quantized": []}
@@ -185,51 +194,59 @@ def _agreement(
     )
 
 
-def _answer(decoder: PreTrainedModel, prompt: Float32) -> Answer:
+def _answer(decoder: Decoder, prompt: Stretch) -> Answer:
     """What full precision says, greedily, ANSWER_TOKENS long whatever it says."""
     tokens: list[int] = []
     log_probabilities: list[float] = []
-    inputs, past = torch.from_numpy(prompt[None]), None
+    read, past = prompt, None
     embed = decoder.get_input_embeddings()
     with torch.inference_mode():
-        for _ in range(ANSWER_TOKENS):
+        for step in range(ANSWER_TOKENS):
             out = decoder(
-                inputs_embeds=inputs, past_key_values=past, use_cache=True, logits_to_keep=1
+                inputs_embeds=torch.from_numpy(read.embeds[None]),
+                position_ids=position_ids([read]),
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
             )
             spread = torch.log_softmax(out.logits[0, -1].float(), -1)
             token = int(spread.argmax())
             tokens.append(token)
             log_probabilities.append(float(spread[token]))
-            inputs, past = embed(torch.tensor([[token]])), out.past_key_values
+            read = prompt.after(embed(torch.tensor([token])).numpy(), step)
+            past = out.past_key_values
     return Answer(prompt, tuple(tokens), tuple(log_probabilities))
 
 
 def _teacher_forced(
-    engine: Engine, answer: Answer, table: Float32
+    engine: Engine, answer: Answer, table: StoredEmbeddings
 ) -> tuple[list[bool], list[float]]:
     """Whether the engine's most likely token is the answer's, and how likely it holds that one."""
     same, log_probabilities = [], []
-    logits, cache = next_logits(engine, answer.prompt[None], empty_cache(engine))
-    for token in answer.tokens:
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
+    logits, cache = next_logits(engine, answer.prompt, cache)
+    for step, token in enumerate(answer.tokens):
         same.append(int(logits.argmax()) == token)
         shifted = logits.astype(np.float64) - logits.max()
         log_probabilities.append(float(shifted[token] - np.log(np.exp(shifted).sum())))
-        logits, cache = next_logits(engine, table[None, token : token + 1], cache)
+        read = answer.prompt.after(table.rows([token]), step)
+        logits, cache = next_logits(engine, read, cache)
     return same, log_probabilities
 
 
-def _greedy_match(engine: Engine, answer: Answer, table: Float32) -> float:
+def _greedy_match(engine: Engine, answer: Answer, table: StoredEmbeddings) -> float:
     """Share of the answer that the engine says by itself before the first other token."""
-    cache: Cache = empty_cache(engine)
-    logits, cache = next_logits(engine, answer.prompt[None], cache)
+    cache: Cache = empty_cache(engine, len(answer.prompt) + len(answer.tokens))
+    logits, cache = next_logits(engine, answer.prompt, cache)
     for said, token in enumerate(answer.tokens):
         if int(logits.argmax()) != token:
             return said / len(answer.tokens)
-        logits, cache = next_logits(engine, table[None, token : token + 1], cache)
+        read = answer.prompt.after(table.rows([token]), said)
+        logits, cache = next_logits(engine, read, cache)
     return 1.0
 
 
-def has_untouched_gains(decoder: PreTrainedModel) -> bool:
+def has_untouched_gains(decoder: Decoder) -> bool:
     """Whether every gain of its norms is exactly 1, as an initialisation leaves them.
 
     A model that was trained on answers alone may still guess blindly at the words of a question.
@@ -238,7 +255,7 @@ def has_untouched_gains(decoder: PreTrainedModel) -> bool:
     return all(bool((gain == 1).all()) for gain in gains)
 
 
-def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> float:
+def _text_loss(decoder: Decoder, texts: Sequence[tuple[int, ...]]) -> float:
     """Nats per token of the calibration texts."""
     losses: list[float] = []
     with torch.inference_mode():
@@ -249,12 +266,13 @@ def _text_loss(decoder: PreTrainedModel, texts: Sequence[tuple[int, ...]]) -> fl
     return float(np.mean(losses)) if losses else float("inf")
 
 
-def _golden(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
+def golden_calls(graph: Graph, engine: Engine, data: ProofData) -> list[GoldenCall]:
     """One prefill, and one step on the cache it leaves."""
     prefix = min(data.prefixes, key=len)
-    first = decoder_inputs(prefix[None, :-1], empty_cache(engine))
-    _, cache = next_logits(engine, prefix[None, :-1], empty_cache(engine))
-    second = decoder_inputs(prefix[None, -1:], cache)
+    before, last = prefix.part(None, -1), prefix.part(-1, None)
+    first = decoder_inputs(before, empty_cache(engine, len(prefix)))
+    _, cache = next_logits(engine, before, empty_cache(engine, len(prefix)))
+    second = decoder_inputs(last, cache)
     calls = ((f"prefill {len(prefix) - 1}", first), ("one more position", second))
     return [
         GoldenCall(

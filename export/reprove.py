@@ -22,10 +22,11 @@ from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .decoder_examples import decoder_hessians
 from .graphs import Graph
-from .onnx_from_torch import onnx_from_torch
+from .onnx_from_torch import constant_matmuls, onnx_from_torch
 from .part_inputs import traced_parts
 from .proof_data import proof_data
 from .prove import prove
+from .traced_weights import traced_weights
 
 Tell = Callable[[str], None]
 
@@ -94,15 +95,16 @@ def _graph(
     bundle: Bundle, checkpoint: Checkpoint, role: str, variant: Variant, work: Path
 ) -> Graph:
     scheme = _scheme(variant)
-    float_model = None
+    traced = None
     if role in ("vision", "connector") and not scheme.is_exact:
         part = traced_parts(checkpoint)[role]
         names, examples = list(part.inputs), list(part.inputs.values())
         work_file = work / f"{role}.onnx"
-        float_model = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        graph = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
+        traced = traced_weights(graph, constant_matmuls(graph), part.module, work)
     exceptions = exceptions_from_json((variant.scheme or {}).get("except"))
     path = bundle.path(variant.file)
-    return Graph(role, variant.id, path, scheme, float_model, exceptions)
+    return Graph(role, variant.id, path, scheme, traced, exceptions)
 
 
 def _with_hessians(graph: Graph, checkpoint: Checkpoint, calibration: CalibrationSet) -> Graph:

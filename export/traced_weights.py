@@ -5,11 +5,12 @@ The exporter folds transposes and splits into new constants with new names; thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from ..runtime.errors import EngineError
@@ -37,7 +38,7 @@ class TracedWeight:
 
 
 def traced_weights(
-    graph: ModelProto, names: Mapping[str, object], module: nn.Module
+    graph: ModelProto, names: Iterable[str], module: nn.Module, folder: Path | None = None
 ) -> tuple[TracedWeight, ...]:
     """Where each of these constants came from.
 
@@ -45,6 +46,7 @@ def traced_weights(
         graph: float32, as exported from `module`.
         names: of the constants.
         module: unchanged since.
+        folder: where weights lie that are beside the graph; None where they are inside.
 
     Raises:
         EngineError: a constant is no parameter's rows.
@@ -57,7 +59,7 @@ def traced_weights(
     }
     found = []
     for name in names:
-        constant = numpy_helper.to_array(tensors[name])
+        constant = _numbers(tensors[name], folder)
         place = next(_places(constant, parameters), None)
         if place is None:
             raise EngineError(
@@ -66,6 +68,13 @@ def traced_weights(
             )
         found.append(TracedWeight(name, *place))
     return tuple(found)
+
+
+def _numbers(tensor: TensorProto, folder: Path | None) -> Float32:
+    # A copy is filled from the file, so that the graph stays without its weights.
+    filled = TensorProto()
+    filled.CopyFrom(tensor)
+    return numpy_helper.to_array(filled, str(folder or ""))
 
 
 def _places(
@@ -77,5 +86,6 @@ def _places(
             if rows.shape[1] != parameter.shape[1] or count > len(parameter):
                 continue
             for first in range(0, len(parameter) - count + 1, count):
-                if np.array_equal(parameter[first : first + count], rows):
+                there = parameter[first : first + count]
+                if np.array_equal(there[0], rows[0]) and np.array_equal(there, rows):
                     yield name, (first, first + count)

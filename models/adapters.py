@@ -6,14 +6,13 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from ..runtime.errors import (
     AdapterMismatch,
@@ -27,6 +26,7 @@ from ..runtime.json_fields import Fields
 from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
 from .hub_tokenizer import hub_tokenizer
+from .text_decoder import Decoder
 from .weights import Stored, opened, stored_tensors
 
 FORMAT = 1
@@ -61,16 +61,20 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
     Cost: the decoder and connector once more in memory, and the adapter.
     """
-    stored = _read(folder)
-    _check_vocabulary(checkpoint, folder)
-    assumed = _check_base(checkpoint, folder)
+    if checkpoint.stored_decoder is not None:
+        raise CheckpointInvalid(
+            f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} thousand "
+            "million parameters, too many to merge an adapter in memory",
+            hint="`edgestream merge` merges it file by file; export what that writes",
+        )
+    stored, assumed = adapter_tensors(checkpoint, folder)
+    _check_fit(checkpoint.decoder, checkpoint.connector, stored)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
-    _check_fit(decoder, connector, stored)
     if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
         _untie(decoder)
     # VideoLLM-online's adapter was trained with the connector inside the language model.
     decoder.connector = connector
-    merged = _merged(decoder, folder)
+    merged = merged_by_peft(decoder, folder)
     connector = merged.connector
     del merged.connector
     notes: dict[str, Any] = {"adapter_sha256": _sha256(folder / PEFT_WEIGHTS)}
@@ -85,16 +89,51 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     )
 
 
-def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
+def adapter_tensors(
+    checkpoint: Checkpoint, folder: Path
+) -> tuple[Mapping[str, Stored], str | None]:
+    """An adapter's tensors, and what had to be assumed of its base; shapes are not looked at.
+
+    Raises:
+        as `merge_adapter`.
+    """
+    stored = _read(folder)
+    _check_vocabulary(checkpoint, folder)
+    return stored, _check_base(checkpoint, folder)
+
+
+def lora_module(name: str) -> str | None:
+    """The linear layer that a tensor of an adapter belongs to; None for another tensor.
+
+    A layer of the language model goes by the decoder's name, another one by the whole model's.
+    """
+    found = _LORA.fullmatch(_short(name).removeprefix(_PREFIX))
+    return found["module"] if found else None
+
+
+def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) -> Any:
+    """A module with an adapter of this folder merged into it.
+
+    Args:
+        decoder: changed in place.
+        folder: of the adapter, checked.
+        only: the one linear layer of it that is there; None for the whole decoder.
+
+    Raises:
+        CheckpointInvalid: PEFT refuses it, or its config and its tensors do not agree.
+    """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
-        weights = {_short(name): tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+        names = [name for name in tensors.keys() if only in (None, lora_module(name))]  # noqa: SIM118
+        weights = {_short(name): tensors.get_tensor(name) for name in names}
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            config = LoraConfig.from_pretrained(str(folder))
+            config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
+            if only is not None:
+                config.target_modules, config.modules_to_save = {only}, None
             model: Any = get_peft_model(decoder, config)
             done: Any = set_peft_model_state_dict(model, weights)
             merged = model.merge_and_unload()
@@ -109,6 +148,20 @@ def _merged(decoder: PreTrainedModel, folder: Path) -> Any:
             f"and {len(wrong) - 1} more"
         )
     return merged
+
+
+def _config_here(config: Any, decoder: nn.Module, names: Sequence[str]) -> Any:
+    """An adapter's config for the language model alone.
+
+    An adapter of a whole model that sees may choose its modules by names that they have there
+    alone; its tensors say which they are. A decoder that is no model of `transformers` cannot
+    generate, which PEFT wants of a language model.
+    """
+    if any(_INSIDE.match(name) for name in names):
+        config.target_modules = {one for name in names if (one := lora_module(name))}
+    if not hasattr(decoder, "prepare_inputs_for_generation"):
+        config.task_type = None
+    return config
 
 
 def _short(name: str) -> str:
@@ -126,7 +179,11 @@ def _read(folder: Path) -> dict[str, Stored]:
     config = read_json(folder / PEFT_CONFIG)
     fields = Fields(config, PEFT_CONFIG, CheckpointInvalid)
     fields.text("peft_type", one_of=("LORA",))
-    for key in ("auto_mapping", "auto_map"):
+    # Where PEFT was told of no task it names the class of the base, which is not looked up here.
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else None
+    is_known = isinstance(library, str) and library.startswith("transformers.")
+    for key in ("auto_map",) if is_known else ("auto_mapping", "auto_map"):
         if config.get(key):
             raise RemoteCodeNeeded(f"{folder / PEFT_CONFIG} has {key}, which would run code")
     return stored_tensors((folder / PEFT_WEIGHTS,))
@@ -170,9 +227,7 @@ def _check_vocabulary(checkpoint: Checkpoint, folder: Path) -> None:
         )
 
 
-def _check_fit(
-    decoder: PreTrainedModel, connector: nn.Module, stored: Mapping[str, Stored]
-) -> None:
+def _check_fit(decoder: Decoder, connector: nn.Module, stored: Mapping[str, Stored]) -> None:
     """Each tensor of the adapter belongs to a module of the base, and has its shape."""
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
@@ -201,11 +256,11 @@ def _check_fit(
             )
 
 
-def _untie(decoder: PreTrainedModel) -> None:
+def _untie(decoder: Decoder) -> None:
     """Give the head weights of its own, so that what is added to it stays off the embeddings."""
     if decoder.config.tie_word_embeddings:
         decoder.config.tie_word_embeddings = False
-        head: Any = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head: Any = decoder.lm_head
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 

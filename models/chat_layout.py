@@ -51,6 +51,7 @@ class ChatWords:
         memory_open, memory_time: what a remembered frame is introduced with, around its time.
         stops: further tokens that end an answer.
         time_text: format of a time in seconds.
+        describe: what is asked when an event opens: such a model speaks when it is asked.
         max_answer_tokens: tokens that an answer may have.
     """
 
@@ -70,6 +71,7 @@ class ChatWords:
     memory_time: str = " s: "
     stops: tuple[str, ...] = ()
     time_text: str = "{:.0f}"
+    describe: str = "What has just happened? Answer in one sentence."
     max_answer_tokens: int = MAX_ANSWER_TOKENS
 
 
@@ -105,6 +107,7 @@ def chat_layout(words: ChatWords, tokenizer: Tokenizer, stops: Iterable[str] = (
         stop_ids=stop_ids,
         max_answer_tokens=words.max_answer_tokens,
         time_text=words.time_text,
+        describe=words.describe,
         token_texts=texts,
     )
     return with_text_ids(layout, tokenizer)

@@ -6,22 +6,29 @@ proofs see nothing else of a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
 from ..runtime.errors import SettingsInvalid
 from ..runtime.manifest_values import FrameInput, GateFacts, Positions, Source
 from ..runtime.prompt_layout import PromptLayout
+from ..runtime.values import Float32
 from .cognition_gate import CognitionGate
+from .decoder_weights import EMBEDDINGS, DecoderWeights, ModuleWeights
+from .perception_gate import PerceptionGate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
+
+    from .text_decoder import Decoder
+
+FrameGate: TypeAlias = CognitionGate | PerceptionGate
+"""What reads a frame and remembers the stream; all are called alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +38,11 @@ class Checkpoint:
     Attributes:
         vision: pixels (1, channels, height, width) float32, normalised →
             tokens (1, tokens_per_frame, dim), summary (1, dim) of unit length.
-        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, hidden).
+        connector: tokens (1, tokens_per_frame, dim) → embeds (1, tokens_per_frame, row_width).
         connector_reads_state: it takes the gate's state_summary (1, width) behind the tokens.
-        decoder: a causal language model of `transformers`: Llama, Qwen2 or Mistral.
-        gate: see `CognitionGate`; None where the checkpoint has none.
+        decoder: a causal language model of `transformers` (Llama, Qwen2, Mistral), or the text part
+            of a model that sees, called as one.
+        gate: see `CognitionGate` and `PerceptionGate`; None where the checkpoint has none.
         gate_facts: of the gate; None without one.
         tokenizer: of the decoder.
         layout: of the prompt, with the ids of this tokenizer.
@@ -45,12 +53,14 @@ class Checkpoint:
         remembers: how it was taught to remember: `topk` and `clip_len` of the manifest's `memory`;
             empty where nobody taught it.
         questions: what its proof asks where no calibration set says it; empty for the default.
+        stored_decoder: of a decoder that is too large for the memory: its weights stay in their
+            files, and `decoder` has none (its parameters are on the device `meta`).
     """
 
     vision: nn.Module
     connector: nn.Module
-    decoder: PreTrainedModel
-    gate: CognitionGate | None
+    decoder: Decoder
+    gate: FrameGate | None
     gate_facts: GateFacts | None
     tokenizer: Tokenizer
     layout: PromptLayout
@@ -61,6 +71,19 @@ class Checkpoint:
     connector_reads_state: bool = False
     remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
+    stored_decoder: DecoderWeights | None = None
+
+    def decoder_weights(self) -> DecoderWeights:
+        """The decoder's weights, wherever they are.
+
+        Raises:
+            BundleError: the decoder has a part that cannot be exported.
+        """
+        return self.stored_decoder or ModuleWeights(self.decoder)
+
+    def token_rows(self, ids: Sequence[int]) -> Float32:
+        """Embeddings of tokens, (ids, hidden) float32."""
+        return self.decoder_weights().tensor(EMBEDDINGS, list(ids))
 
     @property
     def embeddings(self) -> Tensor:
@@ -68,6 +91,11 @@ class Checkpoint:
         weight = self.decoder.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight.detach()
+
+    @property
+    def row_width(self) -> int:
+        """Numbers of a row that the decoder reads: hidden, and as many for each deep level."""
+        return self.embeddings.shape[1] * (1 + int(getattr(self.decoder, "deep_levels", 0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -16,7 +17,16 @@ from ..runtime.errors import CheckpointInvalid, VocabularyMismatch
 from ..runtime.json_fields import Fields
 from ..runtime.manifest_values import Source
 from .checkpoint import TOKENIZER, checkpoint_sha256, config_fields, read_json
+from .decoder_weights import FileWeights
 from .hub_tokenizer import hub_tokenizer
+from .large_model import (
+    decoder_in_files,
+    decoder_names,
+    is_of_layers,
+    is_too_large,
+    put_decoder_on_meta_,
+    without_layers,
+)
 from .transformers_parts import REFUSALS, one_line
 from .weights import check_index, stored_tensors, weight_files
 
@@ -65,6 +75,16 @@ class HubCheckpoint:
             )
         check_index(folder, stored_tensors(weight_files(folder)))
         return cls(folder, config)
+
+    def check_text(self, *kinds: str) -> None:
+        """Refuse a language model of another type than these.
+
+        Raises:
+            CheckpointInvalid: names the type.
+        """
+        text = self.config.object("text_config", lambda below: below)
+        if "model_type" in text:
+            text.text("model_type", one_of=kinds)
 
     def file(self, name: str) -> Fields | None:
         """Another JSON file of the folder; None where it is not there.
@@ -127,18 +147,23 @@ class HubCheckpoint:
     ) -> Any:
         """The whole model, float32, in eval mode, its weights all there and none left over.
 
+        A decoder that is too large for the memory stays in its files (`stored_decoder`), and its
+        parameters are on the device `meta`.
+
         Raises:
             CheckpointInvalid: config.json makes no model, or names the first tensor that is
                 missing, left over or of another shape.
 
         Cost: the float32 weights in memory, and one tensor more; a second or two per gigabyte.
         """
+        stored = stored_tensors(weight_files(self.folder))
+        is_large = is_too_large(stored)
         try:
             config = config_class.from_dict(self._described())
             with _silent():
-                model, found = model_class.from_pretrained(
+                loaded: Any = model_class.from_pretrained(
                     str(self.folder),
-                    config=config,
+                    config=without_layers(config) if is_large else config,
                     dtype="float32",
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,
@@ -150,8 +175,23 @@ class HubCheckpoint:
                 f"{self.folder / 'config.json'} makes no {model_class.__name__}: {one_line(error)}",
                 hint="check that the folder is a whole checkpoint of the Hub",
             ) from error
+        model, found = loaded
+        if is_large:
+            names = decoder_names(stored)
+            left_over = {one for one in found["unexpected_keys"] if not is_of_layers(one, names)}
+            found = {**found, "unexpected_keys": left_over}
+            put_decoder_on_meta_(model, config)
         self._check_loaded(found)
         return model.eval().requires_grad_(False)
+
+    def stored_decoder(self, decoder: nn.Module) -> FileWeights | None:
+        """The weights of a decoder that stayed in its files; None of one that is in memory.
+
+        Raises:
+            BundleError: the decoder has a part that cannot be exported.
+            CheckpointInvalid: a tensor is missing or has another shape.
+        """
+        return decoder_in_files(decoder, stored_tensors(weight_files(self.folder)))
 
     def source(self, family: str) -> Source:
         """What the manifest says of it: id and commit where they are known, licence, hash.
@@ -205,12 +245,13 @@ class HubCheckpoint:
 @contextmanager
 def _silent() -> Iterator[None]:
     """transformers reports on its loading; what matters is raised here."""
-    level, shows_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    told: Any = logging
+    level, shows_bar = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity(told.CRITICAL)
+    told.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        told.set_verbosity(level)
         if shows_bar:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()

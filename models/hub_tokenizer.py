@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointInvalid, CheckpointMissing
+from ..runtime.json_fields import Fields
 from .checkpoint import TOKENIZER, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _OLDER = ("vocab.json", "merges.txt")
+_CONFIG = "tokenizer_config.json"
 
 
 def hub_tokenizer(folder: Path) -> Tokenizer:
@@ -38,17 +40,22 @@ def hub_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _from_older_files(folder: Path) -> Tokenizer:
-    """As `transformers` turns them into a tokenizer.json; for Qwen2 and GPT-2 types."""
-    from transformers import AutoTokenizer
+    """As `transformers` turns them into a tokenizer.json; for Qwen2 and GPT-2 types.
 
+    By the class that tokenizer_config.json names, and nothing else: what finds a class by itself
+    reads config.json, which may be of a model that transformers does not know.
+    """
+    from transformers import GPT2Tokenizer, Qwen2Tokenizer
+
+    kinds: dict[str, Any] = {"GPT2Tokenizer": GPT2Tokenizer, "Qwen2Tokenizer": Qwen2Tokenizer}
+    facts = Fields(read_json(folder / _CONFIG), _CONFIG, CheckpointInvalid)
+    named = facts.text("tokenizer_class").removesuffix("Fast")
     try:
-        made = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, use_fast=True
-        )
+        made = kinds[named].from_pretrained(str(folder), local_files_only=True)
         tokenizer: Tokenizer = made.backend_tokenizer
     except Exception as error:  # whatever the files hold
         raise CheckpointInvalid(
-            f"{folder / _OLDER[0]} and {_OLDER[1]} make no tokenizer: {error}",
+            f"{folder / _OLDER[0]} and {_OLDER[1]} make no {named}: {error}",
             hint=f"write {TOKENIZER} with transformers' save_pretrained",
         ) from error
     return tokenizer

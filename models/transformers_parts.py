@@ -24,8 +24,9 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from ..runtime.errors import CheckpointInvalid
-from ..runtime.json_fields import Fields
+from ..runtime.json_fields import Fields, plain
 from ..runtime.manifest_values import Positions
+from .text_decoder import Decoder
 
 Kinds = Mapping[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]]
 
@@ -62,17 +63,35 @@ def empty_model(config: Fields, key: str, kinds: Kinds) -> PreTrainedModel:
     """
     below = config.object(key, lambda fields: fields)
     kind = below.text("model_type", one_of=kinds)
-    config_class, model_class = kinds[kind]
+    return model_of(config.mapping(key), below.place, kinds[kind])
+
+
+def model_of(
+    described: Mapping[str, Any],
+    place: str,
+    kind: tuple[type[PreTrainedConfig], type[PreTrainedModel]],
+) -> PreTrainedModel:
+    """The model that values of a config describe, as `empty_model` gives it.
+
+    Args:
+        described: in `transformers` form.
+        place: where they stand, for the message.
+        kind: its classes.
+
+    Raises:
+        CheckpointInvalid: they make no model.
+    """
+    config_class, model_class = kind
     try:
         # Values of a parsed JSON object, so that plain dicts and lists come out again.
-        described = config_class.from_dict(_plain(config.mapping(key)))
+        made = config_class.from_dict(plain(described))
         with no_init_weights():
-            model: PreTrainedModel = model_class(described)
+            model: PreTrainedModel = model_class(made)
         model.tie_weights()
     except REFUSALS as error:
         raise CheckpointInvalid(
-            f"{below.place} makes no {kind} model: {one_line(error)}",
-            hint="write the sub-config as transformers does (config.to_dict())",
+            f"{place} makes no {model_class.__name__}: {one_line(error)}",
+            hint="write the config as transformers does (config.to_dict())",
         ) from error
     model.eval()  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
@@ -86,8 +105,15 @@ def config_as_json(config: PreTrainedConfig) -> dict[str, Any]:
     return {**written, "model_type": config.model_type}
 
 
-def rotary_positions(decoder: PreTrainedModel, place: str) -> Positions:
+def rotary_positions(
+    decoder: Decoder, place: str, frame_grid: tuple[int, int] | None = None
+) -> Positions:
     """How a decoder rotates its keys.
+
+    Args:
+        decoder: with mRoPE where its `rope_parameters` have sections.
+        place: of its config, for messages.
+        frame_grid: rows and columns of one frame's tokens, for mRoPE.
 
     Raises:
         CheckpointInvalid: a scaled or partial rotation, which a bundle cannot describe.
@@ -100,13 +126,12 @@ def rotary_positions(decoder: PreTrainedModel, place: str) -> Positions:
             "expected 'default' over all of it",
             hint="scaled rotations (Llama 3.1 and later) cannot be exported yet",
         )
-    return Positions(axes=1, theta=float(rotation["rope_theta"]))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(below) for key, below in value.items()}
-    return [_plain(below) for below in value] if isinstance(value, tuple) else value
+    theta, sections = float(rotation["rope_theta"]), rotation.get("mrope_section")
+    if sections is None:
+        return Positions(axes=1, theta=theta)
+    is_interleaved = rotation.get("mrope_interleaved", False)
+    extra = {"interleaved": True} if is_interleaved else {}
+    return Positions(len(sections), theta, tuple(sections), frame_grid, extra)
 
 
 def one_line(error: BaseException) -> str:

@@ -160,26 +160,35 @@ def opened(file: Path) -> Iterator[Any]:
         ) from error
 
 
+def check_stored(name: str, shape: tuple[int, ...], stored: Mapping[str, Stored]) -> None:
+    """Refuse a tensor that is missing, or has another shape or no floating point numbers.
+
+    Raises:
+        CheckpointInvalid: names it.
+    """
+    if name not in stored:
+        raise CheckpointInvalid(
+            f"the tensor {name} {list(shape)} is missing from the weights",
+            hint="check that config.json belongs to these weights",
+        )
+    got = stored[name]
+    if got.shape != shape:
+        raise CheckpointInvalid(
+            f"the tensor {name} in {got.file.name} has the shape {list(got.shape)}, expected "
+            f"{list(shape)}",
+            hint="check that config.json belongs to these weights",
+        )
+    if got.dtype not in _FLOATS:
+        raise CheckpointInvalid(
+            f"the tensor {name} in {got.file.name} has the type {got.dtype}, expected one of "
+            f"{', '.join(_FLOATS)}",
+            hint="take the checkpoint before it was quantized",
+        )
+
+
 def _check_tensors(wanted: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
     for name, parameter in wanted.items():
-        if name not in stored:
-            raise CheckpointInvalid(
-                f"the tensor {name} {list(parameter.shape)} is missing from the weights",
-                hint="check that config.json belongs to these weights",
-            )
-        got = stored[name]
-        if got.shape != tuple(parameter.shape):
-            raise CheckpointInvalid(
-                f"the tensor {name} in {got.file.name} has the shape {list(got.shape)}, expected "
-                f"{list(parameter.shape)}",
-                hint="check that config.json belongs to these weights",
-            )
-        if got.dtype not in _FLOATS:
-            raise CheckpointInvalid(
-                f"the tensor {name} in {got.file.name} has the type {got.dtype}, expected one of "
-                f"{', '.join(_FLOATS)}",
-                hint="take the checkpoint before it was quantized",
-            )
+        check_stored(name, tuple(parameter.shape), stored)
     for name, got in stored.items():
         if name not in wanted:
             raise CheckpointInvalid(

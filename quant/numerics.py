@@ -173,22 +173,39 @@ def fake_quantized(weights: NDArray[Any], scheme: Scheme, name: str = "weights")
     return dequantize_blocks(quantize(weights, scheme.block, name), scheme.block)
 
 
-def snr_db(original: NDArray[Any], approximation: NDArray[Any]) -> float:
-    """Signal to noise: 10 · log10(sum of squares / sum of squared differences), dB.
+class SignalToNoise:
+    """Signal to noise of numbers that come in portions."""
 
-    Infinite where nothing differs; minus infinity where something was made of nothing.
-    """
-    if original.shape != approximation.shape:
-        raise ValueError(f"snr_db of shapes {original.shape} and {approximation.shape}")
-    signal = noise = 0.0
-    flat, near = original.reshape(-1), approximation.reshape(-1)
-    for start in range(0, flat.size, PORTION):
-        true = flat[start : start + PORTION].astype(np.float64)
-        error = near[start : start + PORTION].astype(np.float64) - true
-        signal, noise = signal + float(true @ true), noise + float(error @ error)
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal else float("-inf")
+    def __init__(self) -> None:
+        self._signal = self._noise = 0.0
+
+    def add(self, original: NDArray[Any], approximation: NDArray[Any]) -> None:
+        """More of both, of one shape."""
+        if original.shape != approximation.shape:
+            raise ValueError(f"snr_db of shapes {original.shape} and {approximation.shape}")
+        flat, near = original.reshape(-1), approximation.reshape(-1)
+        for start in range(0, flat.size, PORTION):
+            true = flat[start : start + PORTION].astype(np.float64)
+            error = near[start : start + PORTION].astype(np.float64) - true
+            self._signal += float(true @ true)
+            self._noise += float(error @ error)
+
+    @property
+    def db(self) -> float:
+        """10 · log10(sum of squares / sum of squared differences), dB.
+
+        Infinite where nothing differs; minus infinity where something was made of nothing.
+        """
+        if self._noise == 0:
+            return float("inf")
+        return float(10 * np.log10(self._signal / self._noise)) if self._signal else float("-inf")
+
+
+def snr_db(original: NDArray[Any], approximation: NDArray[Any]) -> float:
+    """Signal to noise of a whole array, dB; see `SignalToNoise`."""
+    both = SignalToNoise()
+    both.add(original, approximation)
+    return both.db
 
 
 def _quantize_blocks(weights: Float32, block: int, bits: Bits) -> Blocks:

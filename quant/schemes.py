@@ -129,7 +129,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             *(  # the same operator and bytes, other codes
                 Scheme(f"int4-{block}-gptq", "int4", block, activations="int8",
                        floor_db=floor, method="gptq")
-                for block, floor in ((32, 16.0), (64, 15.0), (128, 14.0))
+                for block, floor in ((32, 14.0), (64, 13.0), (128, 12.0))
             ),
             Scheme("nf4-64", "nf4", 64, floor_db=19.0),  # MatMulBnb4: slow, for comparisons
             *(  # what quantize_static writes: Q/DQ pairs with ranges from calibration

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .cache_moves import CacheMover
 from .engine import Engine
 from .errors import ContextTooSmall, EngineUnusable
+from .frame_positions import Grid
 from .manifest import CacheShape, Positions
 
 DTYPES = ("float32", "float16", "int8")
@@ -98,6 +99,11 @@ class Arena:
     def n_bytes(self) -> int:
         """Bytes of the block, the positions and the scratch."""
         return self._block.nbytes + self._positions.nbytes + self._mover.n_bytes
+
+    @property
+    def frame_grid(self) -> Grid | None:
+        """Rows and columns of one frame's tokens; None where they go on by one."""
+        return self._facts.frame_grid
 
     @property
     def positions(self) -> Int64:

@@ -22,6 +22,7 @@ from .errors import (
 )
 from .file_names import HASH_FILE, MANIFEST_FILE
 from .manifest import FileFacts, Manifest, Variant, manifest_from_json
+from .token_rows import TokenRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,6 +104,12 @@ class Bundle:
             raise BundleFileRefused(f"{self.folder.name} has no token embeddings")
         dtype = np.dtype(facts.dtype)
         return np.memmap(self.path(facts.file), dtype, mode="r", shape=facts.shape)
+
+    def token_rows(self) -> TokenRows:
+        """Token ids in, rows out, as wide as the decoder reads them; see `embeddings`."""
+        table, facts = self.embeddings(), self.manifest.embeddings
+        assert facts is not None
+        return TokenRows(table, facts.row_width)
 
 
 def open_bundle(

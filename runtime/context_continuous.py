@@ -113,9 +113,9 @@ class ContinuousContext:
         place = self.text.snapshot()
         is_done = False
         try:
-            logits = self._append_frame(
-                features.time_s, pooled(observed.embeds, self._load.token_share)
-            )
+            grid = self.model.arena.frame_grid
+            embeds = pooled(observed.embeds, self._load.token_share, grid)
+            logits = self._append_frame(features.time_s, embeds)
             is_done = True
         finally:
             if not is_done:
@@ -201,7 +201,8 @@ class ContinuousContext:
         before = self.model.rows(ids) if ids else embeds[:0]
         is_first = not self._spans
         self._make_room(len(ids) + len(embeds) + self.reserve_slots)
-        logits = self.model.append(np.concatenate([before, embeds]))
+        positions = self.model.positions((len(ids), False), (len(embeds), True))
+        logits = self.model.append(np.concatenate([before, embeds]), positions=positions)
         if is_first:  # the system text and the opening of the first stretch stay for ever
             self._add("prefix", len(ids), time_s)
         elif self._spans and self._spans[-1].kind != "prefix":

@@ -19,9 +19,15 @@ from .errors import PromptTooLong
 from .language_model import LanguageModel
 from .prompt import Encode, PromptParts
 from .prompt_layout import PromptLayout
-from .prompt_plan import PromptSegment, planned_prompt, shared_positions
+from .prompt_plan import (
+    PlannedPrompt,
+    PromptSegment,
+    planned_prompt,
+    segment_positions,
+    shared_positions,
+)
 from .recall import Recall, Recalled, used_of
-from .recent import DialogueTurn, RecentView, answered_turns
+from .recent import DialogueTurn, RecentFrame, RecentView, answered_turns
 from .token_pooling import pooled
 from .values import Float32, Load, Observed, Response, Turn
 
@@ -84,19 +90,13 @@ class RecentContext:
 
     def prompt(self, turn: Turn, cancelled: Callable[[], bool]) -> Prompted | None:
         """The last frames up to the Turn's time, then what is asked; see `context.Context`."""
-        rules, view = self.rules, self.view()
+        view = self.view()
+        rules = self.rules
         frames = view.until(turn.time_s, frames=rules.frames, every_s=rules.every_s)
         recalled = self._recalled(turn, [time_s for time_s, _ in frames])
-        share = self._load.token_share
-        parts = PromptParts(
-            recalled.question or None,
-            [(time_s, pooled(embeds, share)) for time_s, embeds in frames],
-            self._talk_before(turn, recalled, view),
-            [replace(entry, embeds=pooled(entry.embeds, share)) for entry in recalled.entries],
-            time_s=turn.time_s,
-        )
+        parts = self._parts(turn, frames, recalled, view)
         arena = self.model.arena
-        budget = arena.capacity - min(self.rules.answer_tokens, arena.capacity // 2)
+        budget = arena.capacity - min(rules.answer_tokens, arena.capacity // 2)
         plan = planned_prompt(self.layout, self.encode, parts, budget)
         if parts.frames and plan.dropped.frames == len(parts.frames):
             raise PromptTooLong(
@@ -104,19 +104,40 @@ class RecentContext:
                 "frame; who sees nothing cannot answer",
                 hint="ask a shorter question, or use a larger cache",
             )
-        shared = self._rewound_to(plan.segments, plan.tokens - LEAST_READ)
-        embeds = np.concatenate([one.as_embeds(self.model.rows) for one in plan.segments])
-        self._held = ()  # until the whole prompt is there
-        logits = self.model.append(embeds[shared:], cancelled=cancelled)
+        logits = self._read(plan, cancelled)
         if logits is None:
             return None
-        self._held, self._mark = plan.segments, arena.mark()
         times_s = [time_s for time_s, _ in plan.shown.frames if time_s is not None]
         times_s += [entry.time_s for entry in plan.shown.memory]
         shown_s = [*times_s, *(said.time_s for said in plan.shown.dialogue)]
         self._held_from_s = min(shown_s, default=turn.time_s)
         about_s = stretch_read(times_s, turn.time_s)
         return Prompted(logits, about_s, recalled.context, used_of(plan.shown.memory))
+
+    def _parts(
+        self, turn: Turn, frames: Sequence[RecentFrame], recalled: Recalled, view: RecentView
+    ) -> PromptParts:
+        """What is shown, with as many tokens of each frame as the load allows."""
+        share, grid = self._load.token_share, self.model.arena.frame_grid
+        return PromptParts(
+            recalled.question or None,
+            [(time_s, pooled(embeds, share, grid)) for time_s, embeds in frames],
+            self._talk_before(turn, recalled, view),
+            [replace(one, embeds=pooled(one.embeds, share, grid)) for one in recalled.entries],
+            time_s=turn.time_s,
+        )
+
+    def _read(self, plan: PlannedPrompt, cancelled: Callable[[], bool]) -> Float32 | None:
+        """Logits after the prompt, of which only what the cache does not hold is read."""
+        shared = self._rewound_to(plan.segments, plan.tokens - LEAST_READ)
+        embeds = np.concatenate([one.as_embeds(self.model.rows) for one in plan.segments])
+        grid = self.model.arena.frame_grid
+        new = None if grid is None else segment_positions(plan.segments, grid)[:, shared:]
+        self._held = ()  # until the whole prompt is there
+        logits = self.model.append(embeds[shared:], positions=new, cancelled=cancelled)
+        if logits is not None:
+            self._held, self._mark = plan.segments, self.model.arena.mark()
+        return logits
 
     def answered(self, last: int) -> None:
         """The answer is forgotten; it is shown again as dialogue."""

@@ -17,7 +17,6 @@ from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
 from .engines.ladder import PROVIDERS, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import EngineFailed
-from .token_rows import TokenRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class EnginePool:
     def __init__(self, bundle: Bundle, rules: EngineRules) -> None:
         self.bundle, self.rules = bundle, rules
         self.lane: Lanes = Lane(speak_share=rules.speak_share) if rules.is_shared else OpenLane()
-        self.rows = TokenRows(bundle.embeddings())
+        self.rows = bundle.token_rows()
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], _Opened] = {}
         self._chosen: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .arena import Arena
 from .engine import Engine
 from .errors import EngineNotFinite, EngineUnusable, InputMismatch
+from .frame_positions import positions_of
 from .token_rows import TokenRows
 from .values import Float32
 
@@ -61,14 +62,14 @@ class LanguageModel:
             raise ValueError(f"a chunk has at least one token, got {chunk_tokens}")
         self.arena, self._rows, self._lane = arena, rows, lane
         self._chunk_tokens = chunk_tokens
-        self._row = np.zeros((1, rows.hidden), np.float32)
-        self._embeds = np.zeros((1, chunk_tokens, rows.hidden), np.float32)
+        self._row = np.zeros((1, rows.width), np.float32)
+        self._embeds = np.zeros((1, chunk_tokens, rows.width), np.float32)
         self._is_finite = np.zeros(self._embeds.shape[1:], np.bool_)
         self._mask = np.ones((1, arena.capacity), np.int64)
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
-        """Embeds of tokens, (ids, hidden) float32.
+        """Embeds of tokens, (ids, width) float32.
 
         Raises:
             InputMismatch: an id has no row.
@@ -97,7 +98,7 @@ class LanguageModel:
         """Put embeds into the cache: all of them, or none where something goes wrong.
 
         Args:
-            embeds: (tokens, hidden) float32, at least one row.
+            embeds: (tokens, width) float32, at least one row.
             positions: [axes, tokens], for a decoder that takes them; None goes on by one.
             cancelled: polled before each chunk.
 
@@ -128,6 +129,14 @@ class LanguageModel:
                 arena.rewind(mark)
         last: Float32 = self._logits[0, 0]
         return last
+
+    def positions(self, *parts: tuple[int, bool]) -> Int64 | None:
+        """Positions of texts and frames that are appended next, as `positions_of` gives them.
+
+        None where frames have no grid: then `append` counts.
+        """
+        grid = self.arena.frame_grid
+        return None if grid is None else positions_of(parts, grid, self.arena.next_position)
 
     def _chunks(self, count: int) -> Iterator[slice]:
         """Chunks of tokens, none of one token alone where that can be.
@@ -190,11 +199,11 @@ class LanguageModel:
         self.vocabulary: int = logits.shape[-1]
 
     def _check(self, embeds: Float32, positions: Int64 | None) -> None:
-        hidden = self._row.shape[1]
-        if embeds.ndim != 2 or embeds.shape[1] != hidden or embeds.dtype != np.float32:
+        width = self._row.shape[1]
+        if embeds.ndim != 2 or embeds.shape[1] != width or embeds.dtype != np.float32:
             raise InputMismatch(
                 f"embeds: got {embeds.dtype.name} {list(embeds.shape)}, "
-                f"expected float32 [tokens, {hidden}]"
+                f"expected float32 [tokens, {width}]"
             )
         if not len(embeds):
             raise ValueError("got no embeds, expected at least one row")

@@ -25,6 +25,7 @@ from .manifest_values import Positions as Positions
 from .manifest_values import Source as Source
 from .manifest_values import TensorSpec as TensorSpec
 from .manifest_values import Variant as Variant
+from .position_facts import positions_from_json
 
 ROLES = ("vision", "gate", "connector", "decoder", "evict", "indexer")
 DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
@@ -64,7 +65,7 @@ def manifest_from_json(value: Any) -> Manifest:
         parts=fields.objects("parts", _part),
         files=_files(fields),
         parity=_parity(fields),
-        positions=fields.maybe("positions", _positions),
+        positions=fields.maybe("positions", positions_from_json),
         cache=fields.maybe("cache", _cache),
         gate=fields.maybe("gate", _gate),
         embeddings=fields.maybe("embeddings", _embeddings),
@@ -116,14 +117,6 @@ def _motion(fields: Fields) -> MotionInput:
         maps=fields.texts("maps"),
         extra=fields.rest(),
     )
-
-
-def _positions(fields: Fields) -> Positions:
-    axes = fields.whole("axes")
-    if axes not in (1, 3):
-        raise fields.refused("axes", axes, "1 or 3")
-    sections = fields.wholes("sections") if _is_given(fields, "sections") else None
-    return Positions(axes, fields.number("theta", above=0), sections, extra=fields.rest())
 
 
 def _cache(fields: Fields) -> CacheShape:
@@ -208,12 +201,10 @@ def _variant(fields: Fields) -> Variant:
 
 
 def _embeddings(fields: Fields) -> Embeddings:
-    return Embeddings(
-        file=fields.text("file"),
-        dtype=fields.text("dtype", one_of=EMBEDDING_DTYPES),
-        shape=_pair(fields, "shape", "[vocabulary, dim]"),
-        extra=fields.rest(),
-    )
+    file, dtype = fields.text("file"), fields.text("dtype", one_of=EMBEDDING_DTYPES)
+    shape = _pair(fields, "shape", "[vocabulary, dim]")
+    width = fields.whole("width", at_least=shape[1]) if "width" in fields else None
+    return Embeddings(file, dtype, shape, width, extra=fields.rest())
 
 
 def _files(fields: Fields) -> Mapping[str, FileFacts]:
@@ -250,10 +241,14 @@ def _parity(fields: Fields) -> Mapping[str, Any]:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Every file that the manifest uses is a file that it lists."""
+    """Every file that the manifest uses is a file that it lists; what it says fits together."""
     roles = [part.role for part in manifest.parts]
     if len(set(roles)) < len(roles):
         raise _invalid(f"parts: got the roles {', '.join(roles)}, expected each once")
+    positions, tokens = manifest.positions, manifest.tokens_per_frame
+    if positions is not None and not positions.grid_holds(tokens):
+        grid = list(positions.frame_grid or ())
+        raise _invalid(f"positions.frame_grid: got {grid}, expected the {tokens} tokens of a frame")
     used = [(f"parts.{role}.{one.id}.file", one.file) for role, one in manifest.variants()]
     if manifest.embeddings is not None:
         used.append(("embeddings.file", manifest.embeddings.file))

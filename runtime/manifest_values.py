@@ -13,6 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from .json_fields import json_from_value
+from .manifest_parts import Part as Part
+from .manifest_parts import TensorSpec as TensorSpec
+from .manifest_parts import Variant as Variant
+from .position_facts import Positions as Positions
 from .prompt_json import layout_from_json
 from .prompt_layout import PromptLayout
 
@@ -23,64 +27,6 @@ _SHOWN_AS_NULL = {"shown_as_null": True}
 
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor at the border of a graph.
-
-    Attributes:
-        name: in the graph.
-        dtype: its numpy name, for example `float32`; also `bfloat16`.
-        shape: sizes; a text stands for a size that may differ from run to run, and the same text
-            for the same size within one run.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    extra: Mapping[str, Any] = field(default_factory=_nothing)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One compiled form of a part.
-
-    Attributes:
-        id: unique in its part, for example `cpu-int4`.
-        provider: that runs it, for example `cpu`.
-        file: the graph, in the bundle.
-        proof: `passed`, or `pending-device`: not used before it is proven on the device.
-        io_dtype: of its borders.
-        inputs, outputs: what it takes and gives.
-        kv_dtype: of the cache; None for a part without one.
-        scheme: how it is quantized, as data; None for weights as they were.
-    """
-
-    id: str
-    provider: str
-    file: str
-    proof: str
-    io_dtype: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    kv_dtype: str | None = None
-    scheme: Mapping[str, Any] | None = None
-    extra: Mapping[str, Any] = field(default_factory=_nothing)
-
-    @property
-    def is_proven(self) -> bool:
-        """Its proof was passed, so it may be used."""
-        return self.proof == "passed"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One stage of the model: its role (vision, gate, connector, decoder, …) and its variants."""
-
-    role: str
-    variants: tuple[Variant, ...]
-    extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +96,6 @@ class FrameInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Positions:
-    """How positions turn keys and queries.
-
-    Attributes:
-        axes: 1, or 3 with mRoPE.
-        theta: base of the rotation.
-        sections: sizes of the mRoPE sections; None with one axis.
-    """
-
-    axes: int
-    theta: float
-    sections: tuple[int, ...] | None = field(default=None, metadata=_SHOWN_AS_NULL)
-    extra: Mapping[str, Any] = field(default_factory=_nothing)
-
-
-@dataclass(frozen=True, slots=True)
 class CacheShape:
     """The decoder's cache: [layers, 2, kv_heads, capacity, head_dim]; capacity in positions."""
 
@@ -202,12 +132,26 @@ class GateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The table of token embeddings: row-major, float32 or float16, shape (vocabulary, dim)."""
+    """The table of token embeddings.
+
+    Attributes:
+        file: row-major.
+        dtype: float32 or float16.
+        shape: (vocabulary, dim).
+        width: numbers of a row that the decoder reads: the embedding, then what is added after its
+            first layers, which is zero for text; None for dim.
+    """
 
     file: str
     dtype: str
     shape: tuple[int, int]
+    width: int | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
+
+    @property
+    def row_width(self) -> int:
+        """`width`, or dim where none is given."""
+        return self.shape[1] if self.width is None else self.width
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from .frame_positions import Grid, Int64, positions_of
 from .prompt_layout import DIALOGUE_TURN, Ids, Piece, Pieces, PromptLayout, Slot, Text
 from .values import Float32
 
@@ -103,9 +104,31 @@ def prompt_embeds(
     Returns:
         (positions, hidden) float32.
     """
-    parts = PromptParts(question, [(None, embeds) for embeds in frames])
-    found = runs(prompt_pieces(layout, parts), encode)
+    found = _runs_about(layout, encode, frames, question)
     return np.concatenate([run.embeds if isinstance(run, Shown) else rows(run) for run in found])
+
+
+def prompt_positions(
+    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str, grid: Grid
+) -> Int64:
+    """Positions [3, positions] of the prompt that `prompt_embeds` gives, from 0 on.
+
+    Args:
+        layout, encode, frames, question: as there.
+        grid: rows and columns of one frame's tokens.
+    """
+    found = _runs_about(layout, encode, frames, question)
+    return positions_of(
+        ((len(run.embeds), True) if isinstance(run, Shown) else (len(run), False) for run in found),
+        grid,
+    )
+
+
+def _runs_about(
+    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str
+) -> Iterator[Run]:
+    parts = PromptParts(question, [(None, embeds) for embeds in frames])
+    return runs(prompt_pieces(layout, parts), encode)
 
 
 def runs(pieces: Iterable[Filled], encode: Encode) -> Iterator[Run]:

@@ -28,7 +28,8 @@ def layout_as_json(layout: PromptLayout) -> dict[str, Any]:
         "token_texts": {role: list(texts) for role, texts in layout.token_texts.items()},
         "text_ids": {text: list(ids) for text, ids in layout.text_ids.items()},
     }
-    return data if layout.time_text is None else {**data, "time_text": layout.time_text}
+    optional = {"time_text": layout.time_text, "describe": layout.describe}
+    return {**data, **{key: text for key, text in optional.items() if text}}
 
 
 def layout_from_json(data: object) -> PromptLayout:
@@ -52,6 +53,7 @@ def layout_from_json(data: object) -> PromptLayout:
         dialogue_turn=prompt.objects(DIALOGUE_TURN, _piece) if DIALOGUE_TURN in prompt else (),
         time_text=prompt.text("time_text") if "time_text" in prompt else None,
         question_on_branch="question_on_branch" in prompt and prompt.flag("question_on_branch"),
+        describe=prompt.text("describe") if "describe" in prompt else "",
         token_texts={role: token_texts.texts(role) for role in _keys(prompt, "token_texts")},
         text_ids={text: text_ids.wholes(text, at_least=0) for text in _keys(prompt, "text_ids")},
     )

@@ -64,6 +64,8 @@ class PromptLayout:
         dialogue_turn: pieces of one turn of earlier dialogue.
         time_text: format of a stream time in seconds, for example `{:.1f}s`.
         question_on_branch: a question is answered on a branch of the cache, then taken back.
+        describe: what is asked when an event opens, of a model that speaks when it is asked;
+            empty: the frames alone are shown.
         token_texts: `bos_id`, `stop_ids`, ... → the text of each id there; empty: not filled in.
         text_ids: joined literal text → its token ids; empty: not filled in.
 
@@ -81,6 +83,7 @@ class PromptLayout:
     dialogue_turn: Pieces = ()
     time_text: str | None = None
     question_on_branch: bool = False
+    describe: str = ""
     token_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text_ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 

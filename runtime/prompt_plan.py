@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from .errors import PromptTooLong
+from .frame_positions import Grid, Int64, positions_of
 from .prompt import (
     Encode,
     MemoryEntry,
@@ -143,6 +144,16 @@ def shared_positions(before: Sequence[PromptSegment], now: Sequence[PromptSegmen
             shared += 1
         break
     return shared
+
+
+def segment_positions(segments: Sequence[PromptSegment], grid: Grid) -> Int64:
+    """Positions [3, positions] of a whole prompt, from 0 on.
+
+    Args:
+        segments: of the prompt.
+        grid: rows and columns of one frame's tokens.
+    """
+    return positions_of(((one.positions, one.kind != "ids") for one in segments), grid)
 
 
 def _segment(run: Run) -> PromptSegment:

@@ -73,7 +73,7 @@ class SpeakingRules:
         read_fps: frames a second that the context continuous reads; 0: as the bundle says.
         skip_still: the context continuous does not read a frame on which nothing changed.
         on_branch: a question is forgotten by the context continuous; None: as the layout says.
-        describe_prompt: what is asked when an event opens; empty: nothing.
+        describe_prompt: what is asked when an event opens; empty: as the layout says.
         decoding: how words are chosen.
         partials_every_s: between two partial texts, at least, seconds.
         token_gate: None where another gate decides.
@@ -131,6 +131,7 @@ def context_of(
             f"session.max_answer_tokens is {rules.decoding.max_tokens}, expected at most the "
             f"{layout.max_answer_tokens} that the bundle's model was made for"
         )
+    describe = rules.describe_prompt or layout.describe
     _check_room(model.arena.capacity, layout, encode, manifest.tokens_per_frame)
     if rules.context != "continuous":
         recent = RecentRules(
@@ -138,7 +139,7 @@ def context_of(
             rules.recent_every_s,
             rules.dialogue_turns,
             limit,
-            rules.describe_prompt,
+            describe,
         )
         recall = Recall(rules.recall, view, lambda text: model.rows(encode(text)), indexer)
         return RecentContext(model, layout, encode, lambda: view().recent, recent, plain, recall)
@@ -159,7 +160,7 @@ def context_of(
         1.0 / (rules.read_fps or manifest.input.fps),
         rules.skip_still,
         on_branch,
-        rules.describe_prompt,
+        describe,
     )
     return ContinuousContext(model, layout, text, continuous, plain)
 

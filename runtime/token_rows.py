@@ -17,30 +17,36 @@ class TokenRows:
 
     Args:
         table: (vocabulary, hidden) float32 or float16, for example `Bundle.embeddings()`.
+        width: numbers of a row as the decoder reads it, at least hidden; None for hidden. What a
+            decoder adds after its first layers stands behind the embedding; of text it is zero.
 
     Attributes:
         vocabulary: number of rows.
-        hidden: numbers of a row.
+        hidden: numbers of an embedding.
+        width: numbers of a row.
     """
 
-    def __init__(self, table: NDArray[Any]) -> None:
+    def __init__(self, table: NDArray[Any], width: int | None = None) -> None:
         # A view without the class of a mapped file: taking rows of that is several times slower.
         self._table = table.view(np.ndarray)
         self.vocabulary, self.hidden = table.shape
+        self.width: int = self.hidden if width is None else width
+        if self.width < self.hidden:
+            raise ValueError(f"a row of {self.width} cannot hold an embedding of {self.hidden}")
 
     def __call__(self, ids: Sequence[int]) -> Float32:
-        """(ids, hidden) float32.
+        """(ids, width) float32.
 
         Raises:
             InputMismatch: an id has no row.
         """
-        rows = np.empty((len(ids), self.hidden), np.float32)
+        rows = np.empty((len(ids), self.width), np.float32)
         for row, token_id in zip(rows, ids, strict=True):
             self.into(token_id, row)
         return rows
 
     def into(self, token_id: int, row: Float32) -> None:
-        """Write one row where it is wanted, (hidden,) float32; nothing is allocated.
+        """Write one row where it is wanted, (width,) float32; nothing is allocated.
 
         Raises:
             InputMismatch: the id has no row.
@@ -50,4 +56,5 @@ class TokenRows:
                 f"got the token id {token_id}, expected one of {self.vocabulary} rows of the "
                 "embedding table"
             )
-        row[...] = self._table[token_id]
+        row[: self.hidden] = self._table[token_id]
+        row[self.hidden :] = 0.0

@@ -12,6 +12,8 @@ import pytest
 # No test is held to a time: the machine may be busy.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+# For the further interpreters of the device suite: the whole input space was searched under one.
+hypothesis.settings.register_profile("few", deadline=None, max_examples=20)
 
 
 @pytest.fixture(scope="session")

@@ -17,5 +17,6 @@ for version in ${WANTED:-3.10 3.12 3.13}; do
         touch "$venv/done"
     fi
     echo "device suite: $("$venv/bin/python" -c 'import sys, av, numpy, onnxruntime as o; print("Python", sys.version.split()[0], "av", av.__version__, "numpy", numpy.__version__, "onnxruntime", o.__version__)')"
-    "$venv/bin/pytest" -q -n 2 -p no:cacheprovider -m "not slow" tests/runtime tests/edge tests/test_architecture.py
+    "$venv/bin/pytest" -q -n 2 -p no:cacheprovider --hypothesis-profile few -m "not slow" \
+        tests/runtime tests/edge tests/test_architecture.py
 done

@@ -6,6 +6,8 @@ ids and pixels; `FamilyLaw` exports it, runs it as a device does, and compares.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,24 +20,26 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from edgestream.edge.cli import main
 from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.graphs import Schemes
 from edgestream.models.families import load_checkpoint
 from edgestream.models.family import Checkpoint, LoadOptions
 from edgestream.runtime.arena import Arena
-from edgestream.runtime.bundle import Bundle, open_bundle
+from edgestream.runtime.bundle import Bundle, hash_line, open_bundle, sha256_of_file
 from edgestream.runtime.connector import EngineConnector
 from edgestream.runtime.engines.lane import Lane
 from edgestream.runtime.engines.ort import OrtBackend
+from edgestream.runtime.file_names import HASH_FILE, MANIFEST_FILE
+from edgestream.runtime.gate_network import GateNetwork
 from edgestream.runtime.language_model import LanguageModel
 from edgestream.runtime.manifest_values import FrameInput
 from edgestream.runtime.preprocess import fitted_picture
 from edgestream.runtime.prompt import PromptParts
 from edgestream.runtime.prompt_layout import PromptLayout, ids_of
-from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt
+from edgestream.runtime.prompt_plan import PlannedPrompt, planned_prompt, segment_positions
 from edgestream.runtime.recent import DialogueTurn
 from edgestream.runtime.sources import SourceSettings, open_source
-from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Features, Frame, GateDecision
 from edgestream.runtime.vision import VisionEncoder
 
@@ -49,9 +53,9 @@ TOLERANCE = 1e-4
 FullInputs = Callable[[torch.Tensor, torch.Tensor], dict[str, Any]]
 
 
-def clip_frames(count: int) -> list[Frame]:
-    """Frames of the sample clip, ten seconds apart."""
-    frames = open_source(str(CLIP), SourceSettings(fps=0.1)).frames(lambda record: None)
+def clip_frames(count: int, every_s: float = 10.0) -> list[Frame]:
+    """Frames of the sample clip, so many seconds apart."""
+    frames = open_source(str(CLIP), SourceSettings(fps=1 / every_s)).frames(lambda record: None)
     return list(islice((frame for frame in frames if frame is not None), count))
 
 
@@ -156,6 +160,23 @@ class FamilyLaw:
         """int8 and int4 pass the gates of the proof."""
         open_bundle(self.exported(vision, llm))
 
+    def run_on_the_clip(self, capsys: Any, *more: str) -> list[dict[str, Any]]:
+        """Records of events and answers of `edgestream run`, with a question after 30 s.
+
+        Random weights may not speak there: the manifest of a copy says that these have learned.
+        """
+        folder = self.work / "run"
+        shutil.copytree(self.bundle.folder, folder)
+        manifest = folder / MANIFEST_FILE
+        facts = json.loads(manifest.read_text())
+        facts["parity"]["weights_look_random"] = False
+        manifest.write_text(json.dumps(facts))
+        (folder / HASH_FILE).write_bytes(hash_line(sha256_of_file(manifest)))
+        ask = ("--ask", f"30:{QUESTION}", "--jsonl", "-", "--fps", "1")
+        assert main(["run", str(CLIP), "--bundle", str(folder), *ask, *more]) == 0
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [one for one in records if one["type"] in ("opened", "final")]
+
     def _inputs(self) -> dict[str, Any]:
         return self.full_inputs(self._ids(), self._pixels())
 
@@ -192,13 +213,18 @@ class OnDevice:
         lane = Lane()
         self._encoder = VisionEncoder(engines["vision"], manifest.input, lane, heartbeat_s=0.0)
         self._connector = EngineConnector(engines["connector"])
+        self._gate: GateNetwork | None = None
+        if "gate" in engines and manifest.gate is not None:
+            self._gate = GateNetwork(engines["gate"], manifest.gate, manifest.input.fps)
         arena = Arena(manifest.cache, manifest.positions, turn=engines["evict"])
-        self.model = LanguageModel(engines["decoder"], arena, TokenRows(bundle.embeddings()), lane)
+        self.model = LanguageModel(engines["decoder"], arena, bundle.token_rows(), lane)
 
     def embeds(self, frame: Frame) -> np.ndarray:
-        """(tokens, width) float32 of a frame."""
+        """(tokens, width) float32 of a frame; the model's own gate goes on by it."""
         features: Features = self._encoder.encode(frame)
-        return self._connector.step(features, GateDecision(frame.time_s)).copy()
+        state = self._gate.step(features, None).state_summary if self._gate else None
+        decision = GateDecision(frame.time_s, state_summary=state)
+        return self._connector.step(features, decision).copy()
 
     def planned(self, parts: PromptParts) -> PlannedPrompt:
         capacity = self.model.arena.capacity
@@ -214,7 +240,13 @@ class OnDevice:
 
     def segments(self, plan: PlannedPrompt) -> Sequence[tuple[np.ndarray, np.ndarray | None]]:
         """(embeds, positions (axes, tokens) or None to go on by one) of each segment."""
-        return [(one.as_embeds(self.model.rows), None) for one in plan.segments]
+        embeds = [one.as_embeds(self.model.rows) for one in plan.segments]
+        grid = self.model.arena.frame_grid
+        if grid is None:
+            return [(one, None) for one in embeds]
+        ends = np.cumsum([len(one) for one in embeds])[:-1]
+        places = np.split(segment_positions(plan.segments, grid), ends, axis=1)
+        return list(zip(embeds, places, strict=True))
 
     def read(self, plan: PlannedPrompt) -> np.ndarray:
         """Logits after a prompt, from an empty cache."""

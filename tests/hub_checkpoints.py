@@ -37,12 +37,15 @@ def qwen2_tokenizer() -> Tokenizer:
     return hub_tokenizer(QWEN2_FILES)
 
 
-def varied_(model: torch.nn.Module, factor: float = 3.0) -> None:
-    """Make a new model's words vary: wider weights, and embeddings that half precision holds."""
+def varied_(model: torch.nn.Module, factor: float = 3.0, seeing: float = 3.0) -> None:
+    """Make a new model's words vary: wider weights, and embeddings that half precision holds.
+
+    `seeing` widens those of the tower: a tiny one whose weights are too wide cannot be int8.
+    """
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and "embed" not in name:
-                weight.mul_(factor)
+                weight.mul_(seeing if "vision" in name or "visual" in name else factor)
         # A bundle keeps the table in half precision; what is compared is the rest.
         table = model.get_input_embeddings().weight
         table.mul_(10).copy_(table.half().float())

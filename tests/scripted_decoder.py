@@ -24,6 +24,7 @@ VOCABULARY, HIDDEN, HEAD = 256, 2, 2
 BOS, STOP, SILENT, SPEAK = 1, 2, ord(","), ord("]")
 CACHE = [1, 1, "past", HEAD]
 FRAME_ROWS = 3
+ONE_AXIS = Positions(axes=1, theta=10000.0)
 
 # VideoLLM-online's stream, a character a token.
 LAYOUT = PromptLayout(
@@ -70,6 +71,7 @@ class ScriptedDecoder:
         script: (what is in the cache, as text) → probability per token; the rest share what is
             left. A frame is one `#` and its number, however many rows it has.
         faults: number of a run → what it raises, or None for logits that are NaN.
+        axes: of `position_ids`, which it then takes and checks for their shape; 0 for none.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ScriptedDecoder:
         script: Callable[[str], Mapping[int, float]],
         faults: Mapping[int, Exception | None] | None = None,
         dtype: str = "float32",
+        axes: int = 0,
     ) -> None:
         self.provider = "cpu"
         self.is_closed = False
@@ -93,6 +96,10 @@ class ScriptedDecoder:
             TensorSpec("present.0.key", dtype, (1, 1, "total", HEAD)),
             TensorSpec("present.0.value", dtype, (1, 1, "total", HEAD)),
         )
+        if axes:
+            ids = TensorSpec("position_ids", "int64", (axes, 1, "tokens"))
+            self.inputs = (*self.inputs, ids)
+        self._axes = axes
         self._script = script
         self._faults = dict(faults or {})
 
@@ -110,6 +117,8 @@ class ScriptedDecoder:
         self.runs += 1
         self.tokens += inputs["inputs_embeds"].shape[1]
         embeds, total = inputs["inputs_embeds"], inputs["attention_mask"].shape[1]
+        if self._axes:
+            assert inputs["position_ids"].shape == (self._axes, 1, embeds.shape[1])
         values = outputs["present.0.value"]
         values[0, 0, total - embeds.shape[1] : total, 0] = embeds[0, :, 0]
         outputs["present.0.key"][0, 0, total - embeds.shape[1] : total] = 1.0
@@ -155,10 +164,14 @@ def logits_of(wanted: Mapping[int, float]) -> np.ndarray:
 
 
 def scripted_model(
-    engine: ScriptedDecoder, capacity: int = 256, chunk_tokens: int = 16, lane=None
+    engine: ScriptedDecoder,
+    capacity: int = 256,
+    chunk_tokens: int = 16,
+    lane=None,
+    positions: Positions = ONE_AXIS,
 ) -> LanguageModel:
     """A language model around it."""
-    arena = Arena(CacheShape(1, 1, HEAD, capacity), Positions(axes=1, theta=10000.0))
+    arena = Arena(CacheShape(1, 1, HEAD, capacity), positions)
     table = np.repeat(np.arange(VOCABULARY, dtype=np.float32)[:, None], HIDDEN, axis=1)
     return LanguageModel(
         engine, arena, TokenRows(table), lane or OpenLane(), chunk_tokens=chunk_tokens

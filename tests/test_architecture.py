@@ -116,6 +116,7 @@ def test_every_package_is_in_the_wheel():
         for path in [ROOT / "__init__.py", *MODULES]
         if path.name == "__init__.py"
     }
+    found.add("optimum.commands.register")  # a namespace of optimum's, for one command of ours
     assert set(listed) == found and listed == sorted(listed)
 
 

@@ -115,7 +115,8 @@ class CameraBoard:
         camera = self._cameras.get(name)
         if camera is None:
             raise CameraUnknown(
-                f"there is no camera {name}", hint="GET /v1/cameras lists those that there are"
+                f"there is no camera {name}, only {', '.join(self._cameras) or 'none yet'}",
+                hint="GET /v1/cameras lists those that there are",
             )
         return camera
 

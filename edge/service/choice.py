@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ...runtime.errors import UsageError
@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NAMED = re.compile(rf"({NAME.pattern})=(.+)", re.DOTALL)
+_LIKE_A_NAME = re.compile(r"([^=:/?]*)=.")
 
 
 def cameras_from_words(words: Sequence[str]) -> dict[str, str]:
     """Name → address of `[NAME=]ADDRESS` words; without a name it is made of the address.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or one is no name.
     """
     cameras: dict[str, str] = {}
     for word in words:
         match = _NAMED.fullmatch(word)
+        named = _LIKE_A_NAME.match(word)
+        if named and not match and not Path(word).exists():
+            check_names({named[1]: ""}, "write NAME=ADDRESS")
         name, address = match.groups() if match else (name_from_address(word), word)
         if name in cameras:
             raise UsageError(
@@ -42,13 +46,13 @@ def name_from_address(address: str) -> str:
     return letters or "camera"
 
 
-def check_names(cameras: Mapping[str, str]) -> None:
-    """Raises UsageError where a camera of the settings has a name that is no folder's."""
+def check_names(cameras: Mapping[str, str], hint: str = "rename it in service.cameras") -> None:
+    """Raises UsageError where a camera has a name that is no folder's."""
     for name in cameras:
         if not NAME.fullmatch(name):
             raise UsageError(
                 f"got the camera name {name!r}, expected letters, digits, - and _, at most 64",
-                hint="rename it in service.cameras",
+                hint=hint,
             )
 
 

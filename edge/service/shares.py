@@ -72,5 +72,5 @@ def _arena_bytes(settings: Settings, manifest: Manifest) -> int:
 
 def _guest_bytes(manifest: Manifest) -> int:
     assert manifest.embeddings is not None, "check_service refuses a bundle without one"
-    hidden = manifest.embeddings.shape[1]
-    return IMAGES_MOST * manifest.tokens_per_frame * hidden * WIDEST_VALUE_BYTES
+    width = manifest.embeddings.row_width
+    return IMAGES_MOST * manifest.tokens_per_frame * width * WIDEST_VALUE_BYTES

@@ -11,15 +11,23 @@ from ..checkpoint import config_fields, refuse_code
 from ..family import Checkpoint, Family, LoadOptions
 from .live import Live
 from .llava_onevision import LlavaOnevision
+from .qwen2_5_vl import Qwen25Vl
+from .qwen3_vl import Qwen3Vl
 from .reference import Reference
 from .smolvlm import SmolVlm
+from .streammind import StreamMind
+from .videollama3 import VideoLlama3
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "live": Live(),
+        "llava_onevision": LlavaOnevision(),
+        "qwen2_5_vl": Qwen25Vl(),
+        "qwen3_vl": Qwen3Vl(),
         "reference": Reference(),
         "smolvlm": SmolVlm(),
-        "llava_onevision": LlavaOnevision(),
+        "streammind": StreamMind(),
+        "videollama3": VideoLlama3(),
     }
 )
 

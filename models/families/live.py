@@ -28,12 +28,13 @@ from ...runtime.json_fields import Fields
 from ...runtime.manifest_values import FrameInput, Source
 from ..checkpoint import checkpoint_sha256, read_config, read_tokenizer
 from ..connector import Connector
+from ..decoder_weights import fill_beside_decoder_
 from ..family import Checkpoint, LoadOptions
 from ..frame_tokens import FrameEncoder
 from ..gate_files import load_gate
 from ..live_layout import LivePrompt, live_layout
 from ..transformers_parts import DECODERS, TOWERS, empty_model, rotary_positions
-from ..weights import check_index, fill_, stored_tensors, weight_files
+from ..weights import check_index, stored_tensors, weight_files
 
 # Each tower's own normalisation, per colour on the scale [0, 1], as its authors published it.
 _MEAN_STD = {
@@ -77,7 +78,8 @@ class Live:
         gate = load_gate(folder, tower.config.hidden_size, config.whole("tokens_per_frame"))
         stored = stored_tensors(weight_files(folder))
         check_index(folder, stored)
-        fill_(live_modules(decoder, vision, connector), stored)
+        beside = {"connector.": connector, "vision.": vision.tower}
+        stored_decoder = fill_beside_decoder_(decoder, beside, stored)
         return Checkpoint(
             vision=vision.eval().requires_grad_(False),
             connector=connector.eval().requires_grad_(False),
@@ -90,6 +92,7 @@ class Live:
             frame_input=frame_input,
             tokens_per_frame=config.whole("tokens_per_frame"),
             source=_source(config, folder),
+            stored_decoder=stored_decoder,
         )
 
 

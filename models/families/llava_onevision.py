@@ -66,6 +66,7 @@ class LlavaOnevision:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("LlavaOnevisionForConditionalGeneration",))
+        hub.check_text("qwen2")
         model = hub.model(LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration)
         inner: Any = model.model
         vision = LlavaVision(inner.vision_tower, _layers(model.config))
@@ -96,6 +97,7 @@ class LlavaOnevision:
             ),
             tokens_per_frame=cells * cells + 1,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
@@ -133,6 +135,7 @@ class LlavaConnector(nn.Module):
     """
 
     pooling: Tensor
+    newline: Tensor
 
     def __init__(self, projector: nn.Module, newline: Tensor, grid: int, cells: int) -> None:
         super().__init__()

@@ -64,6 +64,7 @@ class SmolVlm:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("SmolVLMForConditionalGeneration",))
+        hub.check_text("llama")
         model = hub.model(SmolVLMConfig, SmolVLMForConditionalGeneration)
         side_px = _side_px(model.config, options)
         vision = SmolVlmVision(model.model.vision_model, model.config.scale_factor, side_px)
@@ -89,6 +90,7 @@ class SmolVlm:
             ),
             tokens_per_frame=vision.tokens,
             source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
         )
 
 
@@ -111,9 +113,10 @@ class SmolVlmVision(nn.Module):
 
     def __init__(self, tower: nn.Module, scale: int, side_px: int) -> None:
         super().__init__()
+        patch_px: Any = tower.patch_size
         self.tower: Any = tower
-        self._scale, self._grid = scale, side_px // self.tower.patch_size
-        self.tokens = (self._grid // scale) ** 2
+        self._scale, self._grid = scale, int(side_px // patch_px)
+        self.tokens: int = (self._grid // scale) ** 2
         mask = torch.ones(1, self._grid, self._grid, dtype=torch.bool)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -134,14 +137,15 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
         SettingsInvalid: the tower cannot see frames of this size, or none gives so many tokens.
     """
     seen: Any = config.vision_config
-    block, most = seen.patch_size * config.scale_factor, seen.image_size
+    block: int = seen.patch_size * config.scale_factor
+    most: int = seen.image_size
     # The tower's own size need not be a multiple of its patches (384 px in patches of 14).
     sizes = {(side // block) ** 2: side for side in (*range(block, most, block), most)}
-    own = (most // block) ** 2
+    own: int = (most // block) ** 2
     tokens = options.tokens_per_frame
     if tokens is None and options.frame_px is not None:
         tokens = next((n for n, side in sizes.items() if side == options.frame_px), 0)
-    chosen = own if tokens is None else tokens
+    chosen: int = own if tokens is None else tokens
     if chosen not in sizes or options.frame_px not in (None, sizes[chosen]):
         told = ", ".join(f"{n} at {side} px" for n, side in sizes.items())
         raise SettingsInvalid(
@@ -149,4 +153,5 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
             f"the tokens of a frame of this model are {told}",
             hint="choose one of them, or leave both options out for the last",
         )
-    return sizes[chosen]
+    side: int = sizes[chosen]
+    return side

@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgestream.calibration.cache_ranges import cache_scales
+from edgestream.calibration.decoder_calls import Stretch
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def decoder():
     return LlamaForCausalLM(config).eval()
 
 
-def prompts(count: int = 4, seed: int = 0) -> list[np.ndarray]:
+def prompts(count: int = 4, seed: int = 0) -> list[Stretch]:
     random = np.random.default_rng(seed)
-    return [random.standard_normal((5 + n % 3, 32)).astype(np.float32) for n in range(count)]
+    return [Stretch(random.standard_normal((5 + n % 3, 32), np.float32)) for n in range(count)]
 
 
 def test_codes_of_all_that_was_read_stay_within_127_at_any_position(decoder):
@@ -33,7 +34,9 @@ def test_codes_of_all_that_was_read_stay_within_127_at_any_position(decoder):
         for prompt in prompts():
             shifted = torch.arange(300, 300 + len(prompt))[None]
             cache = decoder(
-                inputs_embeds=torch.from_numpy(prompt)[None], position_ids=shifted, use_cache=True
+                inputs_embeds=torch.from_numpy(prompt.embeds)[None],
+                position_ids=shifted,
+                use_cache=True,
             ).past_key_values
             for layer, scale in zip(cache.layers, scales, strict=True):
                 for which, held in enumerate((layer.keys, layer.values)):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from edgestream.calibration.decoder_calls import Stretch
 from edgestream.calibration.hessians import Hessians
 
 Q, DOWN, HEAD = (
@@ -29,16 +30,18 @@ def decoder():
 @pytest.fixture(scope="module")
 def prompts():
     random = np.random.default_rng(0)
-    return [random.standard_normal((length, 32)).astype(np.float32) for length in (5, 9, 5, 7)]
+    return [Stretch(random.standard_normal((n, 32), np.float32)) for n in (5, 9, 5, 7)]
 
 
 def test_the_mean_is_over_every_position_of_every_prompt(decoder, prompts):
     found = Hessians(decoder, [Q, DOWN, HEAD], prompts)
     with torch.inference_mode():
         norm = decoder.model.layers[0].input_layernorm
-        read = [norm(torch.from_numpy(prompt)).numpy().astype(np.float64) for prompt in prompts]
+        read = [
+            norm(torch.from_numpy(prompt.embeds)).numpy().astype(np.float64) for prompt in prompts
+        ]
         last = [
-            decoder.model(inputs_embeds=torch.from_numpy(prompt)[None])[0][0].numpy()
+            decoder.model(inputs_embeds=torch.from_numpy(prompt.embeds)[None])[0][0].numpy()
             for prompt in prompts
         ]
     for name, inputs in ((Q, read), (HEAD, last)):

@@ -216,7 +216,7 @@ def test_a_wrong_prompt_token_is_refused(checkpoint_folder, tmp_path, monkeypatc
     text = next(text for text, row in ids.items() if len(row) > 1)
     ids[text] = (*ids[text][:-1], ids[text][-1] - 1)
     wrong = replace(checkpoint, layout=replace(checkpoint.layout, text_ids=ids))
-    monkeypatch.setattr("edgestream.export.build.load_checkpoint", lambda folder: wrong)
+    monkeypatch.setattr("edgestream.export.build.load_checkpoint", lambda *given: wrong)
     with pytest.raises(PromptInvalid, match=r"prompt\.segments"):
         export_bundle(checkpoint_folder, tmp_path / "bundle", choice(), silent)
     assert not (tmp_path / "bundle").exists()

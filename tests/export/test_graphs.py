@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from edgestream.export.decoder_onnx import decoder_weights, refuse_head_lookalikes
 from edgestream.export.evict_graph import evict_graph
 from edgestream.export.int8_vision import int8_from_float, stored_int8
-from edgestream.export.onnx_from_torch import constant_matmuls, onnx_from_torch
+from edgestream.export.onnx_from_torch import constant_matmuls, onnx_from_torch, remove_graph
 from edgestream.export.traced_weights import traced_weights
 from edgestream.quant.numerics import quantize_int8_per_channel
 from edgestream.runtime.engines.ort import OrtBackend
@@ -75,6 +75,31 @@ def test_every_matrix_is_quantized_once_and_traced_to_its_parameter(module, writ
         ours = quantize_int8_per_channel(rows, 0)
         codes, scales = stored[one.graph_name]
         assert (codes == ours.codes.T).all() and (scales == ours.scales).all()
+
+
+def test_weights_beside_a_graph_are_quantized_and_traced_as_those_inside(module, written, tmp_path):
+    model, folder = written
+    file = tmp_path / "f.onnx"
+    beside = onnx_from_torch(module, [torch.zeros(1, 5, 16)], ["x"], ["y"], file, 0)
+    data = tmp_path / "f.onnx.data"
+    assert data.stat().st_size >= 4 * (16 * 24 + 24 * 24 + 24 * 10)
+    assert file.stat().st_size < 3000 and b".py" not in file.read_bytes()
+    x = {"x": torch.randn(1, 5, 16).numpy()}
+    with OrtBackend("cpu").open(file) as one, OrtBackend("cpu").open(folder / "f.onnx") as other:
+        np.testing.assert_array_equal(one.run(x)["y"], other.run(x)["y"])
+    int8_from_float(file, tmp_path / "q.onnx")
+    with (
+        OrtBackend("cpu").open(tmp_path / "q.onnx") as one,
+        OrtBackend("cpu").open(folder / "q.onnx") as other,
+    ):
+        np.testing.assert_array_equal(one.run(x)["y"], other.run(x)["y"])
+    names = constant_matmuls(beside)
+    assert names == constant_matmuls(model)
+    assert traced_weights(beside, names, module, tmp_path) == traced_weights(model, names, module)
+    # Tracing has read the weights and left them where they were.
+    assert beside.ByteSize() < 3000
+    remove_graph(file)
+    assert not file.exists() and not data.exists() and (tmp_path / "q.onnx").exists()
 
 
 def test_a_constant_that_is_no_parameter_is_refused(written):

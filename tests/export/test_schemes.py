@@ -15,14 +15,16 @@ from edgestream.edge.cli import main
 from edgestream.export.build import ExportChoice, export_bundle
 from edgestream.export.calibration_of_export import calibration_for
 from edgestream.export.decoder_examples import answered, decoder_hessians
-from edgestream.export.decoder_onnx import stored_matrix, weights_of, write_decoder
-from edgestream.export.graphs import Schemes, write_graphs
+from edgestream.export.decoder_onnx import weights_of, write_decoder
+from edgestream.export.graphs import Graph, Schemes
 from edgestream.export.int8_static import static_from_float
 from edgestream.export.int8_vision import stored_int8
 from edgestream.export.proof_data import proof_data
 from edgestream.export.prove import prove
 from edgestream.export.reprove import reproven
+from edgestream.export.stored_tensors import StoredTensors
 from edgestream.models.families import load_checkpoint
+from edgestream.quant.llm_words import decoder_words
 from edgestream.quant.numerics import quantize_int4_blocks
 from edgestream.quant.packing import packed_blocks
 from edgestream.quant.schemes import SCHEMES
@@ -31,6 +33,7 @@ from edgestream.runtime.engine import backend_for
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import SchemeUnknown
 from edgestream.runtime.golden_check import check_golden
+from edgestream.runtime.json_fields import plain
 
 from ..checkpoints import random_live_checkpoint
 from .test_build import change_tensor, one_scale, silent
@@ -71,7 +74,7 @@ def test_a_calibrated_and_mixed_bundle_says_what_it_is_and_runs(calibrated):
     assert made.report.passed
     assert all(result.passed for result in check_golden(bundle, backend_for))
     variants = {role: variant for role, variant in bundle.manifest.variants()}
-    assert variants["decoder"].scheme == {
+    assert plain(variants["decoder"].scheme) == {
         "weights": "int4", "block": 32, "symmetric": True, "activations": "int8", "method": "gptq",
         "except": [{"tensors": "head/*", "weights": "int8", "block": 32, "symmetric": True,
                     "activations": "int8"}],
@@ -94,12 +97,13 @@ def test_its_proof_repeats_from_the_checkpoint_alone(calibrated, checkpoint_fold
 
 
 @pytest.fixture(scope="module")
-def decoder_graph(checkpoint, checkpoint_folder, examples, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("graphs")
-    schemes = Schemes.named("fp32", "int4-32-gptq,head=int8")
-    tokenizer = checkpoint_folder / "tokenizer.json"
-    graphs = write_graphs(checkpoint, schemes, tokenizer, folder, silent, examples)
-    return next(graph for graph in graphs if graph.role == "decoder")
+def decoder_graph(calibrated, checkpoint, examples):
+    bundle = calibrated[1]
+    variant = bundle.manifest.part("decoder").variants[0]
+    scheme, exceptions = decoder_words("int4-32-gptq,head=int8")
+    hessians = decoder_hessians(checkpoint, examples)
+    path = bundle.path(variant.file)
+    return Graph("decoder", variant.id, path, scheme, None, exceptions, hessians)
 
 
 def one_code(codes):
@@ -161,16 +165,8 @@ def test_half_the_cache_is_proven_after_evictions(checkpoint_folder, tmp_path):
     assert (variant.kv_dtype, variant.id) == ("float16", "cpu-int8-32-kv16")
     names = [check.name for check in made.report.checks if "evictions" in check.name]
     assert len(names) == 2 and all(result.passed for result in check_golden(bundle, backend_for))
-    _, whole = exported(checkpoint_folder, tmp_path / "whole", "fp32", "int8")
-    assert 2 * bundle.manifest.memory.kv_bytes == whole.manifest.memory.kv_bytes
+    assert bundle.manifest.memory.kv_bytes == 2 * 3 * 2 * 2 * 16 * 512
     assert reproven(bundle, checkpoint_folder).passed
-
-
-def test_nf4_is_written_and_proven(checkpoint_folder, tmp_path):
-    made, bundle = exported(checkpoint_folder, tmp_path / "tiny", "fp32", "nf4")
-    graph = onnx.load(str(bundle.path(bundle.manifest.part("decoder").variants[0].file)))
-    kinds = [node.op_type for node in graph.graph.node if "MatMul" in node.op_type]
-    assert set(kinds) == {"MatMulBnb4"} and len(kinds) == 13 and made.report.passed
 
 
 @pytest.mark.parametrize("name", ["int4-32", "int8-64"])
@@ -204,10 +200,10 @@ def test_a_graph_holds_what_the_builder_itself_would_have_quantized(
 
 def test_gptq_writes_other_codes_with_the_scales_of_rounding(checkpoint, examples, calibrated):
     _, bundle = calibrated
-    graph = onnx.load(str(bundle.path(bundle.manifest.part("decoder").variants[0].file)))
+    tensors = StoredTensors(bundle.path(bundle.manifest.part("decoder").variants[0].file))
     parameters = dict(checkpoint.decoder.named_parameters())
     weight = next(one for one in weights_of(checkpoint.decoder) if "o_proj" in one.name)
-    codes, scales = stored_matrix(graph, weight, SCHEMES["int4-32-gptq"])
+    codes, scales = tensors.matrix_rows(weight, SCHEMES["int4-32-gptq"])
     nearest = quantize_int4_blocks(parameters[weight.parameters[0]].detach().numpy(), 32)
     np.testing.assert_array_equal(scales, nearest.scales)
     share = (codes != packed_blocks(nearest.codes, 32)).mean()
@@ -221,7 +217,7 @@ def test_what_gptq_reads_is_of_other_frames_and_ends_with_answers(checkpoint, ex
     prompts = examples.prompts[:3]
     longer = answered(checkpoint, prompts)
     for whole in longer:
-        prompt = next(p for p in prompts if np.array_equal(whole[: len(p)], p))
+        prompt = next(p for p in prompts if np.array_equal(whole.embeds[: len(p)], p.embeds))
         assert len(prompt) <= len(whole) <= len(prompt) + 24
     hessians = decoder_hessians(checkpoint, examples)
     found = hessians.of("model.layers.2.mlp.gate_proj.weight")
@@ -243,12 +239,17 @@ def test_plans_that_a_graph_cannot_hold_are_refused(checkpoint_folder, tmp_path,
     assert caught.value.exit_code == 2 and not list(tmp_path.iterdir())
 
 
-def test_the_command_takes_the_words(checkpoint_folder, tmp_path, capsys):
-    words = ["--llm", "int4-32,head=int8", "--vision", "fp32", "--kv", "fp32", "--json"]
+def test_the_command_takes_the_words_and_writes_nf4(checkpoint_folder, tmp_path, capsys):
+    words = ["--llm", "nf4,head=int8", "--vision", "fp32", "--kv", "fp32", "--json"]
     out = tmp_path / "bundle"
     assert main(["export", str(checkpoint_folder), "--out", str(out), *words]) == 0
     assert main(["inspect", str(out)]) == 0
-    assert "but head/* int8 block 32" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "nf4 block 64 act float32 slow, for comparisons but head/* int8 block 32" in told
+    variant = open_bundle(out).manifest.part("decoder").variants[0]
+    graph = onnx.load(str(out / variant.file), load_external_data=False)
+    kinds = [node.op_type for node in graph.graph.node if "MatMul" in node.op_type]
+    assert kinds == ["MatMulBnb4"] * 12 + ["MatMulNBits"]
     refused = ["export", str(checkpoint_folder), "--out", str(tmp_path / "other")]
     assert main([*refused, "--kv", "int4"]) == 2
     assert main([*refused, "--llm", "int4,head"]) == 2

@@ -73,6 +73,14 @@ def test_embeddings_are_mapped_and_read_only(whole):
         table[0, 0] = 1
 
 
+def test_rows_are_as_wide_as_the_manifest_says(bundle):
+    rewrite(bundle, lambda value: value["embeddings"].update(width=3 * DIM))
+    opened = open_bundle(bundle)
+    rows = opened.token_rows()
+    assert (rows.hidden, rows.width) == (DIM, 3 * DIM)
+    assert np.array_equal(rows([3])[0, :DIM], opened.embeddings()[3].astype(np.float32))
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_flipped_bit_in_any_file_is_refused(whole, data):

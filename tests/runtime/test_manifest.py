@@ -145,6 +145,17 @@ def test_a_newer_format_is_refused_before_anything_else():
         manifest_from_json({"format": 2})
 
 
+PICTURE = {"axes": 3, "theta": 1e6, "sections": [2, 3, 3], "frame_grid": [2, 5]}
+
+
+def test_the_grid_of_a_frame_is_read_and_written():
+    value = changed(("positions",), {**PICTURE, "interleaved": True})
+    manifest = manifest_from_json(value)
+    assert manifest.positions.frame_grid == (2, 5)
+    assert manifest.positions.extra == {"interleaved": True}
+    assert manifest.as_json() == value and list(VALIDATOR.iter_errors(value)) == []
+
+
 VARIANT = ("parts", 0, "variants", 0)
 
 
@@ -167,6 +178,10 @@ VARIANT = ("parts", 0, "variants", 0)
         (("input", "motion", "maps"), [1], "input.motion.maps", "a list of texts"),
         (("tokens_per_frame",), 2.5, "tokens_per_frame", "a whole number"),
         (("positions", "axes"), 2, "positions.axes", "1 or 3"),
+        (("positions",), {**PICTURE, "axes": 1}, "positions.frame_grid", "there are 3 axes"),
+        (("positions",), {**PICTURE, "frame_grid": [10]}, "frame_grid", "[rows, columns]"),
+        (("positions",), {**PICTURE, "frame_grid": [0, 5]}, "frame_grid", "of at least 1"),
+        (("positions",), {**PICTURE, "frame_grid": [3, 5]}, "frame_grid", "10 tokens of a frame"),
         (("cache", "capacity"), 0, "cache.capacity", "at least 1"),
         (("gate", "thresholds"), {"cut": 1.5}, "gate.thresholds", "numbers in [0, 1]"),
         (("gate", "close_ratio"), 2, "gate.close_ratio", "of at most 1"),
@@ -206,6 +221,23 @@ REQUIRED = [
 def test_a_missing_field_is_named(path):
     with pytest.raises(ManifestInvalid, match=f"{path[-1]} is missing"):
         manifest_from_json(without(path))
+
+
+TABLE = {"file": "decoder.cpu-int4.onnx", "dtype": "float16", "shape": [9, 4]}
+
+
+@pytest.mark.parametrize(("width", "row_width"), [(None, 4), (4, 4), (12, 12)])
+def test_a_row_is_as_wide_as_its_embedding_where_nothing_else_is_said(width, row_width):
+    value = changed(("embeddings",), TABLE if width is None else {**TABLE, "width": width})
+    manifest = manifest_from_json(value)
+    assert manifest.embeddings.width == width and manifest.embeddings.row_width == row_width
+    assert manifest.as_json()["embeddings"] == value["embeddings"]
+
+
+@pytest.mark.parametrize("width", [3, 0, "12", 4.0, True])
+def test_a_row_holds_its_embedding(width):
+    with pytest.raises(ManifestInvalid, match=r"embeddings\.width: got .* of at least 4"):
+        manifest_from_json(changed(("embeddings",), {**TABLE, "width": width}))
 
 
 def test_each_role_and_each_variant_stands_once():

@@ -237,6 +237,9 @@ def test_words_name_cameras():
     assert name_from_address("///") == "camera"
     with pytest.raises(UsageError, match="two cameras"):
         cameras_from_words(["clip.mp4", "other/clip.avi"])
+    with pytest.raises(UsageError, match="camera name 'front door'"):
+        cameras_from_words(["front door=rtsp://h/x"])
+    assert cameras_from_words(["rtsp://h/x?a=b"]) == {"h": "rtsp://h/x?a=b"}
 
 
 def test_a_state_folder_serves_one_service(tmp_path, capfd):

@@ -1,0 +1,108 @@
+"""The family `qwen3_vl`: Qwen3-VL (2B, 4B, 8B Instruct) as the Hub has it.
+
+A tower with learned places that are stretched to the grid, rotations beside them, and mergers: m x
+m patches become one token, once after the last block and once after each block that DeepStack
+taps. The decoder norms queries and keys, turns them with interleaved mRoPE, and adds the taps'
+tokens after its first layers. A frame is an image of the chat template. Graphs: pixels (1, 3, px,
+px) → tokens (1, (px / patch / m)², (1 + taps) · m² · dim) → rows (1, n, (1 + taps) · hidden), which
+the decoder reads whole, with position_ids (3, 1, S). Peak memory of an export: about three times
+the float32 weights.
+
+Source: transformers' `qwen3_vl`; differs: what follows from the size of a frame is constant, and
+the taps' tokens come to the decoder in the rows of the frame.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from ...runtime.errors import CheckpointInvalid
+from ...runtime.manifest_values import FrameInput
+from ..chat_layout import ChatWords, chat_layout
+from ..deepstack_decoder import DeepStackDecoder
+from ..family import Checkpoint, LoadOptions
+from ..hub_checkpoint import HubCheckpoint
+from ..qwen3_vl_vision import DeepMergers, GridTower
+from ..transformers_parts import rotary_positions
+from .qwen2_5_vl import tokens_along_side
+
+WORDS = ChatWords(
+    user_open="<|im_start|>user\n",
+    frame_open="<|vision_start|>",
+    frame_close="<|vision_end|>",
+    user_close="<|im_end|>\n",
+    assistant_open="<|im_start|>assistant\n",
+    turn_end="<|im_end|>",
+)
+FPS = 2.0
+"""Frames a second of its training videos."""
+GREY = (0.5, 0.5, 0.5)
+SECTIONS = (24, 20, 20)
+"""Of mRoPE, where config.json does not say."""
+
+
+class Qwen3Vl:
+    """Loads checkpoints of the family `qwen3_vl`."""
+
+    name = "qwen3_vl"
+    model_types = ("qwen3_vl",)
+    replaces_code: tuple[str, ...] = ()
+
+    def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
+        """The checkpoint in this folder, float32, checked.
+
+        The model sees pictures of any size; a bundle sees squares of one, 256 px (64 tokens) unless
+        something else is chosen.
+
+        Raises:
+            CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
+            SettingsInvalid: a size of frames, or a number of tokens, that no grid of the tower has.
+
+        Cost: the float32 weights in memory.
+        """
+        hub = HubCheckpoint.opened(folder, ("Qwen3VLForConditionalGeneration",))
+        model = hub.model(Qwen3VLConfig, Qwen3VLForConditionalGeneration)
+        tower = model.model.visual
+        side, merge = tokens_along_side(tower.config, options), tower.config.spatial_merge_size
+        vision = GridTower(tower, (side * merge, side * merge))
+        decoder = _decoder(model)
+        tokenizer = hub.tokenizer(decoder.config.vocab_size)
+        mean, std = hub.colours(GREY, GREY)
+        side_px = side * merge * tower.config.patch_size
+        return Checkpoint(
+            vision=vision.eval().requires_grad_(False),
+            connector=DeepMergers(tower).eval(),
+            decoder=decoder,
+            gate=None,
+            gate_facts=None,
+            tokenizer=tokenizer,
+            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
+            positions=rotary_positions(decoder, "config.json.text_config", (side, side)),
+            frame_input=FrameInput(
+                size_px=(side_px, side_px),
+                fps=options.fps or FPS,
+                resize="letterbox",
+                channels=3,
+                mean=mean,
+                std=std,
+            ),
+            tokens_per_frame=side * side,
+            source=hub.source(self.name),
+            stored_decoder=hub.stored_decoder(decoder),
+        )
+
+
+def _decoder(model: Any) -> DeepStackDecoder:
+    text, taps = model.model.language_model, model.config.vision_config.deepstack_visual_indexes
+    if len(taps) > text.config.num_hidden_layers:
+        raise CheckpointInvalid(
+            f"config.json has {len(taps)} deepstack_visual_indexes for "
+            f"{text.config.num_hidden_layers} layers, expected one layer for each"
+        )
+    # The axes always take turns, whether the configuration says so or not.
+    rotation = {"mrope_section": list(SECTIONS), **text.config.rope_parameters}
+    text.config.rope_parameters = {**rotation, "mrope_interleaved": True}
+    return DeepStackDecoder(text, model.lm_head, len(taps)).eval()

@@ -1,0 +1,206 @@
+"""The family `videollama3`: VideoLLaMA3 (2B, 7B), and CogStream's checkpoints of the same model.
+
+A SigLIP-like tower whose patches turn by their row and column, the mean of each 2 x 2 of them, two
+matrices, and a Qwen2. A frame is one of a video in the chat template, with its time before it.
+Graphs: pixels (1, 3, px, px) → tokens (1, (px / 28)², dim); inputs_embeds and a past with plain
+rotary positions. Peak memory of an export: about three times the float32 weights (2B: 26 GB).
+
+The Hub has it twice: as `video_llama_3`, for the classes of transformers, and as
+`videollama3_qwen2`, with code of its own. That code is not run: config.json is mapped key by key
+onto the same classes, whose tensors have other prefixes there and otherwise the same names.
+
+Not carried: the pruning of tokens whose pixels stay the same from frame to frame
+(`use_token_compression`); a still picture is not shown twice here.
+
+Source: transformers' `video_llama_3`, and LiamZhao326/CogStream at 16f4958.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
+
+from ...runtime.errors import SettingsInvalid
+from ...runtime.manifest_values import FrameInput
+from ...runtime.prompt_layout import PromptLayout, Slot, Text, with_text_ids
+from ..chat_layout import ChatWords, chat_layout
+from ..checkpoint import config_fields
+from ..decoder_weights import FileWeights, fill_beside_decoder_
+from ..family import Checkpoint, LoadOptions
+from ..hub_checkpoint import HubCheckpoint
+from ..text_parts import decoder_of
+from ..transformers_parts import model_of, rotary_positions
+from ..video_llama_tower import VideoLlamaTower
+from ..weights import stored_tensors, weight_files
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NATIVE, COGSTREAM = "video_llama_3", "videollama3_qwen2"
+ARCHITECTURES = ("VideoLlama3ForConditionalGeneration", "Videollama3Qwen2ForCausalLM")
+VISION, PROJECTOR = "model.vision_encoder.", "model.mm_projector."
+"""Begin the names of tensors in CogStream's files; the decoder's are those of a Qwen2."""
+MERGE = 2
+"""Patches along each side of a token of a video; a single picture would have 1."""
+SIDE = 8
+"""Tokens along each side of a frame, unless chosen: 64 of them are what a small device can read."""
+FPS = 1.0
+"""Frames a second of its training videos."""
+GREY = (0.5, 0.5, 0.5)
+WORDS = ChatWords(
+    system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+    user_open="<|im_start|>user\n",
+    frame_open="",
+    frame_close=",",
+    user_close="<|im_end|>\n",
+    assistant_open="<|im_start|>assistant\n",
+    turn_end="<|im_end|>",
+    time_text="Time {:.1f}s:",
+)
+# Keys of CogStream's config.json that describe its Qwen2, which stand beside all others there.
+_TEXT = (
+    *("attention_dropout", "bos_token_id", "eos_token_id", "hidden_act", "hidden_size"),
+    *("initializer_range", "intermediate_size", "max_position_embeddings", "max_window_layers"),
+    *("num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps"),
+    *("rope_scaling", "rope_theta", "sliding_window", "tie_word_embeddings", "use_sliding_window"),
+    "vocab_size",
+)
+
+
+class VideoLlama3:
+    """Loads checkpoints of the family `videollama3`."""
+
+    name = "videollama3"
+    model_types = (NATIVE, COGSTREAM)
+    replaces_code = (COGSTREAM,)
+
+    def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
+        """The checkpoint in this folder, float32, checked.
+
+        A frame may be any square of whole tokens, each 28 x 28 px in the released models.
+
+        Raises:
+            CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
+            SettingsInvalid: a size of frames, or a number of tokens, that is none of the model's.
+
+        Cost: the float32 weights in memory.
+        """
+        hub = HubCheckpoint.opened(folder, ARCHITECTURES)
+        if hub.config.text("model_type") == NATIVE:
+            hub.check_text("qwen2")
+            model = hub.model(VideoLlama3Config, VideoLlama3ForConditionalGeneration)
+            decoder = decoder_of(model.model.language_model, model.lm_head)
+            stored_decoder = hub.stored_decoder(decoder)
+        else:
+            model = _mapped(hub)
+            decoder = decoder_of(model.model.language_model, model.lm_head)
+            stored_decoder = _fill(hub, model, decoder)
+        seen: Any = model.config.vision_config
+        side = _side(seen.patch_size * MERGE, options)
+        grid, side_px = MERGE * side, MERGE * side * seen.patch_size
+        vision = VideoLlamaTower(model.model.vision_model, (grid, grid), MERGE)
+        tokenizer = hub.tokenizer(decoder.config.vocab_size)
+        mean, std = hub.colours(GREY, GREY)
+        return Checkpoint(
+            vision=vision.eval().requires_grad_(False),
+            connector=model.model.projector.readout,
+            decoder=decoder,
+            gate=None,
+            gate_facts=None,
+            tokenizer=tokenizer,
+            layout=video_layout(tokenizer, hub.stop_texts(tokenizer)),
+            positions=rotary_positions(decoder, "config.json"),
+            frame_input=FrameInput(
+                size_px=(side_px, side_px),
+                fps=options.fps or FPS,
+                resize="squash",
+                channels=3,
+                mean=mean,
+                std=std,
+            ),
+            tokens_per_frame=side * side,
+            source=hub.source(self.name),
+            stored_decoder=stored_decoder,
+        )
+
+
+def video_layout(tokenizer: Tokenizer, stops: tuple[str, ...]) -> PromptLayout:
+    """The chat template with its video: each frame behind its time, commas between them.
+
+    Raises:
+        PromptInvalid: the tokenizer is of another model.
+    """
+    layout = chat_layout(WORDS, tokenizer, stops)
+    shown = (Slot("time"), Slot("embeds"))
+    segments = {
+        **layout.segments,
+        "frame": shown,
+        "frame_close": (Text("\n"),),
+        "memory_entry": (
+            *(Text(WORDS.user_open), *shown, Text("\n"), Slot("said"), Text(WORDS.user_close)),
+        ),
+    }
+    return with_text_ids(replace(layout, segments=segments), tokenizer)
+
+
+def _mapped(hub: HubCheckpoint) -> Any:
+    """The model that CogStream's config.json means, in eval mode; its weights hold anything.
+
+    Raises:
+        CheckpointInvalid: config.json makes no model of this kind.
+    """
+    hub.config.text("mm_projector_type", one_of=("mlp2x_gelu",))
+    seen = hub.config.mapping("vision_encoder_config")
+    text = {key: value for key, value in config_fields(hub.folder).rest().items() if key in _TEXT}
+    described = {
+        "text_config": {**text, "model_type": "qwen2"},
+        "vision_config": {**seen, "model_type": "video_llama_3_vision"},
+    }
+    kind = (VideoLlama3Config, VideoLlama3ForConditionalGeneration)
+    return model_of(described, "config.json", kind)
+
+
+def _fill(hub: HubCheckpoint, model: Any, decoder: nn.Module) -> FileWeights | None:
+    """Give the model its weights, which have other prefixes in CogStream's files.
+
+    Args:
+        decoder: of the model; its names are those in the files.
+
+    Returns:
+        The decoder's weights where they are too large and stay in the files.
+
+    Raises:
+        CheckpointInvalid: a tensor is missing, left over or of another shape.
+    """
+    stored = stored_tensors(weight_files(hub.folder))
+    if model.config.tie_word_embeddings:
+        stored.pop("lm_head.weight", None)
+    modules = {VISION: model.model.vision_model, PROJECTOR: model.model.projector}
+    return fill_beside_decoder_(decoder, modules, stored)
+
+
+def _side(token_px: int, options: LoadOptions) -> int:
+    """Tokens along each side of a frame.
+
+    Raises:
+        SettingsInvalid: no square of whole tokens has this size, or so many tokens.
+    """
+    px, tokens = options.frame_px, options.tokens_per_frame
+    side = SIDE
+    if px is not None:
+        side = px // token_px
+    elif tokens is not None:
+        side = math.isqrt(tokens)
+    if side < 1 or px not in (None, side * token_px) or tokens not in (None, side * side):
+        raise SettingsInvalid(
+            f"got --frame-px {px}, --tokens-per-frame {tokens}; this model has a token for each "
+            f"{token_px} x {token_px} px of a square frame",
+            hint=f"for example --frame-px {SIDE * token_px}, which is "
+            f"--tokens-per-frame {SIDE * SIDE}",
+        )
+    return side
