@@ -64,9 +64,9 @@ def proof_data(
     Args:
         checkpoint: full precision.
         calibration: frames at the model's input size.
-        is_for_fitting: other frames, and other questions about them, than those of the proof:
-            what calibrated schemes are fitted to. A set of few frames has too few others; then
-            they are the same frames.
+        is_for_fitting: other frames than those of the proof, for what calibrated schemes are
+            fitted to; behind the prompts with questions the frames are described without one, as
+            when an event opens. A set of few frames has too few others; then they are the same.
 
     Cost: vision over FRAMES frames in PyTorch: 14 s for SigLIP-B/224 on one core.
     """
@@ -82,9 +82,10 @@ def proof_data(
     states = _states(checkpoint, tokens, summaries, maps)
     embeds = _embeds(checkpoint, tokens, states)
     prompts = tuple(
-        _prompt(checkpoint, embeds, number, calibration.prompts)
-        for number in (range(PREFIXES, 2 * PREFIXES) if is_for_fitting else range(PREFIXES))
+        _prompt(checkpoint, embeds, number, calibration.prompts) for number in range(PREFIXES)
     )
+    if is_for_fitting:
+        prompts += tuple(_prompt(checkpoint, embeds, number, ()) for number in range(PREFIXES))
     prefixes = tuple(
         prompt.part(-PREFIX_LENGTHS[number % len(PREFIX_LENGTHS)], None)
         for number, prompt in enumerate(prompts)
@@ -162,7 +163,10 @@ def _embeds(
 def _prompt(
     checkpoint: Checkpoint, embeds: Sequence[Float32], number: int, questions: Sequence[str]
 ) -> Stretch:
-    """Prompt `number`: one to three frames in a row and a question, all in turn."""
+    """Prompt `number`: one to three frames in a row and a question, all in turn.
+
+    Without questions the frames are to be described, as when an event opens.
+    """
     first, count = number % len(embeds), 1 + number % 3
     frames = [embeds[(first + step) % len(embeds)][0] for step in range(count)]
 
@@ -173,7 +177,8 @@ def _prompt(
     def encode(text: str) -> Sequence[int]:
         return ids_of(checkpoint.tokenizer, text)
 
-    layout, question = checkpoint.layout, questions[number % len(questions)]
+    layout = checkpoint.layout
+    question = questions[number % len(questions)] if questions else layout.describe or None
     found_embeds = prompt_embeds(layout, encode, rows, frames, question)
     axes, grid = checkpoint.positions.axes, checkpoint.positions.frame_grid
     if axes == 1:

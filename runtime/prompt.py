@@ -90,7 +90,11 @@ Run: TypeAlias = "tuple[int, ...] | Shown"
 
 
 def prompt_embeds(
-    layout: PromptLayout, encode: Encode, rows: Rows, frames: Sequence[Float32], question: str
+    layout: PromptLayout,
+    encode: Encode,
+    rows: Rows,
+    frames: Sequence[Float32],
+    question: str | None,
 ) -> Float32:
     """The embeds of a prompt about some frames, up to where the answer begins.
 
@@ -99,7 +103,7 @@ def prompt_embeds(
         encode: text → token ids, nothing added before or after.
         rows: token ids → (ids, hidden) float32 rows of the embedding table.
         frames: embeds of each frame, (tokens, hidden) float32, oldest first.
-        question: what is asked.
+        question: what is asked; None to have the frames described.
 
     Returns:
         (positions, hidden) float32.
@@ -109,7 +113,11 @@ def prompt_embeds(
 
 
 def prompt_positions(
-    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str, grid: Grid
+    layout: PromptLayout,
+    encode: Encode,
+    frames: Sequence[Float32],
+    question: str | None,
+    grid: Grid,
 ) -> Int64:
     """Positions [3, positions] of the prompt that `prompt_embeds` gives, from 0 on.
 
@@ -125,7 +133,7 @@ def prompt_positions(
 
 
 def _runs_about(
-    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str
+    layout: PromptLayout, encode: Encode, frames: Sequence[Float32], question: str | None
 ) -> Iterator[Run]:
     parts = PromptParts(question, [(None, embeds) for embeds in frames])
     return runs(prompt_pieces(layout, parts), encode)
