@@ -178,12 +178,14 @@ def print_table(work: Path, count: int) -> bool:
             row["sentence_exact"] = (folder / "refused.txt").read_text()
         elif tallies is not None:
             row |= _figures(full) if name == FULL else _prices(tallies, full)
-        rows.append({key: value for key, value in row.items() if value != ""})
-    return report(
+        if len(row) > 1:
+            rows.append(row)
+    passed: bool = report(
         "benchmarks/scheme_prices.py", rows, _data_aware(counted, count), bundle_sha256=None,
         threads=1, cpu_share=round(speed.get("cpu_share", 0.0), 3),
         clips=count, rounds=speed.get("rounds", 0),
     )  # fmt: skip
+    return passed
 
 
 def _data_aware(counted: Mapping[str, Tallies | None], count: int) -> list[Figure]:

@@ -75,6 +75,8 @@ def scheme_text(scheme: Mapping[str, Any] | None) -> str:
         words.append(str(scheme["method"]))
     if scheme.get("activations"):
         words.append(f"act {scheme['activations']}")
+    if scheme.get("weights") == "nf4":
+        words.append("slow, for comparisons")
     if scheme.get("ranges"):
         words.append(f"static ({scheme['ranges']})")
     for one in scheme.get("except") or ():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from ..quant.schemes import Scheme
-from ..quant.stored import Operator, Stored, joined, operator_of, quantized_matrix
+from ..quant.stored import Stored, joined, operator_of, quantized_matrix
 from ..runtime.values import Float32
 
 if TYPE_CHECKING:
@@ -58,11 +58,6 @@ def store_matrices(
     _replace(model.graph, nodes, made, {name: schemes[wanted[name].parameters[0]] for name in made})
 
 
-def words_of(operator: Operator) -> dict[str, Any]:
-    """The attributes of its node, but for K and N."""
-    return dict(operator.attributes)
-
-
 def _shape(graph: GraphProto, name: str) -> tuple[int, int]:
     dims = next(tensor.dims for tensor in graph.initializer if tensor.name == name)
     return dims[0], dims[1]
@@ -73,15 +68,14 @@ def _node(node: NodeProto, scheme: Scheme, shape: tuple[int, int]) -> NodeProto:
     operator = operator_of(scheme)
     codes, scales, suffix = operator.suffixes
     name = node.input[1]
+    words: dict[str, Any] = {"K": shape[0], "N": shape[1], **dict(operator.attributes)}
     return helper.make_node(
         operator.op_type,
         [node.input[0], f"{name}{codes}", f"{name}{scales}"],
         list(node.output),
         f"{node.name}{suffix}",
         domain=DOMAIN,
-        K=shape[0],
-        N=shape[1],
-        **words_of(operator),
+        **words,
     )
 
 
@@ -93,9 +87,9 @@ def _replace(
 ) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name not in made]
     for name, stored in made.items():
-        suffixes = operator_of(schemes[name]).suffixes
-        for array, suffix in ((stored.codes, suffixes[0]), (stored.scales, suffixes[1])):
-            kept.append(numpy_helper.from_array(array, f"{name}{suffix}"))
+        codes, scales, _ = operator_of(schemes[name]).suffixes
+        kept.append(numpy_helper.from_array(stored.codes, f"{name}{codes}"))
+        kept.append(numpy_helper.from_array(stored.scales, f"{name}{scales}"))
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)

@@ -35,7 +35,6 @@ from .traced_weights import TracedWeight, traced_weights
 Tell = Callable[[str], None]
 LARGEST_FOR_BUILDER = 500_000_000
 """Parameters; the builder takes 12 bytes of memory for each, and its files as much again."""
-PAST = "past_key_values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +139,7 @@ class Graph:
             **borders,
         }
         if self.role in ("decoder", "evict"):
-            past = [one["dtype"] for one in borders["inputs"] if str(one["name"]).startswith(PAST)]
-            facts["kv_dtype"] = past[0] if past else "float32"
+            facts["kv_dtype"] = self.cache_type() if self.role == "decoder" else "float32"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
         if self.exceptions:

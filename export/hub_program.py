@@ -32,7 +32,7 @@ def rows(ids):
 
 {seen}{places}types = {{"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(int8)": "i1"}}
 cache = {{
-    one.name: np.zeros((1, one.shape[1], 0, one.shape[3]), types[one.type])
+    one.name: np.zeros((1, one.shape[1], {room}, one.shape[3]), types[one.type])
     for one in decoder.get_inputs()
     if one.name.startswith("past_key_values.")
 }}
@@ -98,6 +98,7 @@ def hub_program(bundle: Bundle) -> str:
              "rows(part) for part in PROMPT",
         given=given,
         after=after,
+        room=_room(bundle),
     )  # fmt: skip
 
 
@@ -120,6 +121,12 @@ def _prompt(bundle: Bundle, sees: bool) -> list[list[int] | None]:
         else:
             found.append(list(run))
     return found
+
+
+def _room(bundle: Bundle) -> int:
+    """Slots that the cache has from the beginning; a cache of another type cannot grow."""
+    cache, kv_dtype = bundle.manifest.cache, bundle.variant("decoder").kv_dtype
+    return 0 if cache is None or kv_dtype in (None, "float32") else cache.capacity
 
 
 def _positions(bundle: Bundle) -> tuple[str, str, str]:

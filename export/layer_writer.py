@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ from .decoder_graph import (
     opening_nodes,
     shared_constants,
 )
-from .decoder_matmuls import Hessian, words_of
+from .decoder_matmuls import Hessian
 from .decoder_onnx import DecoderWeight, decoder_weights
 from .external_data import ExternalData
 from .kept_rows import kept_rows
@@ -121,15 +122,14 @@ def _matmul(schemes: Mapping[str, Scheme]) -> MatMul:
             return helper.make_node("MatMul", [source, stored], [target], name)
         operator = operator_of(scheme)
         codes, scales, suffix = operator.suffixes
+        words: dict[str, Any] = {"K": width, "N": out, **dict(operator.attributes)}
         return helper.make_node(
             operator.op_type,
             [source, f"{stored}{codes}", f"{stored}{scales}"],
             [target],
             f"{name}{suffix}",
             domain=MICROSOFT,
-            K=width,
-            N=out,
-            **words_of(operator),
+            **words,
         )
 
     return node

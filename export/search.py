@@ -166,7 +166,13 @@ class _Search:
                 hint="--report FILE.html with --vision and --llm writes down every check of one",
             )
         return Searched(
-            rows, chosen, workload, self.choice.threads, self.search.rounds, watch.cpu_share
+            rows,
+            chosen,
+            workload,
+            self.choice.threads,
+            self.search.rounds,
+            watch.cpu_share,
+            watch.clock,
         )
 
     def _asked(self) -> tuple[tuple[PartName, tuple[str, ...]], ...]:

@@ -25,6 +25,7 @@ class Searched:
         threads: of each engine.
         rounds: in which each part was measured once.
         cpu_share: CPU time by wall time and thread while engines ran; 1 where nobody disturbed.
+        clock: what was measured: `cpu` time of one thread, or `wall` time of several.
     """
 
     rows: tuple[PlanRow, ...]
@@ -33,6 +34,7 @@ class Searched:
     threads: int
     rounds: int
     cpu_share: float
+    clock: str
 
     def as_json(self) -> dict[str, Any]:
         """The file `search.json` of the bundle."""
@@ -43,6 +45,7 @@ class Searched:
             "rounds": self.rounds,
             "threads": self.threads,
             "cpu_share": round(self.cpu_share, 3),
+            "clock": self.clock,
             "tied": [{"vision": row.vision, "llm": row.llm} for row in self.choice.tied],
             "candidates": [row.as_json() for row in self.rows],
         }
@@ -76,8 +79,9 @@ class Searched:
             f"{work.frames_per_s:g} frames and {work.tokens_per_s:g} tokens in each second of the "
             f"stream; an answer reads {PROMPT_POSITIONS} positions and says {ANSWER_TOKENS} tokens."
             f" <code>{escape(FORMULA)}</code>. Medians of {self.rounds} interleaved rounds, "
-            f"{self.threads} thread(s), CPU share {self.cpu_share:.2f}; a frame is vision and "
-            f"connector.</p><div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
+            f"{self.threads} thread(s), {self.clock} time, CPU share {self.cpu_share:.2f}; a frame "
+            f"is vision and connector.</p>"
+            f"<div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
         )
 
 

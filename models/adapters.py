@@ -70,7 +70,8 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
             "million parameters, too many to merge an adapter in memory",
             hint="`edgestream merge` merges it file by file; export what that writes",
         )
-    stored, assumed = fitting_adapter(checkpoint, folder)
+    stored, assumed = adapter_tensors(checkpoint, folder)
+    _check_fit(checkpoint.decoder, checkpoint.connector, stored)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
     if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
         _untie(decoder)
@@ -91,23 +92,24 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     )
 
 
-def fitting_adapter(
+def adapter_tensors(
     checkpoint: Checkpoint, folder: Path
 ) -> tuple[Mapping[str, Stored], str | None]:
-    """An adapter's tensors, of which each fits this checkpoint, and what had to be assumed of it.
+    """An adapter's tensors, and what had to be assumed of its base; shapes are not looked at.
 
     Raises:
         as `merge_adapter`.
     """
     stored = _read(folder)
     _check_vocabulary(checkpoint, folder)
-    assumed = _check_base(checkpoint, folder)
-    _check_fit(checkpoint.decoder, checkpoint.connector, stored)
-    return stored, assumed
+    return stored, _check_base(checkpoint, folder)
 
 
 def lora_module(name: str) -> str | None:
-    """The linear layer, as the decoder names it, that a tensor of an adapter belongs to."""
+    """The linear layer that a tensor of an adapter belongs to; None for another tensor.
+
+    A layer of the language model goes by the decoder's name, another one by the whole model's.
+    """
     found = _LORA.fullmatch(_short(name).removeprefix(_PREFIX))
     return found["module"] if found else None
 
@@ -181,7 +183,11 @@ def _read(folder: Path) -> dict[str, Stored]:
     config = read_json(folder / PEFT_CONFIG)
     fields = Fields(config, PEFT_CONFIG, CheckpointInvalid)
     fields.text("peft_type", one_of=("LORA",))
-    for key in ("auto_mapping", "auto_map"):
+    # Where PEFT was told of no task it names the class of the base, which is not looked up here.
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else None
+    is_known = isinstance(library, str) and library.startswith("transformers.")
+    for key in ("auto_map",) if is_known else ("auto_mapping", "auto_map"):
         if config.get(key):
             raise RemoteCodeNeeded(f"{folder / PEFT_CONFIG} has {key}, which would run code")
     return stored_tensors((folder / PEFT_WEIGHTS,))

@@ -1,32 +1,40 @@
-"""A LoRA adapter merged matrix by matrix, for a checkpoint whose decoder stays in its files."""
+"""A LoRA adapter merged matrix by matrix into the files of a checkpoint of the Hub.
+
+It may change any linear layer of the model, in the tower too, whatever its size.
+"""
 
 from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..runtime.errors import CheckpointInvalid
-from .adapters import PEFT_CONFIG, fitting_adapter, lora_module, merged_by_peft
+from ..runtime.errors import AdapterMismatch, CheckpointInvalid
+from .adapters import PEFT_CONFIG, adapter_tensors, lora_module, merged_by_peft
+from .decoder_weights import EMBEDDINGS, HEAD
 from .family import Checkpoint
+from .large_model import decoder_names
+from .weights import Stored
 
 
 @dataclass(frozen=True, slots=True)
 class LayerwiseAdapter:
-    """An adapter that fits a checkpoint.
+    """An adapter that fits the files of a checkpoint.
 
     Attributes:
         folder: PEFT's.
-        modules: linear layers that it changes, as the decoder names them.
+        tensors: linear layer that it changes → name of the tensor that it is merged with; of a
+            head that is tied, the table of embeddings.
         assumed: what was taken on trust; None for nothing.
     """
 
     folder: Path
-    modules: tuple[str, ...]
+    tensors: Mapping[str, str]
     assumed: str | None
 
     def merged(self, module: str, weight: Tensor) -> Tensor:
@@ -46,35 +54,64 @@ class LayerwiseAdapter:
         return done.get_parameter(f"{module}.weight").detach()
 
 
-def layerwise_adapter(checkpoint: Checkpoint, folder: Path) -> LayerwiseAdapter:
-    """The adapter in a folder, checked against a checkpoint as `merge_adapter` does.
+def layerwise_adapter(
+    checkpoint: Checkpoint, folder: Path, weights: Mapping[str, Stored]
+) -> LayerwiseAdapter:
+    """The adapter in a folder, checked against a checkpoint and its files.
+
+    Args:
+        checkpoint: its decoder may be on the device `meta`.
+        folder: of the adapter.
+        weights: what the files of the checkpoint hold.
 
     Raises:
         as `merge_adapter`; also CheckpointInvalid for one that brings more than LoRA matrices.
     """
-    stored, assumed = fitting_adapter(checkpoint, folder)
-    modules: dict[str, None] = {}
-    for name in stored:
+    stored, assumed = adapter_tensors(checkpoint, folder)
+    names, tensors = decoder_names(weights), {}
+    for name, lora in stored.items():
         module = lora_module(name)
         if module is None:
             raise CheckpointInvalid(
-                f"the adapter {folder} brings {name} in full, expected LoRA matrices alone where "
-                "the decoder is too large for the memory",
-                hint="merge it with peft on a machine with more memory",
+                f"the adapter {folder} brings {name}, expected nothing but LoRA matrices of "
+                "linear layers",
+                hint="merge it with peft (merge_and_unload, save_pretrained)",
             )
-        if module.startswith("connector."):
-            raise CheckpointInvalid(
-                f"the adapter {folder} changes the projector ({name}), expected the decoder alone "
-                "where that is too large for the memory",
-                hint="merge it with peft on a machine with more memory",
-            )
-        modules[module] = None
-    _check_config(checkpoint, folder, set(modules))
-    return LayerwiseAdapter(folder, tuple(modules), assumed)
+        tensors[module] = _tensor_of(module, names, weights)
+        _check_shape(name, lora.shape, weights[tensors[module]].shape)
+    _check_config(checkpoint, folder, set(tensors))
+    return LayerwiseAdapter(folder, tensors, assumed)
+
+
+def _tensor_of(module: str, names: Mapping[str, str], weights: Mapping[str, Stored]) -> str:
+    name = f"{module}.weight"
+    tied = names.get(EMBEDDINGS) if name == HEAD else None
+    # VideoLLaMA3's connector is the readout of its projector, whose name begins in two ways.
+    inside = f"projector.readout.{name.removeprefix('connector.')}"
+    readout = next((one for one in weights if one.endswith(inside)), None)
+    # Files of older releases do not have the outermost part of a name.
+    for candidate in (names.get(name), name, name.removeprefix("model."), tied, readout):
+        if candidate is not None and candidate in weights:
+            return candidate
+    raise AdapterMismatch(
+        f"the adapter changes {module}, which this checkpoint does not have",
+        hint="give the checkpoint that it was trained on",
+    )
+
+
+def _check_shape(name: str, lora: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    """A is (rank, in) and B (out, rank) of a weight (out, in)."""
+    side = 1 if ".lora_A." in name else 0
+    if len(lora) != 2 or len(weight) != 2 or lora[side] != weight[side]:
+        raise AdapterMismatch(
+            f"the adapter's {name} has the shape {list(lora)}, which does not fit the weight "
+            f"{list(weight)} of this checkpoint",
+            hint="give the checkpoint that it was trained on",
+        )
 
 
 def _check_config(checkpoint: Checkpoint, folder: Path, modules: set[str]) -> None:
-    """What the adapter's config chooses of the decoder is what its tensors are for."""
+    """What the adapter's config chooses of the decoder has tensors."""
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
 
@@ -84,18 +121,12 @@ def _check_config(checkpoint: Checkpoint, folder: Path, modules: set[str]) -> No
         return  # an expression may be about names around the decoder, which only PEFT's base has
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with torch.device("meta"):
-            shape = get_peft_model(
-                copy.deepcopy(checkpoint.decoder), config, low_cpu_mem_usage=True
-            )
-    prefix = "base_model.model."
-    chosen = {
-        name.removeprefix(prefix)
-        for name, module in shape.named_modules()
-        if isinstance(module, LoraLayer)
-    }
-    if differing := sorted(chosen ^ modules):
+        bare: Any = copy.deepcopy(checkpoint.decoder)
+        bare.to("meta")
+        chosen = get_peft_model(bare, config, low_cpu_mem_usage=True).named_modules()
+    found = {name for name, module in chosen if isinstance(module, LoraLayer)}
+    if absent := sorted({name.removeprefix("base_model.model.") for name in found} - modules):
         raise CheckpointInvalid(
-            f"the adapter {folder} and its {PEFT_CONFIG} do not agree on {differing[0]} and "
-            f"{len(differing) - 1} more"
+            f"the adapter {folder} and its {PEFT_CONFIG} do not agree on {absent[0]} and "
+            f"{len(absent) - 1} more"
         )

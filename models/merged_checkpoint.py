@@ -1,7 +1,7 @@
 """A checkpoint with a LoRA adapter merged in, written in the layout and types of the checkpoint.
 
-The adapter is merged as an export merges it (adapters.py), or matrix by matrix where the decoder
-stays in its files (layerwise_merge.py). What changes goes back under the name that it has in the
+In a checkpoint of ours the adapter is merged as an export merges it (adapters.py), in one of the
+Hub matrix by matrix (layerwise_merge.py). What changes goes back under the name that it has in the
 checkpoint's files; everything else is copied.
 """
 
@@ -25,7 +25,7 @@ from ..runtime.whole_folder import whole_folder
 from .adapters import PEFT_WEIGHTS, merge_adapter
 from .checkpoint import CONFIG, read_json
 from .decoder_weights import EMBEDDINGS, HEAD
-from .families import load_checkpoint
+from .families import family_of, load_checkpoint
 from .family import Checkpoint
 from .large_model import decoder_names
 from .layerwise_merge import LayerwiseAdapter, layerwise_adapter
@@ -66,14 +66,15 @@ def write_merged(source: Path, adapter: Path, out: Path, *, force: bool = False)
         BundleError: the checkpoint or the adapter is damaged, incomplete or of another base.
         OutputError: the folder cannot be written.
 
-    Cost: the decoder in float32 twice, or one matrix where it stays in its files; and the largest
-    file of weights once.
+    Cost: the checkpoint as an export loads it (of ours: the decoder twice), and the largest file of
+    weights once.
     """
     base = load_checkpoint(source)
     files = weight_files(source)
     stored = stored_tensors(files)
-    found, assumed = _changes(base, adapter, stored)
-    changed = _by_stored_name(found, stored)
+    is_of_hub = bool(family_of(source).model_types)
+    changes = _changes_of_hub if is_of_hub else _changes_of_ours
+    changed, assumed = changes(base, adapter, stored)
     if not changed:
         raise AdapterMismatch(
             f"the adapter {adapter} changes nothing: its product is zero",
@@ -91,22 +92,27 @@ def write_merged(source: Path, adapter: Path, out: Path, *, force: bool = False)
     return Merged(tuple(sorted(changed)), n_bytes, assumed)
 
 
-def _changes(
+def _changes_of_ours(
     base: Checkpoint, folder: Path, stored: Mapping[str, Stored]
 ) -> tuple[dict[str, Change], str | None]:
-    """Name, as the decoder has it → what becomes of its tensor; and what was assumed."""
-    if base.stored_decoder is None:
-        merged = merge_adapter(base, folder)
-        values = _changed(base, merged)
-        assumed = merged.source.extra.get("assumed")
-        return {name: partial(_given, value) for name, value in values.items()}, assumed
-    adapter = layerwise_adapter(base, folder)
+    """Name of a tensor → what becomes of it; and what was assumed."""
+    merged = merge_adapter(base, folder)
     found: dict[str, Change] = {
-        f"{name}.weight": partial(_merged_in, adapter, name) for name in adapter.modules
+        name: partial(_given, value) for name, value in _changed(base, merged).items()
     }
-    names = decoder_names(stored)
-    if HEAD in found and HEAD not in names:
-        found[HEAD] = partial(_of_table, adapter, stored[names[EMBEDDINGS]], names[EMBEDDINGS])
+    return found, merged.source.extra.get("assumed")
+
+
+def _changes_of_hub(
+    base: Checkpoint, folder: Path, stored: Mapping[str, Stored]
+) -> tuple[dict[str, Change], str | None]:
+    adapter = layerwise_adapter(base, folder, stored)
+    found: dict[str, Change] = {}
+    for module, name in adapter.tensors.items():
+        if f"{module}.weight" == HEAD and name == decoder_names(stored)[EMBEDDINGS]:
+            found[_new_head(name)] = partial(_of_table, adapter, stored[name], name)
+        else:
+            found[name] = partial(_merged_in, adapter, module)
     return found, adapter.assumed
 
 
@@ -135,24 +141,6 @@ def _changed(base: Checkpoint, merged: Checkpoint) -> dict[str, Tensor]:
         for name, value in new.named_parameters():
             if name not in before or not torch.equal(before[name], value):
                 found[prefix + name] = value.detach()
-    return found
-
-
-def _by_stored_name(
-    changed: Mapping[str, Change], stored: Mapping[str, Stored]
-) -> dict[str, Change]:
-    names, found = decoder_names(stored), {}
-    for name, change in changed.items():
-        stored_name = names.get(name, name)
-        if stored_name not in stored:
-            if name != HEAD:
-                raise AdapterMismatch(
-                    f"the adapter changes {name}, which has no tensor in the files of the "
-                    "checkpoint to be written to",
-                    hint="`edgestream export --adapter` merges it into a bundle",
-                )
-            stored_name = _new_head(names[EMBEDDINGS])
-        found[stored_name] = change
     return found
 
 

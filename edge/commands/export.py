@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 MOST_A_SECOND = 1e4
+QUIET_SHARE = 0.8
+"""CPU time by wall time of engines, below which others disturbed what was measured."""
 
 
 def export(
@@ -252,9 +254,16 @@ def _say_search(found: Searched) -> None:
         numbers = (cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:], strict=True))
         print("  ".join((*cells, *numbers, row[-1])).rstrip())
     work = found.workload
+    if found.clock == "wall" and found.cpu_share < QUIET_SHARE:
+        print(
+            f"note: other programs took this machine's time (CPU share {found.cpu_share:.2f}); "
+            "search again when it is idle",
+            file=sys.stderr,
+        )
     print(
         f"{found.choice.because}\n{work.frames_per_s:g} frames and {work.tokens_per_s:g} tokens a "
-        f"second; {found.rounds} rounds, {found.threads} thread(s), CPU share {found.cpu_share:.2f}"
+        f"second; {found.rounds} rounds, {found.threads} thread(s), {found.clock} time, CPU share "
+        f"{found.cpu_share:.2f}"
     )
 
 

@@ -54,7 +54,7 @@ def expected(decoder, prompts) -> np.ndarray:
     with torch.inference_mode():
         for prompt in prompts:
             logits = decoder(
-                inputs_embeds=torch.from_numpy(prompt)[None], logits_to_keep=LAST, use_cache=False
+                inputs_embeds=torch.from_numpy(prompt.embeds)[None], logits_to_keep=LAST
             ).logits[0]
             found.append(torch.log_softmax(logits.double(), -1).numpy())
     return np.concatenate(found)

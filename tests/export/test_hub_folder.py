@@ -16,7 +16,9 @@ import pytest
 from edgestream.edge.cli import main
 from edgestream.export.hub_folder import unpack_bundle
 from edgestream.export.hub_program import QUESTION
+from edgestream.runtime.arena import Arena
 from edgestream.runtime.bundle import open_bundle
+from edgestream.runtime.engines.lane import OpenLane
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import (
     BundleFileRefused,
@@ -24,14 +26,15 @@ from edgestream.runtime.errors import (
     CheckpointMissing,
     OutputExists,
 )
+from edgestream.runtime.language_model import LanguageModel
 from edgestream.runtime.prompt import PromptParts, prompt_embeds
+from edgestream.runtime.prompt_plan import planned_prompt, segment_positions
 
 from ..bundles import write_small_bundle
 
 pytest.importorskip("torch", reason="the law of families compares with PyTorch")
 
 from .. import qwen2_5_vl_checkpoint, qwen3_vl_checkpoint
-from ..family_law import OnDevice
 from ..models import test_smolvlm
 
 ROOT = Path(__file__).parents[2]
@@ -56,16 +59,33 @@ def engine_of(bundle, role):
 
 def ids_by_us(bundle, frames=()):
     """The ids of a greedy answer to `QUESTION`, by our runtime."""
-    device, layout = OnDevice(bundle), bundle.manifest.layout()
-    logits = device.read(device.planned(PromptParts(QUESTION, [(0.0, one) for one in frames])))
+    manifest, kv_dtype = bundle.manifest, bundle.variant("decoder").kv_dtype
+    layout, arena = manifest.layout(), Arena(manifest.cache, manifest.positions, dtype=kv_dtype)
     said: list[int] = []
-    while len(said) < layout.max_answer_tokens:
-        best = int(logits.argmax())
-        if best in layout.stop_ids:
-            break
-        said.append(best)
-        logits = device.model.step(best)
+    with engine_of(bundle, "decoder") as engine:
+        model = LanguageModel(engine, arena, bundle.token_rows(), OpenLane())
+        parts = PromptParts(QUESTION, [(0.0, one) for one in frames])
+        plan = planned_prompt(layout, encoder_of(bundle), parts, arena.capacity)
+        embeds = np.concatenate([one.as_embeds(model.rows) for one in plan.segments])
+        grid = arena.frame_grid
+        places = None if grid is None else segment_positions(plan.segments, grid)
+        logits = model.append(embeds, positions=places)
+        while len(said) < layout.max_answer_tokens:
+            best = int(logits.argmax())
+            if best in layout.stop_ids:
+                break
+            said.append(best)
+            logits = model.step(best)
     return said
+
+
+def grey_frame(bundle):
+    """Its embeds."""
+    height, width = bundle.manifest.input.size_px
+    pixels = np.zeros((1, 3, height, width), np.float32)
+    with engine_of(bundle, "vision") as vision, engine_of(bundle, "connector") as connector:
+        tokens = vision.run({"pixels": pixels})["tokens"]
+        return connector.run({"tokens": tokens})["embeds"][0]
 
 
 def encoder_of(bundle):
@@ -147,12 +167,7 @@ def seeing(request, tmp_path_factory):
 def test_a_frame_is_seen_the_same(seeing, tmp_path):
     bundle, checkpoint = seeing
     unpack_bundle(bundle, tmp_path / "hub", checkpoint)
-    height, width = bundle.manifest.input.size_px
-    pixels = np.zeros((1, 3, height, width), np.float32)
-    with engine_of(bundle, "vision") as vision, engine_of(bundle, "connector") as connector:
-        tokens = vision.run({"pixels": pixels})["tokens"]
-        embeds = connector.run({"tokens": tokens})["embeds"][0]
-    said = ids_by_us(bundle, [embeds])
+    said = ids_by_us(bundle, [grey_frame(bundle)])
     assert len(said) >= 32 and len(set(said)) >= 10
     assert ids_by_the_card(tmp_path / "hub") == said
     answer = ids_by_us(bundle)
@@ -162,6 +177,22 @@ def test_a_frame_is_seen_the_same(seeing, tmp_path):
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     own = json.loads((checkpoint / "config.json").read_text())
     assert own.items() <= config.items() and config["model_type"] in FAMILIES
+
+
+@pytest.mark.slow
+def test_a_cache_of_half_precision_has_its_room_from_the_beginning(tmp_path):
+    checkpoint, _ = test_smolvlm.tiny_folder(tmp_path / "checkpoint")
+    out = tmp_path / "bundle"
+    kept = ["--vision", "fp32", "--llm", "fp32", "--kv", "fp16", "--json"]
+    assert main(["export", str(checkpoint), "--out", str(out), *kept]) == 0
+    bundle = open_bundle(out)
+    unpack_bundle(bundle, tmp_path / "hub")
+    assert ", 512, one.shape[3]), types[one.type])" in (tmp_path / "hub/README.md").read_text()
+    said, text = ids_by_us(bundle, [grey_frame(bundle)]), ids_by_us(bundle)
+    assert len(said) >= 32 and len(set(said)) >= 10 and said != text
+    assert ids_by_the_card(tmp_path / "hub") == said
+    most = bundle.manifest.layout().max_answer_tokens
+    assert ids_by_genai(tmp_path / "hub", prompt_ids(bundle), most) == text
 
 
 def test_it_is_the_layout_that_people_expect(unpacked):

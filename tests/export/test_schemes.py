@@ -245,7 +245,7 @@ def test_the_command_takes_the_words_and_writes_nf4(checkpoint_folder, tmp_path,
     assert main(["export", str(checkpoint_folder), "--out", str(out), *words]) == 0
     assert main(["inspect", str(out)]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "nf4 block 64 act float32 but head/* int8 block 32" in told
+    assert "nf4 block 64 act float32 slow, for comparisons but head/* int8 block 32" in told
     variant = open_bundle(out).manifest.part("decoder").variants[0]
     graph = onnx.load(str(out / variant.file), load_external_data=False)
     kinds = [node.op_type for node in graph.graph.node if "MatMul" in node.op_type]

@@ -11,13 +11,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from edgestream.edge.cli import main
 from edgestream.models import decoder_weights
 from edgestream.models.adapters import merge_adapter
 from edgestream.models.families import load_checkpoint
 from edgestream.models.merged_checkpoint import write_merged
-from edgestream.runtime.errors import AdapterMismatch
+from edgestream.runtime.errors import AdapterMismatch, CheckpointInvalid
 
 from .. import qwen2_5_vl_checkpoint
 from ..checkpoints import random_live_checkpoint
@@ -84,13 +85,13 @@ def test_weights_stay_of_the_type_that_they_were(tmp_path):
         torch.testing.assert_close(value, expected[name], rtol=bound, atol=bound / 10)
 
 
-def hub_adapter(folder: Path, model, targets: str):
+def hub_adapter(folder: Path, model, targets, task_type="CAUSAL_LM"):
     """(adapter of a whole model of the Hub, as PEFT saves it; what PEFT itself merges)."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(2)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         warnings.filterwarnings("ignore", "Model (has|with) `tie_word_embeddings=True`")
-        config = LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", target_modules=targets)
+        config = LoraConfig(r=4, lora_alpha=8, task_type=task_type, target_modules=targets)
         tuned = get_peft_model(copy.deepcopy(model), config)
         for name, weight in tuned.named_parameters():
             if "lora_" in name:
@@ -130,21 +131,55 @@ def test_transformers_loads_what_was_merged_of_the_hub(tmp_path, family, is_tied
 
 
 @pytest.mark.parametrize(("family", "is_tied"), [("smolvlm", True), ("qwen2_5_vl", False)])
-def test_file_by_file_gives_the_same_bytes(tmp_path, monkeypatch, family, is_tied):
+def test_matrix_by_matrix_gives_the_same_numbers(tmp_path, monkeypatch, family, is_tied):
     """As for a decoder that is too large for the memory."""
     made, targets = INSIDE[family]
     base, model = made.tiny_folder(tmp_path / "base", is_tied=is_tied)
     peft, _ = hub_adapter(tmp_path / "tuned", model, rf"({targets}|lm_head)")
-    whole = write_merged(base, peft, tmp_path / "whole")
+    expected = parameters(merge_adapter(load_checkpoint(base), peft))
     monkeypatch.setattr(decoder_weights, "LARGEST_IN_MEMORY", 1000)
     assert load_checkpoint(base).stored_decoder is not None
-    assert write_merged(base, peft, tmp_path / "streamed") == whole
-    for file in (tmp_path / "whole").iterdir():
-        assert file.read_bytes() == (tmp_path / "streamed" / file.name).read_bytes(), file.name
-    assert ("lm_head.weight" in names_in(tmp_path / "whole")) and "lm_head.weight" in whole.changed
+    told = write_merged(base, peft, tmp_path / "merged")
     monkeypatch.undo()
-    again = load_checkpoint(tmp_path / "whole")
-    assert not again.decoder.config.tie_word_embeddings
+    again = load_checkpoint(tmp_path / "merged")
+    assert "lm_head.weight" in told.changed and not again.decoder.config.tie_word_embeddings
+    for name, value in parameters(again).items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.slow
+def test_an_adapter_may_change_the_tower_too(tmp_path):
+    """As of a notebook that names layers alone, and no task."""
+    base, model = test_smolvlm.tiny_folder(tmp_path / "base")
+    peft, expected = hub_adapter(tmp_path / "tuned", model, ["q_proj", "v_proj"], task_type=None)
+    assert json.loads((peft / "adapter_config.json").read_text())["auto_mapping"]
+    told = write_merged(base, peft, tmp_path / "merged")
+    assert any("vision_model" in name for name in told.changed) and len(told.changed) == 10
+    loaded = type(model).from_pretrained(tmp_path / "merged").state_dict()
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(loaded[name], value, rtol=1e-6, atol=1e-6)
+        is_changed = name in told.changed
+        assert torch.equal(loaded[name], model.state_dict()[name]) != is_changed, name
+
+
+def test_an_adapter_of_another_model_of_the_hub_is_refused(tmp_path):
+    base, model = test_smolvlm.tiny_folder(tmp_path / "base")
+    peft, _ = hub_adapter(tmp_path / "tuned", model, ["q_proj"])
+    weights = load_file(peft / "adapter_model.safetensors")
+    for change, said in (
+        (lambda name, part: (name.replace("layers.1.", "layers.9."), part), "does not have"),
+        (lambda name, part: (name, part[:, :3].contiguous()), "does not fit the weight"),
+        (lambda name, part: (name.replace("lora_A.weight", "bias"), part), "brings .*bias"),
+    ):
+        changed = dict(change(name, part) for name, part in weights.items())
+        save_file(changed, peft / "adapter_model.safetensors")
+        with pytest.raises((AdapterMismatch, CheckpointInvalid), match=said):
+            write_merged(base, peft, tmp_path / "merged")
+        assert not (tmp_path / "merged").exists()
+    kept = {name: part for name, part in weights.items() if ".layers.1." not in name}
+    save_file(kept, peft / "adapter_model.safetensors")
+    with pytest.raises(CheckpointInvalid, match=r"do not agree on model\.layers\.1"):
+        write_merged(base, peft, tmp_path / "merged")
 
 
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path):

@@ -145,7 +145,7 @@ def test_a_configuration_in_the_words_of_the_hub(tmp_path):
     assert (positions.theta, positions.sections) == (5_000_000.0, (6, 5, 5))
 
 
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_prompt_is_what_the_template_writes(real):
     tokenizer, pad = qwen2_tokenizer() if real else TOKENIZER, "<|image_pad|>"
     layout = chat_layout(WORDS, tokenizer, ["<|im_end|>", "<|endoftext|>"])

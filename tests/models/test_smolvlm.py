@@ -142,3 +142,20 @@ def test_sizes_that_the_tower_cannot_see_are_refused_with_those_it_can(tmp_path)
             load_checkpoint(folder, options)
     loaded = load_checkpoint(folder, LoadOptions(frame_px=48, tokens_per_frame=9, fps=2.0))
     assert (loaded.tokens_per_frame, loaded.frame_input.fps) == (9, 2.0)
+
+
+def test_shards_of_half_precision_are_read_as_float32(tmp_path):
+    model = tiny_smolvlm()
+    folder = save_hub(
+        tmp_path / "checkpoint", model, TOKENIZER, dtype=torch.bfloat16, max_shard_size="100KB"
+    )
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    loaded = load_checkpoint(folder)
+    pairs = (
+        (loaded.decoder.lm_head, model.lm_head),
+        (loaded.decoder.model.layers[2].mlp.up_proj, model.model.text_model.layers[2].mlp.up_proj),
+        (loaded.connector.proj, model.model.connector.modality_projection.proj),
+    )
+    for ours, theirs in pairs:
+        assert ours.weight.dtype == torch.float32
+        torch.testing.assert_close(ours.weight, theirs.weight.bfloat16().float(), rtol=0, atol=0)

@@ -105,11 +105,11 @@ def moment_of(chance, step, memory):
     return one
 
 
-@pytest.mark.parametrize("first_seed", range(0, 120, 40))
+@pytest.mark.parametrize("first_seed", range(0, 60, 20))
 def test_the_arena_holds_what_a_list_of_its_tokens_says(first_seed):
     """After frames, questions, shared prompts, branches, evictions, faults, and under load."""
     evicted = shared = 0
-    for seed in range(first_seed, first_seed + 40):
+    for seed in range(first_seed, first_seed + 20):
         chance = random.Random(seed)
         session, memory = random_session(chance)
         arena = session.model.arena
@@ -127,7 +127,7 @@ def test_the_arena_holds_what_a_list_of_its_tokens_says(first_seed):
             assert following <= arena.capacity
             evicted += memory is None and arena.mark().moves > before.moves
             shared += memory is not None and arena.mark().moves == before.moves
-    assert evicted > 10 and shared > 10
+    assert evicted > 5 and shared > 5
 
 
 SHARES = st.sampled_from([1.0, 0.5, 0.25, 0.125])
