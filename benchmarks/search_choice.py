@@ -4,8 +4,8 @@
     python benchmarks/search_choice.py --among fp32,int8,int4
 
 First the search. Then every plan is exported by itself, and those that pass are run as `edgestream
-run` runs them, engines and language model, in rounds in which they take turns. The
-search times graphs before they are in a bundle; here whole bundles are opened, their engines proven
+run` runs them, engines and language model, in rounds in which they take turns. The search times
+graphs before they are in a bundle; here whole bundles are opened, their engines proven
 by their golden calls, and the cache is half full. Both reckon by one formula.
 """
 
@@ -114,7 +114,8 @@ def searched_in(
     """search.json of a bundle that a search made, now or before."""
     if not folder.exists():
         choice = ExportChoice(Schemes.named("fp32", "fp32"), folder.name, threads=threads)
-        search = SearchChoice(rounds=rounds, **words_among(among.split(",")))
+        words = words_among(among.split(","))
+        search = SearchChoice(rounds=rounds, vision=words["vision"], llm=words["llm"])
         search_bundle(checkpoint, folder, choice, search, lambda *told: None)
     told: dict[str, Any] = json.loads((folder / SEARCH_FILE).read_text())
     return {**told, "bundle_sha256": open_bundle(folder).sha256}
