@@ -77,12 +77,6 @@ def layerwise_adapter(
                 "linear layers",
                 hint="merge it with peft (merge_and_unload, save_pretrained)",
             )
-        if module.startswith("connector."):
-            raise CheckpointInvalid(
-                f"the adapter {folder} changes the projector ({name}), expected the language model "
-                "and the tower alone where matrices are merged one by one",
-                hint="merge it with peft (merge_and_unload, save_pretrained)",
-            )
         tensors[module] = _tensor_of(module, names, weights)
         _check_shape(name, lora.shape, weights[tensors[module]].shape)
     _check_config(checkpoint, folder, set(tensors))
@@ -92,8 +86,11 @@ def layerwise_adapter(
 def _tensor_of(module: str, names: Mapping[str, str], weights: Mapping[str, Stored]) -> str:
     name = f"{module}.weight"
     tied = names.get(EMBEDDINGS) if name == HEAD else None
+    # VideoLLaMA3's connector is the readout of its projector, whose name begins in two ways.
+    inside = f"projector.readout.{name.removeprefix('connector.')}"
+    readout = next((one for one in weights if one.endswith(inside)), None)
     # Files of older releases do not have the outermost part of a name.
-    for candidate in (names.get(name), name, name.removeprefix("model."), tied):
+    for candidate in (names.get(name), name, name.removeprefix("model."), tied, readout):
         if candidate is not None and candidate in weights:
             return candidate
     raise AdapterMismatch(
