@@ -80,7 +80,7 @@ test-devices:
 test-hub: setup
 	$(BIN)/python scripts/try_hub.py $(HUB_MODELS) --revision $(HUB_REVISION) --lock $(HUB_LOCK) \
 	    --out $(HUB_OUT) --clip assets/sample.mp4 --export="$(HUB_EXPORT)" \
-	    --ask "20:What do you see?" --ask "36.5:What happened?"
+	    --ask "20:What do you see?" --ask "38:What happened?"
 
 bench: setup
 	$(BIN)/python benchmarks/still_scene.py --quick

@@ -110,9 +110,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], type[BundleError], str]] = {
     "another tower": (
         config(vision_config__model_type="vit"), CheckpointInvalid, "expected one of siglip_"),
     "heads that do not divide": (
-        config(text_config__num_attention_heads=7), CheckpointInvalid, "makes no LlamaForCausalLM"),
+        config(text_config__num_attention_heads=7), CheckpointInvalid, "makes no llama model"),
     "a text for a number": (
-        config(text_config__hidden_size="64"), CheckpointInvalid, "makes no LlamaForCausalLM"),
+        config(text_config__hidden_size="64"), CheckpointInvalid, "makes no llama model"),
     "patches that do not fill": (
         config(vision_config__patch_size=15), CheckpointInvalid, "patches of 15 px do not fill"),
     "tokens per frame": (
