@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from edgestream.edge.cli import main
 
-from ..hub_checkpoints import save_hub
-from ..models.test_smolvlm import PREPROCESSOR, TEMPLATE, TOKENIZER, tiny_smolvlm
+torch = pytest.importorskip("torch", reason="export needs the extra `export`")
+
+from ..hub_checkpoints import save_hub  # noqa: E402
+from ..models.test_smolvlm import PREPROCESSOR, TEMPLATE, TOKENIZER, tiny_smolvlm  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SAMPLE = Path(__file__).parents[2] / "assets" / "sample.mp4"

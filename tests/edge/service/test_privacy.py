@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import av
 import numpy as np
@@ -67,10 +68,11 @@ def test_a_pattern_in_a_zone_is_in_no_picture_that_leaves(tmp_path, has_zone):
 def on_disk(state, texts):
     """Files that hold one of the texts."""
     found = []
-    for file in state.rglob("*"):
-        with suppress(OSError):  # a folder, or one that is just being removed
-            if any(text in file.read_bytes() for text in texts):
-                found.append(file.name)
+    for place, _, names in os.walk(state):  # which passes over folders that are just being renamed
+        for name in names:
+            with suppress(OSError):
+                if any(text in Path(place, name).read_bytes() for text in texts):
+                    found.append(name)
     return found
 
 
