@@ -13,7 +13,7 @@ import pytest
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 # For the further interpreters of the device suite: the whole input space was searched under one.
-hypothesis.settings.register_profile("few", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("few", deadline=None, max_examples=20, derandomize=True)
 
 
 @pytest.fixture(scope="session")
