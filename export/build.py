@@ -23,7 +23,7 @@ from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
-from .plans import checked_plans, plans_text
+from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .searched import SEARCH_FILE, Searched
@@ -139,6 +139,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     """The rest of `export_bundle`."""
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
+    check_capacity(checkpoint, choice.capacity)
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),

@@ -8,9 +8,10 @@ from ..models.family import Checkpoint
 from ..quant.llm_words import variant_name
 from ..quant.plan import Plan, default_rules, plan_for
 from ..quant.schemes import PartName
-from ..runtime.errors import SchemeUnknown
+from ..runtime.errors import SchemeUnknown, SettingsInvalid
 from .decoder_plan import decoder_plan, decoder_schemes, tensor_infos
 from .graphs import Schemes
+from .layer_writer import LARGEST_POSITION
 
 
 def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName, Plan]:
@@ -31,6 +32,20 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
         ),
         "decoder": decoder_plan(checkpoint.decoder, schemes.decoder, schemes.exceptions),
     }
+
+
+def check_capacity(checkpoint: Checkpoint, capacity: int) -> None:
+    """Refuse a cache with more positions than the decoder can tell apart.
+
+    Raises:
+        SettingsInvalid: it has.
+    """
+    most = min(checkpoint.decoder_weights().shape.max_positions, LARGEST_POSITION)
+    if capacity > most:
+        raise SettingsInvalid(
+            f"got --capacity {capacity}, expected at most {most}, the positions of this decoder",
+            hint="512 to 2048 keep a device fast; the stream may be of any length",
+        )
 
 
 def _refuse_what_needs_memory(schemes: Schemes) -> None:

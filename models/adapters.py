@@ -23,6 +23,7 @@ from ..runtime.errors import (
     VocabularyMismatch,
 )
 from ..runtime.json_fields import Fields
+from .adapter_patterns import patterns_here
 from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
 from .hub_tokenizer import hub_tokenizer
@@ -135,6 +136,10 @@ def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) ->
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
+            for each in ("alpha_pattern", "rank_pattern"):
+                given = getattr(config, each) or {}
+                told = patterns_here(given, names, lora_module, is_whole=only is None)
+                setattr(config, each, told)
             if only is not None:
                 config.target_modules, config.modules_to_save = {only}, None
             model: Any = get_peft_model(decoder, config)

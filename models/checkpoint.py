@@ -130,6 +130,8 @@ def read_tokenizer(folder: Path, vocab_size: int, unused_ids: int) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointInvalid(f"{file} is no tokenizer: {error}") from error
+    tokenizer.no_truncation()  # its file may keep the length that it was last used with
+    tokenizer.no_padding()
     ids = tokenizer.get_vocab(with_added_tokens=True)
     text, last = max(ids.items(), key=lambda item: item[1], default=("", -1))
     if last >= vocab_size:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
-from ..runtime.errors import CheckpointMissing
+from ..runtime.errors import CheckpointMissing, OutputUnwritable
 
 # Weights as safetensors and what describes them; never pickled weights, never code.
 PATTERNS = (
     *("*.json", "*.safetensors", "*.jinja", "README.md"),
     *("merges.txt", "vocab.txt", "tokenizer.model", "*.tiktoken"),
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
@@ -47,9 +49,7 @@ def _snapshot(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -71,7 +71,12 @@ def _snapshot(model: str, revision: str | None) -> Path:
             f"there is neither a folder {model} nor a model of that id on the Hub",
             hint="check the spelling; a private model needs `hf auth login`",
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the client of the network has faults of its own, which change
+        if isinstance(error, OSError) and error.errno in (*FULL, errno.EACCES, errno.EPERM):
+            raise OutputUnwritable(
+                f"the model {model} cannot be kept in the Hub's cache: {error.strerror}",
+                hint="free some space, or name another folder in HF_HOME",
+            ) from error
         at = "" if revision is None else f" at {revision}"
         raise CheckpointMissing(
             f"there is no folder {model}, and the model of that id{at} is not in the Hub's cache "

@@ -39,6 +39,10 @@ _FRONT_MATTER = re.compile(r"\A---\n(?P<lines>.*?)\n---\n", re.DOTALL)
 _LICENCE = re.compile(r"^license:[ \t]*[\"']?(?P<licence>[\w.+-]+)", re.MULTILINE)
 
 
+# PEFT's, which transformers reads where it lies beside a model.
+ADAPTER = "adapter_config.json"
+
+
 @dataclass(frozen=True, slots=True)
 class HubCheckpoint:
     """A folder as `save_pretrained` writes it, or a snapshot of the Hub; nothing is loaded yet.
@@ -72,6 +76,12 @@ class HubCheckpoint:
             raise CheckpointInvalid(
                 f"{folder / 'config.json'} says that the weights are quantized ({method})",
                 hint="take the checkpoint before it was quantized; export quantizes it itself",
+            )
+        if (folder / ADAPTER).is_file():
+            raise CheckpointInvalid(
+                f"{folder} holds an adapter beside the checkpoint ({ADAPTER}), which "
+                "transformers would merge without a word",
+                hint="move it into a folder of its own, and give that as --adapter",
             )
         check_index(folder, stored_tensors(weight_files(folder)))
         return cls(folder, config)
@@ -170,7 +180,7 @@ class HubCheckpoint:
                     use_safetensors=True,
                     local_files_only=True,
                 )
-        except (*REFUSALS, OSError) as error:
+        except (*REFUSALS, OSError, ImportError) as error:
             raise CheckpointInvalid(
                 f"{self.folder / 'config.json'} makes no {model_class.__name__}: {one_line(error)}",
                 hint="check that the folder is a whole checkpoint of the Hub",

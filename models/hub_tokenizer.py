@@ -28,7 +28,7 @@ def hub_tokenizer(folder: Path) -> Tokenizer:
     if (folder / TOKENIZER).is_file():
         read_json(folder / TOKENIZER)
         try:
-            return Tokenizer.from_file(str(folder / TOKENIZER))
+            return whole_texts(Tokenizer.from_file(str(folder / TOKENIZER)))
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointInvalid(f"{folder / TOKENIZER} is no tokenizer: {error}") from error
     if not all((folder / name).is_file() for name in _OLDER):
@@ -37,6 +37,16 @@ def hub_tokenizer(folder: Path) -> Tokenizer:
             hint="download or copy the checkpoint again: the copy is not complete",
         )
     return _from_older_files(folder)
+
+
+def whole_texts(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer that cuts and fills up no text; the one given, changed.
+
+    Its file may keep the length that it was last used with; transformers sets that anew each time.
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _from_older_files(folder: Path) -> Tokenizer:

@@ -36,7 +36,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
     Raises:
         CheckpointMissing: no weights, or a shard that the index names is not there.
-        CheckpointInvalid: the index cannot be read.
+        CheckpointInvalid: the index cannot be read, or there is a single file as well.
     """
     if not (folder / INDEX).is_file():
         if not (folder / SINGLE).is_file() and any(folder.glob("*.bin")):
@@ -45,6 +45,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
                 hint="take a revision with safetensors, or convert it with save_pretrained",
             )
         return (_there(folder / SINGLE, "expected the weights there"),)
+    if (folder / SINGLE).is_file():
+        raise CheckpointInvalid(
+            f"{folder} has both {SINGLE} and {INDEX}: which of them is the model cannot be told",
+            hint="remove the one that is not wanted",
+        )
     names = sorted(set(_weight_map(folder).values()))
     return tuple(_there(folder / name, f"but {INDEX} names it") for name in names)
 

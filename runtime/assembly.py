@@ -262,5 +262,7 @@ def _language(bundle: Bundle) -> tuple[PromptLayout, Tokenizer]:
             f"{bundle.folder.name}/{TOKENIZER_FILE} is no tokenizer: {error}",
             hint="export the bundle again",
         ) from error
+    tokenizer.no_truncation()  # its file may keep the length that it was last used with
+    tokenizer.no_padding()
     check_layout(layout, tokenizer)
     return layout, tokenizer

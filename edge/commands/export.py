@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..export_checks import check_places, refuse_other_targets
 from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
@@ -124,12 +125,13 @@ def export(
 
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
-    _refuse_other_targets(target)
+    refuse_other_targets(target)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
         build, graphs, family, hub = _tools()
         schemes = graphs.Schemes.named(vision, llm, kv)
+        check_places(out, report, force=force)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
@@ -150,16 +152,6 @@ def export(
         else:
             made = build.export_bundle(folder, out, choice, tell)
     _say(made, out, time.monotonic() - begun, as_json=as_json)
-
-
-def _refuse_other_targets(target: str) -> None:
-    from ...runtime.errors import UsageError
-
-    if target != "cpu":
-        raise UsageError(
-            f"got --target {target}, expected cpu",
-            hint="the CPU variant is the only one that this version writes; it runs everywhere",
-        )
 
 
 def _search_choice(workload: str | None, among: str | None, rounds: int) -> Any:

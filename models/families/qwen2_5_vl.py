@@ -3,8 +3,8 @@
 A tower with window attention, a merger (2 x 2 patches become one token), and a Qwen2 whose
 positions have three axes. A frame is an image of the chat template. Graphs: pixels (1, 3, px, px) →
 tokens (1, (px / 28)², 4 dim); embeds and position_ids [3, 1, tokens] into a past whose keys are
-turned by time, height and width. Peak memory of an export: about three times the float32 weights
-(3B: 15 GB of them).
+turned by time, height and width. Peak memory of an export: about three times the float32 weights,
+of the tower alone where the decoder stays in its files (over 1.2e9 parameters).
 
 Source: transformers' `qwen2_5_vl`; differs: windows, rotations and places of the tower are
 constants of its graph, since every frame has the same size.

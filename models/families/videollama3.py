@@ -3,7 +3,8 @@
 A SigLIP-like tower whose patches turn by their row and column, the mean of each 2 x 2 of them, two
 matrices, and a Qwen2. A frame is one of a video in the chat template, with its time before it.
 Graphs: pixels (1, 3, px, px) → tokens (1, (px / 28)², dim); inputs_embeds and a past with plain
-rotary positions. Peak memory of an export: about three times the float32 weights (2B: 26 GB).
+rotary positions. Peak memory of an export: about three times the float32 weights,
+of the tower alone where the decoder stays in its files (over 1.2e9 parameters).
 
 The Hub has it twice: as `video_llama_3`, for the classes of transformers, and as
 `videollama3_qwen2`, with code of its own. That code is not run: config.json is mapped key by key

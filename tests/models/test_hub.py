@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from edgestream.edge.cli import main
 from edgestream.models.families import load_checkpoint
 from edgestream.models.hub import checkpoint_folder
-from edgestream.runtime.errors import CheckpointMissing
+from edgestream.runtime.errors import CheckpointMissing, OutputUnwritable
 
 from ..hub_checkpoints import in_hub_cache
 from .test_smolvlm import tiny_folder
@@ -62,6 +64,23 @@ def test_what_is_nowhere_is_one_sentence(hub_cache, source, said):
     assert caught.value.hint and caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OutputUnwritable, "No space left"),
+        (RuntimeError("peer closed connection"), CheckpointMissing, "cannot be downloaded now"),
+    ],
+)
+def test_a_full_disk_and_a_network_that_breaks_are_told_apart(monkeypatch, fault, kind, said):
+    def broken(*_: object, **__: object) -> str:
+        raise fault
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    with pytest.raises(kind) as caught:
+        checkpoint_folder("acme/other")
+    assert said in caught.value.message and caught.value.hint
+
+
 @pytest.mark.slow
 def test_the_command_takes_an_id_and_verifies_against_it(hub_cache, tmp_path, capsys):
     out = tmp_path / "bundle"
@@ -72,4 +91,10 @@ def test_the_command_takes_an_id_and_verifies_against_it(hub_cache, tmp_path, ca
     again = ["export", "acme/tiny-smolvlm", "--out", str(tmp_path / "b"), "--tokens-per-frame"]
     assert main([*again, "7"]) == 2
     assert "1 at 16 px, 4 at 32 px" in capsys.readouterr().err
+    out = ["--out", str(tmp_path / "b")]
+    assert main(["export", "acme/tiny-smolvlm", *out, *chosen, "--capacity", "1000000"]) == 2
+    assert "expected at most" in capsys.readouterr().err
+    nowhere = ["--report", str(tmp_path / "none" / "r.html")]
+    assert main(["export", "acme/tiny-smolvlm", *out, *chosen, *nowhere]) == 8
+    assert "loading" not in capsys.readouterr().err, "told before anything is read"
     assert main(["export", "acme/none", "--out", str(tmp_path / "b")]) == 3

@@ -55,6 +55,11 @@ def no_shard(folder: Path) -> None:
     sorted(folder.glob("model-*.safetensors"))[1].unlink()
 
 
+def both_forms(folder: Path) -> None:
+    weight_map = dict.fromkeys([LAYER], SINGLE)
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+
+
 FAULTS: dict[str, tuple[Callable[[Path], Any], type[BundleError], str]] = {
     "another architecture": (
         config(model_type="blip"), FamilyUnknown,
@@ -86,6 +91,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], type[BundleError], str]] = {
     "no weights": (remove(SINGLE), CheckpointMissing, "expected the weights there"),
     "pickled weights": (pickled, CheckpointMissing, "pickled weights are never read"),
     "a shard that is not there": (no_shard, CheckpointMissing, f"but {INDEX} names it"),
+    "one file and shards": (both_forms, CheckpointInvalid, "cannot be told"),
+    "an adapter beside it": (
+        write("adapter_config.json", "{}"), CheckpointInvalid, "holds an adapter beside"),
     "truncated weights": (cut(SINGLE, -100), CheckpointInvalid, "is truncated"),
     "a missing tensor": (
         tensors(lambda all_: all_.pop(LAYER)), CheckpointInvalid,
@@ -159,3 +167,29 @@ def test_an_adapter_of_another_vocabulary_is_refused_by_its_first_token(whole, t
         merge_adapter(load_checkpoint(whole), other)
     assert "differs from the checkpoint's in 1 tokens" in caught.value.message
     assert caught.value.hint and caught.value.exit_code == 3
+
+
+def test_an_adapter_s_scale_of_single_layers_reaches_them(whole, tmp_path):
+    adapter = lora(tmp_path / "lora", "model.text_model.")
+    file = adapter / "adapter_config.json"
+    told = json.loads(file.read_text())
+    base = load_checkpoint(whole)
+    plain = merge_adapter(base, adapter).decoder.model.layers[1].mlp.up_proj.weight
+    pattern = {"text_model.layers.1.mlp.up_proj": 40}
+    file.write_text(json.dumps({**told, "alpha_pattern": pattern}))
+    scaled = merge_adapter(base, adapter).decoder.model.layers[1].mlp.up_proj.weight
+    before = base.decoder.model.layers[1].mlp.up_proj.weight
+    torch.testing.assert_close(scaled - before, 10 * (plain - before), atol=1e-4, rtol=1e-4)
+    file.write_text(json.dumps({**told, "alpha_pattern": {"layers.7.mlp.up_proj": 40}}))
+    with pytest.raises(CheckpointInvalid, match=r"pattern layers\.7\.mlp\.up_proj matches no layer"):
+        merge_adapter(base, adapter)
+
+
+def test_a_tokenizer_s_last_length_cuts_no_text(whole, tmp_path):
+    folder = Path(shutil.copytree(whole, tmp_path / "cut"))
+    file = folder / "tokenizer.json"
+    cut_short = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation": cut_short}))
+    text = "a question of many more words than four"
+    ids = load_checkpoint(folder).tokenizer.encode(text, add_special_tokens=False).ids
+    assert ids == TOKENIZER.encode(text, add_special_tokens=False).ids and len(ids) > 4
