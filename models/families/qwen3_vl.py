@@ -6,7 +6,7 @@ taps. The decoder norms queries and keys, turns them with interleaved mRoPE, and
 tokens after its first layers. A frame is an image of the chat template. Graphs: pixels (1, 3, px,
 px) → tokens (1, (px / patch / m)², (1 + taps) · m² · dim) → rows (1, n, (1 + taps) · hidden), which
 the decoder reads whole, with position_ids (3, 1, S). Peak memory of an export: about three times
-the float32 weights.
+the float32 weights, of the tower alone where the decoder stays in its files.
 
 Source: transformers' `qwen3_vl`; differs: what follows from the size of a frame is constant, and
 the taps' tokens come to the decoder in the rows of the frame.

@@ -181,7 +181,9 @@ def test_an_adapter_s_scale_of_single_layers_reaches_them(whole, tmp_path):
     before = base.decoder.model.layers[1].mlp.up_proj.weight
     torch.testing.assert_close(scaled - before, 10 * (plain - before), atol=1e-4, rtol=1e-4)
     file.write_text(json.dumps({**told, "alpha_pattern": {"layers.7.mlp.up_proj": 40}}))
-    with pytest.raises(CheckpointInvalid, match=r"pattern layers\.7\.mlp\.up_proj matches no layer"):
+    with pytest.raises(
+        CheckpointInvalid, match=r"pattern layers\.7\.mlp\.up_proj matches no layer"
+    ):
         merge_adapter(base, adapter)
 
 
