@@ -35,7 +35,7 @@ GATE_WEIGHTS, GATE_FACTS = "gate.safetensors", "gate.json"
 # What else a checkpoint of the Hub may say of itself, and an export reads.
 HUB_FILES = ("added_tokens.json", "chat_template.jinja", "chat_template.json",
              "generation_config.json", "merges.txt", "preprocessor_config.json",
-             "tokenizer_config.json", "vocab.json")  # fmt: skip
+             "processor_config.json", "tokenizer_config.json", "vocab.json")  # fmt: skip
 
 
 def read_config(folder: Path) -> Fields:

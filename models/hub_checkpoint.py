@@ -139,14 +139,24 @@ class HubCheckpoint:
     def colours(
         self, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std per colour on the scale [0, 1], of preprocessor_config.json.
+        """Mean and std per colour on the scale [0, 1], as the model's own processor takes them.
 
         Args:
-            mean, std: where it does not say.
+            mean, std: where no file says.
+
+        Raises:
+            CheckpointInvalid: colours are not brought to a mean and std at all.
         """
         fields = self.file("preprocessor_config.json")
+        if fields is None and (whole := self.file("processor_config.json")) is not None:
+            fields = whole.maybe("image_processor", lambda below: below)  # as transformers 5 writes
         if fields is None:
             return mean, std
+        if "do_normalize" in fields and not fields.flag("do_normalize"):
+            raise CheckpointInvalid(
+                f"{fields.place} has do_normalize false, expected colours with a mean and a std",
+                hint="write true, with image_mean [0, 0, 0] and image_std [1, 1, 1]: the same",
+            )
         return (
             fields.numbers("image_mean") if "image_mean" in fields else mean,
             fields.numbers("image_std") if "image_std" in fields else std,

@@ -111,6 +111,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], type[BundleError], str]] = {
         tokenizer_of(SPECIAL, more=8), VocabularyMismatch, "'<extra-7>' with the id"),
     "a tokenizer of another model": (
         tokenizer_of(SPECIAL[:1]), PromptInvalid, "'<end_of_utterance>', which this tokenizer"),
+    "colours as they are": (
+        write("preprocessor_config.json", '{"do_normalize": false}'), CheckpointInvalid,
+        "preprocessor_config.json has do_normalize false"),
     "colours that are none": (
         write("preprocessor_config.json", '{"image_mean": "grey"}'), CheckpointInvalid,
         "preprocessor_config.json.image_mean: got 'grey'"),
@@ -185,6 +188,16 @@ def test_an_adapter_s_scale_of_single_layers_reaches_them(whole, tmp_path):
         CheckpointInvalid, match=r"pattern layers\.7\.mlp\.up_proj matches no layer"
     ):
         merge_adapter(base, adapter)
+
+
+def test_colours_are_read_where_transformers_5_writes_them(whole, tmp_path):
+    folder = Path(shutil.copytree(whole, tmp_path / "newer"))
+    (folder / "preprocessor_config.json").unlink()
+    told = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "do_normalize": True}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": told}))
+    found = load_checkpoint(folder)
+    assert found.frame_input.mean == (0.1, 0.2, 0.3) and found.frame_input.std == (0.4, 0.5, 0.6)
+    assert found.source.sha256 != load_checkpoint(whole).source.sha256
 
 
 def test_a_tokenizer_s_last_length_cuts_no_text(whole, tmp_path):
