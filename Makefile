@@ -67,9 +67,9 @@ check: lint types check-fast
 check-fast: setup
 	$(BIN)/pytest -m "not slow" -q -n 2
 
-# By files: what a file exports once serves all its tests.
+# By files: what a file exports once serves all its tests. One thread each: two fill the cores.
 test: system lint types check-fast
-	$(BIN)/pytest -m slow -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q -n 2 --dist loadfile
 	$(MAKE) --no-print-directory test-devices
 
 # The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).
