@@ -22,12 +22,11 @@ from torch.nn.functional import interpolate, normalize
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid, SettingsInvalid
-from ...runtime.manifest_values import FrameInput
 from ..chat_layout import ChatWords, chat_layout
 from ..family import Checkpoint, LoadOptions
+from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..text_parts import decoder_of
-from ..transformers_parts import rotary_positions
 
 WORDS = ChatWords(
     user_open="<|im_start|>user ",
@@ -76,28 +75,18 @@ class LlavaOnevision:
         )
         decoder = decoder_of(inner.language_model, model.lm_head)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        mean, std = hub.colours(GREY, GREY)
         side_px = model.config.vision_config.image_size
-        return Checkpoint(
-            vision=vision.eval().requires_grad_(False),
-            connector=connector.eval().requires_grad_(False),
+        return gateless_checkpoint(
+            hub,
+            self.name,
+            vision=vision,
+            connector=connector,
             decoder=decoder,
-            gate=None,
-            gate_facts=None,
             tokenizer=tokenizer,
             layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            positions=rotary_positions(decoder, "config.json.text_config"),
-            frame_input=FrameInput(
-                size_px=(side_px, side_px),
-                fps=options.fps or FPS,
-                resize="squash",
-                channels=3,
-                mean=mean,
-                std=std,
-            ),
-            tokens_per_frame=cells * cells + 1,
-            source=hub.source(self.name),
-            stored_decoder=hub.stored_decoder(decoder),
+            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            tokens=cells * cells + 1,
+            stored=hub.stored_decoder(decoder),
         )
 
 

@@ -19,13 +19,12 @@ from typing import Any
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ...runtime.manifest_values import FrameInput
 from ..chat_layout import ChatWords, chat_layout
 from ..family import Checkpoint, LoadOptions
+from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen2_5_vl_vision import Merger, WindowTower
 from ..text_decoder import TextDecoder
-from ..transformers_parts import rotary_positions
 
 WORDS = ChatWords(
     system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
@@ -71,28 +70,19 @@ class Qwen25Vl:
         vision = WindowTower(tower, (side * merge, side * merge))
         decoder = TextDecoder(model.model.language_model, model.lm_head).eval()
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        mean, std = hub.colours(MEAN, STD)
         size_px = side * merge * tower.config.patch_size
-        return Checkpoint(
-            vision=vision.eval().requires_grad_(False),
-            connector=Merger(tower.merger).eval(),
+        return gateless_checkpoint(
+            hub,
+            self.name,
+            vision=vision,
+            connector=Merger(tower.merger),
             decoder=decoder,
-            gate=None,
-            gate_facts=None,
             tokenizer=tokenizer,
             layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            positions=rotary_positions(decoder, "config.json.text_config", (side, side)),
-            frame_input=FrameInput(
-                size_px=(size_px, size_px),
-                fps=options.fps or FPS,
-                resize="letterbox",
-                channels=3,
-                mean=mean,
-                std=std,
-            ),
-            tokens_per_frame=side * side,
-            source=hub.source(self.name),
-            stored_decoder=hub.stored_decoder(decoder),
+            frame=square_frame(hub, size_px, options.fps or FPS, "letterbox", (MEAN, STD)),
+            tokens=side * side,
+            stored=hub.stored_decoder(decoder),
+            grid=(side, side),
         )
 
 

@@ -20,13 +20,12 @@ from typing import Any
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid
-from ...runtime.manifest_values import FrameInput
 from ..chat_layout import ChatWords, chat_layout
 from ..deepstack_decoder import DeepStackDecoder
 from ..family import Checkpoint, LoadOptions
+from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen3_vl_vision import DeepMergers, GridTower
-from ..transformers_parts import rotary_positions
 from .qwen2_5_vl import tokens_along_side
 
 WORDS = ChatWords(
@@ -70,28 +69,19 @@ class Qwen3Vl:
         vision = GridTower(tower, (side * merge, side * merge))
         decoder = _decoder(model)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        mean, std = hub.colours(GREY, GREY)
         side_px = side * merge * tower.config.patch_size
-        return Checkpoint(
-            vision=vision.eval().requires_grad_(False),
-            connector=DeepMergers(tower).eval(),
+        return gateless_checkpoint(
+            hub,
+            self.name,
+            vision=vision,
+            connector=DeepMergers(tower),
             decoder=decoder,
-            gate=None,
-            gate_facts=None,
             tokenizer=tokenizer,
             layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            positions=rotary_positions(decoder, "config.json.text_config", (side, side)),
-            frame_input=FrameInput(
-                size_px=(side_px, side_px),
-                fps=options.fps or FPS,
-                resize="letterbox",
-                channels=3,
-                mean=mean,
-                std=std,
-            ),
-            tokens_per_frame=side * side,
-            source=hub.source(self.name),
-            stored_decoder=hub.stored_decoder(decoder),
+            frame=square_frame(hub, side_px, options.fps or FPS, "letterbox", (GREY, GREY)),
+            tokens=side * side,
+            stored=hub.stored_decoder(decoder),
+            grid=(side, side),
         )
 
 

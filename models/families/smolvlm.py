@@ -21,12 +21,11 @@ from torch.nn.functional import normalize
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ...runtime.manifest_values import FrameInput
 from ..chat_layout import ChatWords, chat_layout
 from ..family import Checkpoint, LoadOptions
+from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..text_parts import decoder_of
-from ..transformers_parts import rotary_positions
 
 WORDS = ChatWords(
     bos="<|im_start|>",
@@ -70,27 +69,17 @@ class SmolVlm:
         vision = SmolVlmVision(model.model.vision_model, model.config.scale_factor, side_px)
         decoder = decoder_of(model.model.text_model, model.lm_head)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        mean, std = hub.colours(GREY, GREY)
-        return Checkpoint(
-            vision=vision.eval().requires_grad_(False),
+        return gateless_checkpoint(
+            hub,
+            self.name,
+            vision=vision,
             connector=model.model.connector.modality_projection,
             decoder=decoder,
-            gate=None,
-            gate_facts=None,
             tokenizer=tokenizer,
             layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            positions=rotary_positions(decoder, "config.json.text_config"),
-            frame_input=FrameInput(
-                size_px=(side_px, side_px),
-                fps=options.fps or FPS,
-                resize="squash",
-                channels=3,
-                mean=mean,
-                std=std,
-            ),
-            tokens_per_frame=vision.tokens,
-            source=hub.source(self.name),
-            stored_decoder=hub.stored_decoder(decoder),
+            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            tokens=vision.tokens,
+            stored=hub.stored_decoder(decoder),
         )
 
 

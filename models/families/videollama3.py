@@ -27,15 +27,15 @@ from torch import nn
 from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ...runtime.manifest_values import FrameInput
 from ...runtime.prompt_layout import PromptLayout, Slot, Text, with_text_ids
 from ..chat_layout import ChatWords, chat_layout
 from ..checkpoint import config_fields
 from ..decoder_weights import FileWeights, fill_beside_decoder_
 from ..family import Checkpoint, LoadOptions
+from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..text_parts import decoder_of
-from ..transformers_parts import model_of, rotary_positions
+from ..transformers_parts import model_of
 from ..video_llama_tower import VideoLlamaTower
 from ..weights import stored_tensors, weight_files
 
@@ -106,27 +106,18 @@ class VideoLlama3:
         grid, side_px = MERGE * side, MERGE * side * seen.patch_size
         vision = VideoLlamaTower(model.model.vision_model, (grid, grid), MERGE)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        mean, std = hub.colours(GREY, GREY)
-        return Checkpoint(
-            vision=vision.eval().requires_grad_(False),
+        return gateless_checkpoint(
+            hub,
+            self.name,
+            vision=vision,
             connector=model.model.projector.readout,
             decoder=decoder,
-            gate=None,
-            gate_facts=None,
             tokenizer=tokenizer,
             layout=video_layout(tokenizer, hub.stop_texts(tokenizer)),
-            positions=rotary_positions(decoder, "config.json"),
-            frame_input=FrameInput(
-                size_px=(side_px, side_px),
-                fps=options.fps or FPS,
-                resize="squash",
-                channels=3,
-                mean=mean,
-                std=std,
-            ),
-            tokens_per_frame=side * side,
-            source=hub.source(self.name),
-            stored_decoder=stored_decoder,
+            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            tokens=side * side,
+            stored=stored_decoder,
+            config="config.json",
         )
 
 

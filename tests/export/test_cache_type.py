@@ -21,10 +21,7 @@ from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import SchemeUnknown
 
 FOLDER = Path(__file__).parents[2] / "assets" / "reference-checkpoint"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not FOLDER.exists(), reason="the reference checkpoint is not here"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,7 @@ from edgestream.quant.schemes import SCHEMES
 from edgestream.quant.stored import quantized_matrix, restored_matrix
 
 FOLDER = Path(__file__).parents[2] / "assets" / "reference-checkpoint"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not FOLDER.exists(), reason="the reference checkpoint is not here"),
-]
+pytestmark = pytest.mark.slow
 LAST = 16
 """Positions at the end of each answered prompt that are compared: the words of the answer."""
 

@@ -1,0 +1,87 @@
+"""The checkpoint that the parts of a model of the Hub make, where it has no gate of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ..runtime.manifest_values import FrameInput
+from ..runtime.prompt_layout import PromptLayout
+from .decoder_weights import DecoderWeights
+from .family import Checkpoint
+from .hub_checkpoint import HubCheckpoint
+from .text_decoder import Decoder
+from .transformers_parts import rotary_positions
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def gateless_checkpoint(
+    hub: HubCheckpoint,
+    family: str,
+    *,
+    vision: nn.Module,
+    connector: nn.Module,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    layout: PromptLayout,
+    frame: FrameInput,
+    tokens: int,
+    stored: DecoderWeights | None,
+    grid: tuple[int, int] | None = None,
+    config: str = "config.json.text_config",
+) -> Checkpoint:
+    """A checkpoint whose bundle runs with the gate `change`.
+
+    Args:
+        hub: the opened folder.
+        family: name of its family.
+        vision, connector, decoder, tokenizer, layout: as `Checkpoint` has them.
+        frame: what `vision` expects.
+        tokens: of a frame.
+        stored: of a decoder that stays in its files.
+        grid: (rows, columns) of a frame's tokens, for positions on three axes.
+        config: place of the decoder's config, for messages.
+
+    Raises:
+        CheckpointInvalid: a rotation that a bundle cannot describe, or a damaged README.md.
+    """
+    return Checkpoint(
+        vision=vision.eval().requires_grad_(False),
+        connector=connector.eval().requires_grad_(False),
+        decoder=decoder,
+        gate=None,
+        gate_facts=None,
+        tokenizer=tokenizer,
+        layout=layout,
+        positions=rotary_positions(decoder, config, grid),
+        frame_input=frame,
+        tokens_per_frame=tokens,
+        source=hub.source(family),
+        stored_decoder=stored,
+    )
+
+
+def square_frame(
+    hub: HubCheckpoint,
+    side_px: int,
+    fps: float,
+    resize: str,
+    colours: tuple[tuple[float, ...], tuple[float, ...]],
+) -> FrameInput:
+    """Pictures of `side_px` x `side_px`, three colours.
+
+    Args:
+        hub: the opened folder.
+        side_px: px.
+        fps: frames a second.
+        resize: letterbox, squash or crop.
+        colours: mean and std where the folder does not say.
+
+    Raises:
+        CheckpointInvalid: the folder's colours are none.
+    """
+    mean, std = hub.colours(*colours)
+    return FrameInput((side_px, side_px), fps, resize, channels=3, mean=mean, std=std)
