@@ -125,7 +125,7 @@ class EngineCache:
         try:
             facts = json.loads((place / FACTS_FILE).read_text("utf-8"))
             blob = np.memmap(place / ENGINE_FILE, np.uint8, mode="r")
-            if facts["sha256"] != hashlib.sha256(memoryview(blob)).hexdigest():
+            if facts["sha256"] != hashlib.sha256(blob.data).hexdigest():
                 raise ValueError("other bytes")
         except FileNotFoundError:
             return None
