@@ -10,11 +10,18 @@ from .settings_field import Table, setting
 class EngineSettings(Table):
     """What models run on, and how watching and speaking share it; needs a bundle."""
 
-    provider: Literal["auto", "cpu", "cuda"] = setting(
+    provider: Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "cpu"] = setting(
         "auto",
         "",
         "What the models run on. auto takes the fastest that this device proves by running the "
         "bundle's golden calls; a name takes that one or refuses.",
+    )
+    engines_dir: str = setting(
+        "",
+        "",
+        "Folder of the compiled engines of TensorRT and TensorRT-RTX, one for each graph, version "
+        "and GPU; where an engine is not in it, it is compiled and kept there. Empty: "
+        "edgestream/engines in the user's cache folder.",
     )
     threads: int = setting(
         0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.decoder import Decoding
@@ -29,6 +30,7 @@ def engine_rules(settings: Settings) -> EngineRules:
         chunk_tokens=engine.chunk_tokens,
         heartbeat_s=settings.encoder.heartbeat_s,
         settle_s=settings.encoder.settle_s,
+        engines_dir=Path(engine.engines_dir).expanduser() if engine.engines_dir else None,
     )
 
 

@@ -9,6 +9,7 @@ from .arena import Arena
 from .engine import Engine
 from .engines.ladder import Refusal, Rung
 from .engines.lane import Lanes
+from .engines.trt_phases import most_of
 from .errors import BundleError, EngineError, EngineUnusable, SettingsInvalid
 from .language_model import LanguageModel
 from .manifest import Manifest
@@ -71,7 +72,8 @@ class DecoderRungs:
             try:
                 dtype = rung.variant.kv_dtype or "float32"
                 arena = Arena(shape, positions, dtype=dtype, turn=turn)
-                model = LanguageModel(rung.engine, arena, rows, lane, chunk_tokens=chunk_tokens)
+                chunk = min(chunk_tokens, most_of(rung.variant, "tokens") or chunk_tokens)
+                model = LanguageModel(rung.engine, arena, rows, lane, chunk_tokens=chunk)
             except EngineError as fault:
                 left = self._below(rung, fault)
                 if left is None:

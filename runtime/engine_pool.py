@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ class EngineRules:
 
     Attributes:
         providers: in the order in which they are tried.
+        engines_dir: where compiled engines lie; None: the user's cache folder.
         threads: of each engine; 0: all usable cores, or 1 where the lane is open.
         is_shared: one engine runs at a time, frames first; else all at once.
         speak_share: of the busy time, that speaking gets at least.
@@ -40,6 +42,7 @@ class EngineRules:
     chunk_tokens: int = 16
     heartbeat_s: float = 2.0
     settle_s: float = 0.75
+    engines_dir: Path | None = None
 
     @property
     def engine_threads(self) -> int:
@@ -143,7 +146,11 @@ class EnginePool:
         rung = proven_engine(
             self.bundle,
             role,
-            lambda provider: backend_for(provider, threads=self.rules.engine_threads),
+            lambda provider: backend_for(
+                provider,
+                threads=self.rules.engine_threads,
+                engines_dir=self.rules.engines_dir,
+            ),
             providers=self.rules.providers,
             failed=failed,
         )
