@@ -107,7 +107,8 @@ class _Opener:
         assert isinstance(rung.engine, LeasedEngine)
         self.leases.callback(rung.engine.give_back)
         for refusal in rung.refusals:
-            self.in_use.refuse(refusal)
+            if refusal.variant not in failed:  # who heard it break off says more
+                self.in_use.refuse(refusal)
         self.in_use.variants[role] = rung.variant
         return rung
 

@@ -122,6 +122,6 @@ class DecoderRungs:
             below = self.open((*self._failed, variant.id))
         except (EngineUnusable, BundleError):
             return None
-        self.refused(Refusal(variant.id, variant.provider, fault.message))
+        self.refused(Refusal("decoder", variant.id, variant.provider, fault.message))
         self._failed = (*self._failed, variant.id)
         return below

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -33,20 +33,18 @@ class RungsInUse:
 
     def refuse(self, refusal: Refusal) -> None:
         """Note why a variant is not used; what was noted first says most."""
-        if refusal.variant not in [one.variant for one in self.refusals]:
+        known = [(one.role, one.variant) for one in self.refusals]
+        if (refusal.role, refusal.variant) not in known:
             self.refusals.append(refusal)
 
     def as_json(self) -> dict[str, Any]:
-        """`used`: role → provider and variant; `refused`: variant, provider and why of each."""
+        """`used`: role → provider and variant; `refused`: each that is not used."""
         return {
             "used": {
                 role: {"provider": one.provider, "variant": one.id}
                 for role, one in self.variants.items()
             },
-            "refused": [
-                {"variant": one.variant, "provider": one.provider, "why": one.why}
-                for one in self.refusals
-            ],
+            "refused": [asdict(one) for one in self.refusals],
         }
 
 
@@ -131,7 +129,7 @@ class PartRungs:
         except (EngineUnusable, BundleError):
             return False
         self._failed = (*self._failed, variant.id)
-        self._in_use.refuse(Refusal(variant.id, variant.provider, fault.message))
+        self._in_use.refuse(Refusal(self._role, variant.id, variant.provider, fault.message))
         self._rung.engine.__exit__(None, None, None)
         self._rung = below
         words = f"{self._role} goes on as {below.variant.id}: {fault.message}"
