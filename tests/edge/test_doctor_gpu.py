@@ -46,7 +46,7 @@ def test_the_page_is_what_doctor_quotes():
     )
     assert all(row.short for row in ROWS if row.gpu == NEVER)
     text = "\n".join(lines_of(report_of(), None))
-    assert all((one in text and one in page()) or one in text for one in never_on_a_gpu())
+    assert never_on_a_gpu() and all(one in text for one in never_on_a_gpu())
     assert report_of().as_json()["never_on_a_gpu"] == list(never_on_a_gpu())
 
 
