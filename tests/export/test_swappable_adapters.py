@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from edgestream.export.build import ExportChoice, export_bundle
@@ -37,27 +37,10 @@ from edgestream.runtime.errors import (
 from edgestream.runtime.language_model import LanguageModel
 
 from ..checkpoints import random_live_checkpoint
+from ..lora_adapters import random_adapter as adapter
 
-ATTENTION = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ANSWER = 64
-
-
-def adapter(folder: Path, base: Checkpoint, seed: int, **changes: Any) -> Path:
-    """A random LoRA adapter in PEFT's layout."""
-    chosen = {"r": 4, "lora_alpha": 16, "target_modules": ATTENTION, "task_type": "CAUSAL_LM"}
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        torch.manual_seed(seed)
-        # peft 0.21 asks transformers 5.23 by a name that is on its way out.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
-        config = LoraConfig(**{**chosen, **changes})
-        model = get_peft_model(copy.deepcopy(base.decoder), config)
-        for name, weight in model.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(weight, std=0.3)
-        model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
 
 
 @pytest.fixture(scope="module")
