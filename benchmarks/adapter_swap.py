@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,10 @@ def measured(
         carrying.use(adapters.of(None))
         told["adapters, none in use"] = spoken(carrying, prompt)
         for name in NAMES:
-            swaps["edgestream"].append(taken(lambda name=name: carrying.use(adapters.of(name))))
+            swaps["edgestream"].append(taken(partial(carrying.use, adapters.of(name))))
         told["one adapter in use"] = spoken(carrying, prompt)
         for name in NAMES:
-            swaps["PEFT on PyTorch"].append(taken(lambda name=name: model.set_adapter(name)))
+            swaps["PEFT on PyTorch"].append(taken(partial(model.set_adapter, name)))
         told["PEFT on PyTorch, one in use"] = spoken_by_peft(model, prompt)
         for name, seconds in told.items() if number else ():
             tokens.setdefault(name, []).append(seconds)
