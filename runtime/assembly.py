@@ -231,6 +231,7 @@ def _session(
         plain_text(tokenizer),
         opener.indexer(speaking.recall),
     )
+    adapters = pool.adapters
     return LanguageSession(
         model,
         context,
@@ -239,6 +240,8 @@ def _session(
         speaking.decoding,
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
+        adapters=adapters,
+        adapter=adapters.checked(speaking.adapter),
     )
 
 
