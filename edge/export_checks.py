@@ -8,7 +8,6 @@ from ..runtime.errors import UsageError
 from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
 
-
 TARGETS = ("cpu", "cuda")
 
 
