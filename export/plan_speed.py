@@ -15,7 +15,8 @@ from ..runtime.arena import Arena
 from ..runtime.engine import Engine
 from ..runtime.engines.lane import OpenLane
 from ..runtime.engines.ort import OrtBackend
-from ..runtime.language_model import PAST, LanguageModel
+from ..runtime.decoder_call import PAST
+from ..runtime.language_model import LanguageModel
 from ..runtime.manifest_values import CacheShape
 from ..runtime.token_rows import TokenRows
 from ..runtime.values import Float32

@@ -17,6 +17,7 @@ from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
 from .engines.ladder import PROVIDERS, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import EngineFailed
+from .held import Held, HeldArray, HeldCall, holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,21 @@ class LeasedEngine:
     def bind(self, inputs: Arrays, outputs: Arrays) -> BoundCall:
         """A call on these arrays; see `Engine.bind`. Each stream has arrays of its own."""
         return self._held().bind(inputs, outputs)
+
+    def hold(self, array: NDArray[Any]) -> HeldArray:
+        """A copy of an array where the engine runs; see `HoldingEngine.hold`."""
+        return holding(self._held()).hold(array)
+
+    def bind_held(
+        self,
+        inputs: Held,
+        outputs: Held,
+        *,
+        host: Arrays | None = None,
+        replays: bool = False,
+    ) -> HeldCall:
+        """A call on arrays that stay where the engine runs; see `HoldingEngine.bind_held`."""
+        return holding(self._held()).bind_held(inputs, outputs, host=host, replays=replays)
 
     def _held(self) -> Engine:
         if not self._is_held:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arena import Arena
+from .decoder_call import cache_dtype, decoder_call
 from .engine import Engine
-from .errors import EngineNotFinite, EngineUnusable, InputMismatch
+from .errors import EngineNotFinite, InputMismatch
 from .frame_positions import positions_of
 from .token_rows import TokenRows
 from .values import Float32
 
 Int64 = NDArray[np.int64]
-PAST, PRESENT = "past_key_values.", "present."
 CHUNK_TOKENS = 16
 """Tokens of one run. Measured: frames wait 17 ms (p99) for chunks of 16, 53 ms for 64."""
 
@@ -63,9 +63,7 @@ class LanguageModel:
         self.arena, self._rows, self._lane = arena, rows, lane
         self._chunk_tokens = chunk_tokens
         self._row = np.zeros((1, rows.width), np.float32)
-        self._embeds = np.zeros((1, chunk_tokens, rows.width), np.float32)
-        self._is_finite = np.zeros(self._embeds.shape[1:], np.bool_)
-        self._mask = np.ones((1, arena.capacity), np.int64)
+        self._is_finite = np.zeros((chunk_tokens, rows.width), np.bool_)
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
@@ -161,17 +159,23 @@ class LanguageModel:
         with self._lane.speak():
             self.arena.evict(keep, new_positions)
 
-    def replace_engine(self, engine: Engine) -> bool:
+    def replace_engine(self, engine: Engine, arena: Arena | None = None) -> bool:
         """Go on with another engine of the same decoder.
 
+        Args:
+            arena: that it fills, empty; None for the one there is, or one like it where the new
+                engine's cache has another dtype.
+
         Returns:
-            Whether the cache was kept; a cache of another dtype is a new, empty arena.
+            Whether the cache was kept; otherwise it is a new, empty arena.
 
         Raises:
             EngineUnusable, InputMismatch: as for a new LanguageModel; the old engine stays.
         """
-        old, dtype = self.arena, _cache_dtype(engine)
-        if dtype != old.dtype:
+        old, dtype = self.arena, cache_dtype(engine)
+        if arena is not None:
+            self.arena = arena
+        elif dtype != old.dtype:
             self.arena = old.like(dtype)
         is_bound = False
         try:
@@ -184,19 +188,10 @@ class LanguageModel:
 
     def _bind(self, engine: Engine) -> None:
         """Bind a call on our arrays; nothing of ours changes where that fails."""
-        logits = _empty_logits(engine)
-        positions = _position_array(engine, self.arena, self._chunk_tokens)
-        past = {PAST + name: view for name, view in self.arena.tensors().items()}
-        present = {PRESENT + name: view for name, view in self.arena.tensors().items()}
-        inputs: dict[str, NDArray[Any]] = {
-            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past
-        }  # fmt: skip
-        if positions is not None:
-            inputs["position_ids"] = positions
-        self._call = engine.bind(inputs, {"logits": logits, **present})
-        self._positions, self._logits = positions, logits
-        self._is_sound = np.zeros(logits.shape, np.bool_)
-        self.vocabulary: int = logits.shape[-1]
+        call = decoder_call(engine, self.arena, self._row.shape[1], self._chunk_tokens)
+        self._call, self.vocabulary = call, call.vocabulary
+        self._logits = np.zeros((1, 1, call.vocabulary), np.float32)
+        self._is_sound = np.zeros(self._logits.shape, np.bool_)
 
     def _check(self, embeds: Float32, positions: Int64 | None) -> None:
         width = self._row.shape[1]
@@ -207,7 +202,7 @@ class LanguageModel:
             )
         if not len(embeds):
             raise ValueError("got no embeds, expected at least one row")
-        if self._positions is not None:
+        if self._call.takes_positions:
             return
         if positions is not None or self.arena.next_position != self.arena.length:
             raise ValueError("this decoder takes a slot's place for its position, got others")
@@ -215,63 +210,11 @@ class LanguageModel:
     def _run(self, embeds: Float32, positions: Int64 | None) -> None:
         """One chunk through the decoder, and into the cache if its logits are numbers."""
         count, arena = len(embeds), self.arena
-        chunk = self._embeds[:, :count]
-        chunk[0] = embeds
-        if not np.isfinite(chunk[0], out=self._is_finite[:count]).all():
+        if not np.isfinite(embeds, out=self._is_finite[:count]).all():
             raise EngineNotFinite("embeds: got NaN or infinity, expected numbers")
-        mask = self._mask[:, : arena.length + count]
-        inputs: dict[str, NDArray[Any]] = {"inputs_embeds": chunk, "attention_mask": mask}
-        if self._positions is not None:
-            inputs["position_ids"] = self._position_ids(count, positions)
-        self._call.run(inputs)
+        self._logits = self._call.run(embeds, positions)
         if not np.isfinite(self._logits, out=self._is_sound).all():
             raise EngineNotFinite(
                 f"logits: got NaN or infinity after {arena.length + count} tokens, expected numbers"
             )
         arena.advance(count, positions)
-
-    def _position_ids(self, count: int, positions: Int64 | None) -> Int64:
-        whole = self._positions
-        assert whole is not None
-        ids = whole.reshape(-1)[: whole.size // self._chunk_tokens * count]
-        ids = ids.reshape(*whole.shape[:-1], count)
-        if positions is None:
-            first = self.arena.next_position
-            ids[...] = np.arange(first, first + count)
-        else:
-            ids[...] = positions[:, None] if ids.ndim == 3 else positions
-        return ids
-
-
-def _cache_dtype(engine: Engine) -> str:
-    for spec in engine.inputs:
-        if spec.name.startswith(PAST):
-            return spec.dtype
-    raise EngineUnusable(
-        f"got the inputs {', '.join(spec.name for spec in engine.inputs)}, "
-        f"expected {PAST}* of a decoder",
-        hint="export the bundle again",
-    )
-
-
-def _empty_logits(engine: Engine) -> Float32:
-    for spec in engine.outputs:
-        shape = spec.shape
-        if (spec.name, spec.dtype, shape[1:2]) == ("logits", "float32", (1,)):
-            size = shape[-1]
-            if len(shape) == 3 and isinstance(size, int):
-                return np.zeros((1, 1, size), np.float32)
-    told = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in engine.outputs[:1])
-    raise EngineUnusable(
-        f"got the outputs {told}, …, expected logits float32 of the last position alone",
-        hint="export the bundle again",
-    )
-
-
-def _position_array(engine: Engine, arena: Arena, tokens: int) -> Int64 | None:
-    """What `position_ids` is bound to, [axes, 1, tokens] or [1, tokens]; None without them."""
-    for spec in engine.inputs:
-        if spec.name == "position_ids":
-            axes = len(arena.positions)
-            return np.zeros((axes, 1, tokens) if len(spec.shape) == 3 else (1, tokens), np.int64)
-    return None
