@@ -56,6 +56,11 @@ def decoder_call(engine: Engine, arena: Arena, width: int, chunk_tokens: int) ->
     return HostDecoderCall(engine, arena, width, chunk_tokens)
 
 
+def holds_its_cache(engine: Engine) -> bool:
+    """Whether a decoder is made for a cache that stays where it runs."""
+    return {USED, TOTAL} <= {spec.name for spec in engine.inputs}
+
+
 class HostDecoderCall:
     """Bound to numpy arrays, whose lengths change from run to run."""
 
@@ -106,11 +111,10 @@ class HeldDecoderCall:
         self._engine: HoldingEngine = holding(engine)
         self._arena, self._block, self._width = arena, block, width
         self._chunk_tokens = chunk_tokens
-        names = {spec.name for spec in engine.inputs}
-        if not {USED, TOTAL} <= names:
+        if not holds_its_cache(engine):
             raise EngineUnusable(
-                f"the decoder takes {', '.join(sorted(names - set(arena.tensors())))}, expected "
-                f"{USED} and {TOTAL}, since its cache stays where it runs",
+                f"got a decoder without the inputs {USED} and {TOTAL}, expected both, since its "
+                "cache stays where it runs",
                 hint="export the bundle again",
             )
         size = _logits_size(engine)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -108,6 +108,10 @@ class LeasedEngine:
         self.give_back(is_broken=True)
 
 
+# Part, variants that failed, providers that may run it.
+_Asked: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
 @dataclass(slots=True)
 class _Opened:
     """An open rung: who runs on it, and whether one of them has left it because it broke off."""
@@ -134,10 +138,15 @@ class EnginePool:
         self.rows = bundle.token_rows()
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], _Opened] = {}
-        self._chosen: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        self._chosen: dict[_Asked, tuple[str, str]] = {}
 
-    def lease(self, role: str, failed: Sequence[str] = ()) -> Rung:
+    def lease(
+        self, role: str, failed: Sequence[str] = (), providers: Sequence[str] | None = None
+    ) -> Rung:
         """The highest rung of a part that stands, but for those that failed; to be given back.
+
+        Args:
+            providers: those that may run it; None for those of the rules.
 
         Raises:
             EngineUnusable: none does.
@@ -145,22 +154,22 @@ class EnginePool:
         Cost: the first time, it is opened and runs its golden calls; then nothing.
         """
         with self._lock:
-            asked = (role, tuple(failed))
+            asked = (role, tuple(failed), tuple(providers or self.rules.providers))
             opened = self._open(asked)
             opened.users += 1
             key = self._chosen[asked]
             return replace(opened.rung, engine=LeasedEngine(self, key, opened.rung.engine))
 
-    def _open(self, asked: tuple[str, tuple[str, ...]]) -> _Opened:
+    def _open(self, asked: _Asked) -> _Opened:
         known = self._opened.get(self._chosen.get(asked, ("", "")))
         if known is not None:
             return known
-        role, failed = asked
+        role, failed, providers = asked
         rung = proven_engine(
             self.bundle,
             role,
             lambda provider: backend_for(provider, threads=self.rules.engine_threads),
-            providers=self.rules.providers,
+            providers=providers,
             failed=failed,
         )
         key = self._chosen[asked] = (role, rung.variant.id)
