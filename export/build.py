@@ -19,6 +19,7 @@ from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .adapter_inputs import PackedAdapter
 from .calibration_of_export import calibration_for
+from .cuda_graphs import CudaGraph, remove_twins, write_cuda_graphs
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
@@ -27,6 +28,7 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .prove_cuda import prove_cuda
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
@@ -57,6 +59,7 @@ class ExportChoice:
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
         searched: how the schemes were found; None where the user named them.
+        target: `cuda` adds variants for it to those of the CPU, which are always there.
     """
 
     schemes: Schemes
@@ -70,6 +73,7 @@ class ExportChoice:
     report: Path | None = None
     options: LoadOptions = field(default_factory=LoadOptions)
     searched: Searched | None = None
+    target: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,14 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
         packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
-        report, golden = _proven(model, graphs, packed, choice, tell)
+        cuda: tuple[CudaGraph, ...] = ()
+        if choice.target == "cuda":
+            cuda = write_cuda_graphs(
+                checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
+            )
+        report, golden = _proven(model, graphs, cuda, packed, choice, tell)
+        remove_twins(cuda)
+        graphs = (*graphs, *(one.graph for one in cuda))
         tell("keeping", "bundle")
         sha256 = _keep(writer, model, graphs, packed, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -196,14 +207,22 @@ def _examples(
 def _proven(
     model: Loaded,
     graphs: Sequence[Graph],
+    cuda: Sequence[CudaGraph],
     packed: Sequence[PackedAdapter],
     choice: ExportChoice,
     tell: Tell,
 ) -> tuple[ParityReport, list[GoldenCall]]:
-    tell("proving", "reference")
+    def proving(part: str) -> None:
+        tell("proving", part)
+
+    proving("reference")
     checkpoint, calibration = model.checkpoint, model.calibration
     data = proof_data(checkpoint, calibration)
-    proof = prove(checkpoint, graphs, data, choice.threads, lambda part: tell("proving", part))
+    proof = prove(checkpoint, graphs, data, choice.threads, proving)
+    if cuda:
+        more = prove_cuda(checkpoint, cuda, data, choice.threads, proving)
+        proof.checks += more.checks
+        proof.golden += more.golden
     facts = {
         "calibration": f"{calibration.source}, {len(calibration.frames)} frames",
         "calibration sha256": calibration.sha256,
@@ -213,13 +232,14 @@ def _proven(
         "processor": platform.machine(),
     }
     if packed:
-        tell("proving", "adapters")
+        proving("adapters")
         decoder = next(graph for graph in graphs if graph.role == "decoder")
         pairs = tuple(zip(model.adapters, packed, strict=True))
         proof.checks += prove_adapters(checkpoint, decoder, pairs, data, choice.threads)
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
-        choice.report.write_text(_page(checkpoint, report, graphs, choice), "utf-8")
+        every = (*graphs, *(one.graph for one in cuda))
+        choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
         raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))
     return report, proof.golden

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
+HOST = "cpu"
+"""Provider that works in the computer's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,11 @@ class _Opener:
     leases: ExitStack
     in_use: RungsInUse = field(default_factory=RungsInUse)
 
-    def open(self, role: str, failed: Sequence[str] = ()) -> Rung:
+    def open(
+        self, role: str, failed: Sequence[str] = (), providers: Sequence[str] | None = None
+    ) -> Rung:
         """The highest rung of a part that stands, but for those that failed."""
-        rung = self.pool.lease(role, failed)
+        rung = self.pool.lease(role, failed, providers)
         assert isinstance(rung.engine, LeasedEngine)
         self.leases.callback(rung.engine.give_back)
         for refusal in rung.refusals:
@@ -115,6 +119,15 @@ class _Opener:
     def part(self, role: str) -> PartRungs:
         """An engine of a part that goes on with the next rung where one breaks off."""
         return PartRungs(role, lambda failed: self.open(role, failed), self.in_use)
+
+    def turn(self) -> Engine | None:
+        """The evict graph for a cache in the computer's memory; None where no CPU may be used."""
+        allowed = HOST in self.pool.rules.providers
+        return self.open("evict", providers=(HOST,)).engine if allowed else None
+
+    def turn_of(self, provider: str) -> Engine:
+        """The evict graph for a cache in the memory of a provider."""
+        return self.open("evict", providers=(provider,)).engine
 
     def indexer(self, recall: RecallRules) -> Engine | None:
         """The bundle's indexer, where the rules route by it.
@@ -212,12 +225,14 @@ def _session(
     memory: KeyFrameMemory | RecentMemory,
 ) -> LanguageSession:
     pool = opener.pool
-    rungs = DecoderRungs(lambda failed: opener.open("decoder", failed), opener.in_use.refuse)
+    rungs = DecoderRungs(
+        lambda failed: opener.open("decoder", failed), opener.in_use.refuse, opener.turn_of
+    )
     model = rungs.model(
         pool.bundle.manifest,
         pool.rows,
         pool.lane,
-        opener.open("evict").engine,
+        opener.turn(),
         cache_slots=speaking.cache_slots,
         chunk_tokens=pool.rules.chunk_tokens,
     )

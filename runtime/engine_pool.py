@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
 from .engines.ladder import PROVIDERS, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import EngineFailed
+from .held import Held, HeldArray, HeldCall, holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,21 @@ class LeasedEngine:
         """A call on these arrays; see `Engine.bind`. Each stream has arrays of its own."""
         return self._held().bind(inputs, outputs)
 
+    def hold(self, array: NDArray[Any]) -> HeldArray:
+        """A copy of an array where the engine runs; see `HoldingEngine.hold`."""
+        return holding(self._held()).hold(array)
+
+    def bind_held(
+        self,
+        inputs: Held,
+        outputs: Held,
+        *,
+        host: Arrays | None = None,
+        replays: bool = False,
+    ) -> HeldCall:
+        """A call on arrays that stay where the engine runs; see `HoldingEngine.bind_held`."""
+        return holding(self._held()).bind_held(inputs, outputs, host=host, replays=replays)
+
     def _held(self) -> Engine:
         if not self._is_held:
             raise EngineFailed(f"the engine of {self._key[0]} was given back and cannot run")
@@ -94,6 +110,10 @@ class LeasedEngine:
         trace: TracebackType | None,
     ) -> None:
         self.give_back(is_broken=True)
+
+
+# Part, variants that failed, providers that may run it.
+_Asked: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -122,10 +142,15 @@ class EnginePool:
         self.rows, self.adapters = bundle.token_rows(), adapters_of(bundle)
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], _Opened] = {}
-        self._chosen: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        self._chosen: dict[_Asked, tuple[str, str]] = {}
 
-    def lease(self, role: str, failed: Sequence[str] = ()) -> Rung:
+    def lease(
+        self, role: str, failed: Sequence[str] = (), providers: Sequence[str] | None = None
+    ) -> Rung:
         """The highest rung of a part that stands, but for those that failed; to be given back.
+
+        Args:
+            providers: those that may run it; None for those of the rules.
 
         Raises:
             EngineUnusable: none does.
@@ -133,17 +158,17 @@ class EnginePool:
         Cost: the first time, it is opened and runs its golden calls; then nothing.
         """
         with self._lock:
-            asked = (role, tuple(failed))
+            asked = (role, tuple(failed), tuple(providers or self.rules.providers))
             opened = self._open(asked)
             opened.users += 1
             key = self._chosen[asked]
             return replace(opened.rung, engine=LeasedEngine(self, key, opened.rung.engine))
 
-    def _open(self, asked: tuple[str, tuple[str, ...]]) -> _Opened:
+    def _open(self, asked: _Asked) -> _Opened:
         known = self._opened.get(self._chosen.get(asked, ("", "")))
         if known is not None:
             return known
-        role, failed = asked
+        role, failed, providers = asked
         rung = proven_engine(
             self.bundle,
             role,
@@ -152,7 +177,7 @@ class EnginePool:
                 threads=self.rules.engine_threads,
                 engines_dir=self.rules.engines_dir,
             ),
-            providers=self.rules.providers,
+            providers=providers,
             failed=failed,
         )
         key = self._chosen[asked] = (role, rung.variant.id)
