@@ -70,9 +70,13 @@ def test_typed_float32_it_is_the_cpu_graph_to_the_bit(tiny, tmp_path_factory):
         np.testing.assert_array_equal(said(twin, embeds, lengths, "float32"), expected)
 
 
-@pytest.mark.parametrize("which", ["fp32", "int4"])
-def test_float16_is_near_and_a_total_of_all_slots_changes_nothing(tiny, int4, which):
-    source = tiny.graph if which == "fp32" else int4
+@pytest.mark.parametrize("which", ["fp32", "int4-32", "int8-32", "nf4-64"])
+def test_float16_is_near_and_a_total_of_all_slots_changes_nothing(tiny, which):
+    source = tiny.graph
+    if which != "fp32":
+        folder, (scheme, _) = tiny.graph.parent, decoder_words(which)
+        write_decoder(tiny.model, folder / "tokenizer.json", scheme, folder, f"of.{which}")
+        source = folder / f"of.{which}.onnx"
     twin, half = (source.with_name(f"{which}.{kind}.onnx") for kind in ("twin", "half"))
     write_cuda_decoder(source, twin, "float32")
     write_cuda_decoder(source, half, "float16")
