@@ -23,6 +23,7 @@ class Peer(ABC):
         model: with random weights; peers of PyTorch share it.
 
     Attributes:
+        held_bytes: of the device's memory that opening it took, where that can be seen.
         label: what runs, in words.
         is_ours: EdgeStream's way, and not the one that it is compared with.
         is_exact: it computes with the weights as they are; its logits must be the baseline's.
@@ -44,6 +45,7 @@ class Peer(ABC):
                                generator=generator)  # fmt: skip
         self._pixels = pixels.pin_memory() if model.device.type == "cuda" else pixels
         self._seen = 0
+        self.held_bytes = 0
 
     @property
     @abstractmethod
@@ -100,6 +102,10 @@ class Peer(ABC):
         self.make_room(rows.shape[1])
         self.read(rows)
         self.note("frame", rows.shape[1])
+
+    def refill(self, frames: int) -> None:
+        """As after so many frames of a stream; what it said of them does not matter for time."""
+        self.fill(frames * (self.model.shape.frame_tokens + 1))
 
     def fill(self, tokens: int) -> None:
         """An empty cache, then so many tokens in it, or what it holds of them."""

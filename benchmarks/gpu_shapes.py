@@ -108,7 +108,7 @@ TINY: Mapping[str, Shape] = MappingProxyType({
         Shape("streammind_7b", "StreamMind, tiny", "clip",
               _tower(64, 128, 3, 4, 42, 14, projection_dim=64), 42, 1, "mistral",
               {**_WORDS, "sliding_window": None},
-              fps=0.5, capacity=24, prefill_tokens=12, gate_layers=1),
+              fps=1.0, capacity=96, prefill_tokens=48, gate_layers=1),
         Shape("smolvlm2_500m", "SmolVLM2, tiny", "smolvlm",
               _tower(64, 128, 2, 4, 64, 16), 64, 4, "llama", {**_WORDS,
                                                                "tie_word_embeddings": True},

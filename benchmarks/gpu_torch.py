@@ -119,6 +119,11 @@ class ArenaPeer(Peer):
         """An empty cache."""
         self.arena.reset()
 
+    def refill(self, frames: int) -> None:
+        """As after so many frames: nothing before the last ones is left anyway."""
+        shape = self.model.shape
+        self.fill(min(frames * (shape.frame_tokens + 1), 2 * shape.capacity))
+
     def make_room(self, tokens: int) -> None:
         """Evict until so many tokens fit."""
         self.arena.make_room(tokens)
