@@ -149,9 +149,7 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def _timed(
-    peer: Peer, call: Callable[[], Any], times: int, *, warm_up: bool = True
-) -> list[float]:
+def _timed(peer: Peer, call: Callable[[], Any], times: int, *, warm_up: bool = True) -> list[float]:
     """Seconds of each call, with all that the device does for it."""
     if warm_up:
         call()

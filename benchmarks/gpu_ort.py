@@ -75,7 +75,9 @@ class OrtPeer(ArenaPeer):
     def __init__(self, model: Random, folder: Path, precision: str) -> None:
         kind = model.device.type
         refuse_without(kind)
-        decoder = decoder_graph(model, folder, precision, kind)
+        # In half precision the builder writes GroupQueryAttention for CUDA alone; the CPU runs it.
+        written_for = "cpu" if model.dtype == torch.float32 else "cuda"
+        decoder = decoder_graph(model, folder, precision, written_for)
         self._decoder = Bound(decoder, model.device)
         cache = self._decoder.types["past_key_values.0.key"]
         super().__init__(model, cache)

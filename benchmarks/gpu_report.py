@@ -127,9 +127,7 @@ def _of_peer(name: str, told: Speeds, state: RungState, plan: Plan) -> list[Figu
     ]
 
 
-def _goals(
-    shape: Shape, held: Mapping[str, RungState], plan: Plan, is_bound: bool
-) -> list[Figure]:
+def _goals(shape: Shape, held: Mapping[str, RungState], plan: Plan, is_bound: bool) -> list[Figure]:
     told = {rung: speeds(shape, one, plan) for rung, one in held.items()}
     ours = {rung: one for rung, one in told.items() if rung != BASELINE}
     found: list[Figure] = []

@@ -87,8 +87,7 @@ class Run:
 
     def shape(self, shape: Shape, rungs: Sequence[str]) -> bool:
         """Measure what is not measured of a shape; whether nothing is left."""
-        states = {rung: self._state.of(shape.name, rung) for rung in self._openers
-                  if rung in rungs}
+        states = {rung: self._state.of(shape.name, rung) for rung in self._openers if rung in rungs}
         if not any(self._is_open(one) for one in states.values()):
             return True
         billions = _billions(shape)
@@ -207,9 +206,7 @@ class Run:
     def _stretch(self, peer: Peer, state: RungState) -> None:
         state.stretches.append([float(f"{one:.6g}") for one in stretch(peer)])
 
-    def _guarded(
-        self, state: RungState, call: Callable[[], T], wanted: bool = True
-    ) -> T | None:
+    def _guarded(self, state: RungState, call: Callable[[], T], wanted: bool = True) -> T | None:
         """What the call gives; where it fails, the peer is refused from now on."""
         if not wanted or state.refused:
             return None
