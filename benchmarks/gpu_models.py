@@ -132,7 +132,7 @@ def _fill_(part: nn.Module, generator: torch.Generator) -> None:
         if name.endswith("A_log"):
             continue  # a rate has no random sign
         if weight.ndim < 2:
-            weight.fill_(1.0 if name.endswith("weight") or name.endswith(".D") else 0.0)
+            weight.fill_(1.0 if name.endswith(("weight", ".D")) else 0.0)
         else:
             weight.normal_(0.0, weight[0].numel() ** -0.5, generator=generator)
 

@@ -47,7 +47,7 @@ class Speeds:
 
 
 def speeds(shape: Shape, state: RungState, plan: Plan) -> Speeds:
-    """Medians of all samples; of the stream, frames by time over the half minute that ends there."""
+    """Medians of all samples; of the stream, frames by time over the last half of a minute."""
     question_s = _median(state, QUESTION)
     return Speeds(
         watch=_rate(state, WATCH, 1),

@@ -185,7 +185,8 @@ class Run:
     ) -> bool:
         """Measure one thing and keep it; whether there was time for it."""
         name = f"{peer.model.shape.name} {rung} {measure.__name__}"
-        if not self._slice.has(1.5 * self._took_s.get(name, UNIT_S / 1.5)):
+        needs_s = 1.5 * self._took_s.get(name, UNIT_S / 1.5)
+        if not self._slice.has(needs_s, is_measurement=True):
             return False
         begun_s, before_bytes = time.monotonic(), peer.n_bytes
         with PeakMemory(self._device) as peak:

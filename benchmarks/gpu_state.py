@@ -120,13 +120,17 @@ class Slice:
     def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic, self._seconds = monotonic, seconds
         self._begun_s = monotonic()
-        self._has_begun_one = False
+        self._has_measured = False
 
-    def has(self, seconds: float) -> bool:
-        """Whether something that takes so long may begin; the first thing of a slice always may."""
+    def has(self, seconds: float, *, is_measurement: bool = False) -> bool:
+        """Whether something that takes so long may begin.
+
+        Until one thing was measured everything may: a slice that is too short for opening a model
+        would otherwise never get anywhere.
+        """
         left = self._seconds - (self._monotonic() - self._begun_s)
-        may = not self._seconds or left >= seconds or not self._has_begun_one
-        self._has_begun_one = self._has_begun_one or may
+        may = not self._seconds or left >= seconds or not self._has_measured
+        self._has_measured = self._has_measured or (may and is_measurement)
         return may
 
 

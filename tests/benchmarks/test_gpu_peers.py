@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch", reason="the benchmark of GPUs needs PyTorch")
-
+import torch
 from gpu_arena import DeviceArena, bounded_attention, policy_of
 from gpu_measure import logits_behind, worst_cosine
-from gpu_models import Watch, decoder_config, random_model
+from gpu_models import Random, Watch, decoder_config, random_model
 from gpu_shapes import SHAPES, TINY
 from gpu_torch import BoundedPeer, GrowingPeer
 from gpu_trt import TrtPeer
@@ -152,8 +150,6 @@ META = torch.device("meta")
 
 def test_captured_steps_stay_on_the_device(model):
     """With every weight on `meta`, an array of the CPU would show, and no value can be read."""
-    from gpu_models import Random
-
     shape = model.shape
     there = random_model(shape, CPU, torch.float32)
     there = Random(shape, there.watch.to(META), there.decoder.to(META), META, torch.float32)

@@ -6,9 +6,6 @@ import re
 from dataclasses import replace
 
 import pytest
-
-pytest.importorskip("torch", reason="the benchmark of GPUs needs PyTorch")
-
 from gpu_measure import Plan
 from gpu_report import figures, rows, speeds
 from gpu_shapes import SHAPES

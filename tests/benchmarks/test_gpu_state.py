@@ -77,7 +77,8 @@ class Clock:
 def test_a_slice_begins_nothing_that_it_has_no_time_for():
     clock = Clock()
     short = Slice(60.0, clock)
-    assert short.has(500.0), "the first thing may always begin, or nothing ever would"
+    assert short.has(500.0) and short.has(500.0, is_measurement=True), "or it gets nowhere"
+    assert not short.has(500.0) and not short.has(500.0, is_measurement=True)
     clock.now_s += 40.0
     assert short.has(20.0) and not short.has(20.1)
 
