@@ -14,8 +14,10 @@ HUB_REVISION ?= main
 HUB_LOCK ?= scripts/hub.lock
 HUB_OUT ?= build/hub
 HUB_EXPORT ?=
+# Options of benchmarks/bench_gpu.py, for example `BENCH_GPU=` for everything in one go.
+BENCH_GPU ?= --slice-s 570
 
-.PHONY: help setup demo sample system test check check-fast test-devices test-hub lint types bench format clean
+.PHONY: help setup demo sample system test check check-fast test-devices test-hub lint types bench bench-gpu format clean
 
 help:
 	@echo "make demo     the reference assistant watches the sample clip and answers; no PyTorch"
@@ -23,6 +25,7 @@ help:
 	@echo "make test-hub models of the Hub, exported and run on the sample clip; needs internet"
 	@echo "make check    lint, types and the fast tests, under two minutes"
 	@echo "make bench    side by side with peers; prints ratios"
+	@echo "make bench-gpu four models in real size on a GPU against PyTorch; ten minutes, again to go on"
 	@echo "make setup    the developers' environment in $(VENV)"
 	@echo "make format   format the code"
 	@echo "make sample   render the sample clip anew"
@@ -92,6 +95,10 @@ bench: setup
 	$(BIN)/python benchmarks/eviction_cost.py
 	$(BIN)/python benchmarks/planted_evidence.py
 	$(BIN)/python benchmarks/day_stream.py
+
+# Ten minutes at most; exit code 75 says that there is more to measure: the same command goes on.
+bench-gpu: setup
+	$(BIN)/python benchmarks/bench_gpu.py $(BENCH_GPU)
 
 sample: setup
 	$(BIN)/python assets/make_sample.py
