@@ -25,6 +25,7 @@
     ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
     │                                                           CalibrationTooSmall
     │                                                           CalibrationConstant
+    │                                                           DialogueInvalid
     ├─ ServiceError            service or network           7   AddressTaken ListenUnsafe
     │                                                           CameraUnknown CameraExists
     │                                                           CamerasFull CameraNotWatching
@@ -334,7 +335,7 @@ class StreamOutOfOrder(SourceError):
 
 
 class QualityError(EdgeStreamError):
-    """A calibration set or a parity gate was not good enough."""
+    """A calibration set, training data or a parity gate was not good enough."""
 
     exit_code, code = 6, "quality"
 
@@ -361,6 +362,12 @@ class CalibrationNoise(QualityError):
     """The frames of a calibration set are noise: neighbouring pixels know nothing of each other."""
 
     code = "calibration-noise"
+
+
+class DialogueInvalid(QualityError):
+    """A file of dialogues or captions to learn from is damaged, or does not fit its videos."""
+
+    code = "dialogue-invalid"
 
 
 class ParityFailed(QualityError):
