@@ -196,18 +196,19 @@ def _read_file(file: Path, videos: Videos, reading: _Reading) -> None:
         reading.take_captions([subtitles(text, file.stem, file)], videos)
         return
     value = _value(file)
-    first = next(iter(value), None)
-    if isinstance(value, list) and isinstance(first, Mapping) and "conversation" in first:
+    first = next(iter(value.values() if isinstance(value, Mapping) else value), None)
+    inside = first if isinstance(first, Mapping) else {}
+    if isinstance(value, list) and "conversation" in inside:
         reading.take_dialogues(live_chats(value, file, reading.seed), videos)
     elif isinstance(value, list) and isinstance(first, list):
         reading.take_dialogues(question_sequences(value, file), videos)
-    elif isinstance(value, Mapping) and "annotations" in value:
+    elif "annotations" in value:
         reading.take_captions(match_captions(value, file), HalfVideos(videos.folder))
-    elif isinstance(value, Mapping) and "database" in value:
+    elif "database" in value:
         reading.take_captions(recipe_captions(value, file), videos)
-    elif isinstance(value, Mapping) and value and "timestamps" in value[first]:
+    elif isinstance(value, Mapping) and "timestamps" in inside:
         reading.take_captions(dense_captions(value, file), videos)
-    elif isinstance(value, Mapping) and value and isinstance(value[first], Mapping):
+    elif isinstance(value, Mapping) and inside:
         reading.take_captions(narrations(value, file), videos)
     else:
         raise fault_in(file)("this form of annotations is not known")

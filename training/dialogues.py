@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import DialogueInvalid, EdgeStreamError, OutputUnwritable, SourceError
+from ..runtime.errors import (
+    DialogueInvalid,
+    EdgeStreamError,
+    OutputFull,
+    OutputUnwritable,
+    SourceError,
+)
 from ..runtime.json_fields import Fields
 from ..runtime.source_file import VideoFile
 from ..runtime.sources import SourceSettings
@@ -105,7 +113,7 @@ def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
         dialogues: in the order of the lines.
 
     Raises:
-        OutputUnwritable: it cannot be written.
+        OutputUnwritable, OutputFull: it cannot be written.
     """
     folder = Path(os.path.abspath(path.parent))
     lines = [json.dumps(_told(one, folder), ensure_ascii=False) + "\n" for one in dialogues]
@@ -117,10 +125,12 @@ def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise OutputUnwritable(
-            f"{path} cannot be written: {error.strerror}",
-            hint="give a place in a folder that exists and that you may write to",
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        kind = OutputFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputUnwritable
+        raise kind(
+            f"{path} cannot be written: {error.strerror}; what stood there before stays",
+            hint="give a place with room in a folder that exists and that you may write to",
         ) from error
 
 
