@@ -1,6 +1,6 @@
 """What frozen vision and gate see of videos: extracted once, then read from disk.
 
-    CACHE/<key>/features.json  times.f64  still.u1  tokens.f16  summary.f16  [scores.f16  states.f16]
+    CACHE/<key>/features.json times.f64 still.u1 tokens.f16 summary.f16 [scores.f16 states.f16]
 
 The key is a hash of contents: of the video's bytes, of the weights, and of how frames are sampled
 and made. So a video may move, another checkpoint with the same tower finds the same features, and
