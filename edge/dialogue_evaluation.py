@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,24 +133,37 @@ def _free_run(pool: EnginePool, dialogue: Dialogue, settings: Settings) -> FreeR
             inbox.ask(turn.text, turn.time_s)
         records = Outlet([finals], camera=source.name, clock=source.now_s)
         run(source, staged.stages, inbox, records)
-    from_s, to_s = dialogue.from_s, source.now_s() if dialogue.to_s is None else dialogue.to_s
+    return scored_run(dialogue, finals.bodies, source.now_s())
+
+
+def scored_run(dialogue: Dialogue, finals: Sequence[Mapping[str, Any]], end_s: float) -> FreeRun:
+    """What was said along a dialogue, beside what is written.
+
+    One in which nothing is to be said unasked is about its answers alone: its moments do not count.
+
+    Args:
+        dialogue: that was watched.
+        finals: bodies of the `final` records, in order.
+        end_s: when the video ended, seconds.
+    """
+    true, wanted = truths_of(dialogue)
+    from_s, to_s = dialogue.from_s, end_s if dialogue.to_s is None else dialogue.to_s
+    answered = [body["text"] for body in finals if body["cause"] == "question"]
+    pairs = zip(wanted, answered, strict=True)
+    answers = [(text, said) for text, said in pairs if text is not None]
+    if not true:
+        return FreeRun((), (), answers)
     spoken = [
         (body["about_s"][1], body["text"])
-        for body in finals.bodies
+        for body in finals
         if body["cause"] == "event" and body["text"].strip()
     ]
-    answered = [body["text"] for body in finals.bodies if body["cause"] == "question"]
-    true, wanted = truths_of(dialogue)
     return FreeRun(
         [(turn.time_s, turn.text) for turn in true],
         [one for one in spoken if from_s <= one[0] <= to_s],
-        [
-            (text, said)
-            for text, said in zip(wanted, answered, strict=True)
-            if text is not None
-        ],
+        answers,
         to_s - from_s,
-    )  # fmt: skip
+    )
 
 
 def truths_of(dialogue: Dialogue) -> tuple[list[Turn], list[str | None]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgestream.edge.cli import main
-from edgestream.edge.dialogue_evaluation import truths_of
+from edgestream.edge.dialogue_evaluation import scored_run, truths_of
 from edgestream.training.dialogues import Dialogue, Turn, write_dialogues
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -22,6 +22,28 @@ def test_what_answers_a_question_is_no_trigger():
     unasked, answers = truths_of(Dialogue(SAMPLE, turns))
     assert [turn.text for turn in unasked] == ["A.", "C.", "D."]
     assert answers == ["B.", None]
+
+
+def final(cause, text, moment_s):
+    return {"cause": cause, "text": text, "about_s": [0.0, moment_s]}
+
+
+def test_vetoes_and_what_lies_outside_the_part_are_not_counted():
+    turns = (Turn(3.0, "assistant", "A."), Turn(4.0, "user", "What?"), Turn(4.0, "assistant", "B."))
+    finals = [final("event", "Early.", 1.0), final("event", "A.", 3.5), final("event", " ", 3.75),
+              final("question", "B.", 4.0), final("event", "Late.", 9.0)]  # fmt: skip
+    part = scored_run(Dialogue(SAMPLE, turns, 2.0, 8.0), finals, 39.0)
+    assert (part.true, part.spoken, part.watched_s) == ([(3.0, "A.")], [(3.5, "A.")], 6.0)
+    assert part.answers == [("B.", "B.")]
+    whole = scored_run(Dialogue(SAMPLE, turns), finals, 39.0)
+    assert len(whole.spoken) == 3 and whole.watched_s == 39.0
+
+
+def test_a_dialogue_of_answers_alone_says_nothing_of_moments():
+    turns = (Turn(4.0, "user", "What?"), Turn(4.0, "assistant", "B."))
+    finals = [final("event", "A.", 3.5), final("question", "C.", 4.0)]
+    found = scored_run(Dialogue(SAMPLE, turns), finals, 39.0)
+    assert not found.spoken and found.watched_s == 0.0 and found.answers == [("B.", "C.")]
 
 
 @pytest.fixture(scope="module")
