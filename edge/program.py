@@ -20,6 +20,7 @@ from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
 from .commands.bench import bench
 from .commands.calibrate import calibrate
 from .commands.doctor import doctor
+from .commands.eval_dialogues import dialogues
 from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.inspect import inspect
@@ -28,6 +29,7 @@ from .commands.run import run
 from .commands.serve import serve
 from .commands.settings import settings
 from .commands.train import train
+from .commands.train_data import features, synthesize
 from .commands.unpack import unpack
 from .commands.verify import verify
 from .terminal import BOLD, RED, painted
@@ -79,7 +81,10 @@ app.command()(verify)
 app.command()(bench)
 app.command()(unpack)
 app.command()(merge)
+train.command()(synthesize)
+train.command()(features)
 app.add_typer(train)
+evaluate.command()(dialogues)
 app.add_typer(evaluate)
 
 

@@ -25,6 +25,7 @@
     ├─ QualityError            calibration or parity        6   CalibrationInvalid CalibrationNoise
     │                                                           CalibrationTooSmall
     │                                                           CalibrationConstant
+    │                                                           DialogueInvalid
     ├─ ServiceError            service or network           7   AddressTaken ListenUnsafe
     │                                                           CameraUnknown CameraExists
     │                                                           CamerasFull CameraNotWatching
@@ -35,7 +36,7 @@
     │                                                           OriginRefused BodyTooLarge
     │                                                           BodyTooSlow TooManyRequests
     │                                                           ServiceFull AnswerLost StreamBusy
-    │                                                           StandingUnknown
+    │                                                           StandingUnknown EndpointFailed
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -340,7 +341,7 @@ class StreamOutOfOrder(SourceError):
 
 
 class QualityError(EdgeStreamError):
-    """A calibration set or a parity gate was not good enough."""
+    """A calibration set, training data or a parity gate was not good enough."""
 
     exit_code, code = 6, "quality"
 
@@ -367,6 +368,12 @@ class CalibrationNoise(QualityError):
     """The frames of a calibration set are noise: neighbouring pixels know nothing of each other."""
 
     code = "calibration-noise"
+
+
+class DialogueInvalid(QualityError):
+    """A file of dialogues or captions to learn from is damaged, or does not fit its videos."""
+
+    code = "dialogue-invalid"
 
 
 class ParityFailed(QualityError):
@@ -511,6 +518,12 @@ class StreamBusy(ServiceError):
     """A stream did not come to a frame boundary in time to do what it was told."""
 
     code = "stream-busy"
+
+
+class EndpointFailed(ServiceError):
+    """A language model that is asked over the network does not answer, or not in its form."""
+
+    code = "endpoint-failed"
 
 
 class OutputError(EdgeStreamError):
