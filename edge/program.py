@@ -28,6 +28,7 @@ from .commands.run import run
 from .commands.serve import serve
 from .commands.settings import settings
 from .commands.train import train
+from .commands.train_data import features, synthesize
 from .commands.unpack import unpack
 from .commands.verify import verify
 from .terminal import BOLD, RED, painted
@@ -79,6 +80,8 @@ app.command()(verify)
 app.command()(bench)
 app.command()(unpack)
 app.command()(merge)
+train.command()(synthesize)
+train.command()(features)
 app.add_typer(train)
 app.add_typer(evaluate)
 

@@ -36,7 +36,7 @@
     │                                                           OriginRefused BodyTooLarge
     │                                                           BodyTooSlow TooManyRequests
     │                                                           ServiceFull AnswerLost StreamBusy
-    │                                                           StandingUnknown
+    │                                                           StandingUnknown EndpointFailed
     └─ OutputError             where results go             8   OutputUnwritable OutputExists
                                                                 OutputFull
 
@@ -512,6 +512,12 @@ class StreamBusy(ServiceError):
     """A stream did not come to a frame boundary in time to do what it was told."""
 
     code = "stream-busy"
+
+
+class EndpointFailed(ServiceError):
+    """A language model that is asked over the network does not answer, or not in its form."""
+
+    code = "endpoint-failed"
 
 
 class OutputError(EdgeStreamError):
