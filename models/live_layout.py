@@ -57,7 +57,7 @@ def live_layout(prompt: LivePrompt, tokenizer: Any) -> PromptLayout:
     """
     stop_id = single_id(tokenizer, prompt.stop, "config.json.prompt.stop")
     silent = prompt.stop if prompt.join is None else prompt.join
-    silent_ids = (single_id(tokenizer, silent, "config.json.prompt.join"),)
+    silent_ids: tuple[int, ...] = (single_id(tokenizer, silent, "config.json.prompt.join"),)
     texts: dict[str, tuple[str, ...]] = {
         "stop_ids": (prompt.stop,), "silent_ids": (silent,), "speak_ids": (CLOSE,)
     }  # fmt: skip

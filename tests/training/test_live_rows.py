@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -22,9 +23,16 @@ from edgestream.training.live_rows import LiveRow, RowWriter, Seen, atoms_of, st
 from edgestream.training.packed_prompts import UNLABELLED
 
 from ..reference_checkpoints import small_tokenizer
-from ..scripted_decoder import FRAME_ROWS, LAYOUT, ScriptedDecoder, decode, encode, observed
+from ..scripted_decoder import (
+    FRAME_ROWS,
+    LAYOUT,
+    ScriptedDecoder,
+    decode,
+    encode,
+    observed,
+    scripted_model,
+)
 from ..scripted_decoder import SILENT as COMMA
-from ..scripted_decoder import scripted_model
 
 TIMES_S = [0.5 * frame for frame in range(40)]
 STEPS = (
@@ -57,12 +65,12 @@ def said_by_the_device(steps) -> str:
     """The same dialogue through the session of the device: what it has before it at the end."""
     speaking = {one.first + one.count - 1 for one in steps if isinstance(one, Watch) and one.speaks}
     texts = {}
-    for before, one in zip(steps, steps[1:], strict=False):
+    for before, one in pairwise(steps):
         if isinstance(before, Watch) and isinstance(one, Said) and one.role == "assistant":
             texts[before.first + before.count - 1] = one.text
     answers = {
         before.text: one.text
-        for before, one in zip(steps, steps[1:], strict=False)
+        for before, one in pairwise(steps)
         if isinstance(before, Said) and before.role == "user" and isinstance(one, Said)
     }
 
