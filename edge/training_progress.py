@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 60.0
 SHOWN = ("speak", "events", "patch", "text", "describe", "answer", "right_describe",
-         "right_recent", "right_long", "right_state")  # fmt: skip
+         "right_recent", "right_long", "right_state", "stream", "words")  # fmt: skip
 """Of the values of a step, those that have room in a line."""
 
 

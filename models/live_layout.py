@@ -32,6 +32,7 @@ class LivePrompt:
         stop: text of the token that ends an answer.
         join: stands between two frames and says "silent"; None for models of one token a frame,
             which are silent with `stop`.
+        standby: says "silent, but something is under way"; None for models that do not say so.
         max_answer_tokens: tokens that an answer may have; VideoLLM-online's own limit is 100.
     """
 
@@ -39,6 +40,7 @@ class LivePrompt:
     stop: str
     bos: str | None = None
     join: str | None = ","
+    standby: str | None = None
     max_answer_tokens: int = 100
 
 
@@ -50,13 +52,18 @@ def live_layout(prompt: LivePrompt, tokenizer: Any) -> PromptLayout:
     is written as a stretch of one frame, the nearest thing that the model was trained on.
 
     Raises:
-        PromptInvalid: the tokenizer does not have bos, stop or join as one token, or a text does
-            not come back from its tokens.
+        PromptInvalid: the tokenizer does not have bos, stop, join or standby as one token, or a
+            text does not come back from its tokens.
     """
     stop_id = single_id(tokenizer, prompt.stop, "config.json.prompt.stop")
     silent = prompt.stop if prompt.join is None else prompt.join
-    silent_id = single_id(tokenizer, silent, "config.json.prompt.join")
-    texts = {"stop_ids": (prompt.stop,), "silent_ids": (silent,), "speak_ids": (CLOSE,)}
+    silent_ids: tuple[int, ...] = (single_id(tokenizer, silent, "config.json.prompt.join"),)
+    texts: dict[str, tuple[str, ...]] = {
+        "stop_ids": (prompt.stop,), "silent_ids": (silent,), "speak_ids": (CLOSE,)
+    }  # fmt: skip
+    if prompt.standby is not None:
+        silent_ids += (single_id(tokenizer, prompt.standby, "config.json.prompt.standby"),)
+        texts["silent_ids"] += (prompt.standby,)
     bos_id = None
     if prompt.bos is not None:
         bos_id = single_id(tokenizer, prompt.bos, "config.json.prompt.bos")
@@ -82,7 +89,7 @@ def live_layout(prompt: LivePrompt, tokenizer: Any) -> PromptLayout:
         order=("system", "memory_entry*", "dialogue_turn*", "frame*", "user", "assistant"),
         bos_id=bos_id,
         stop_ids=(stop_id,),
-        silent_ids=(silent_id,),
+        silent_ids=silent_ids,
         speak_ids=ids_of(tokenizer, CLOSE)[:1],
         max_answer_tokens=prompt.max_answer_tokens,
         token_texts=texts,

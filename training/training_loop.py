@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..runtime.errors import CheckpointInvalid, QualityError
 from .curve import Curve
 from .learning_rate import rate_at
-from .reference_recipe import Budget, Recipe
+from .reference_recipe import Budget
 from .run_folder import RunState, save_state
 from .team import Team
 from .two_optimisers import MuonAndAdamW
@@ -53,7 +53,7 @@ class Stage(Protocol):
     """What differs from stage to stage.
 
     Attributes:
-        name: of `STAGES`.
+        name: for the curve.
         along: (from, to), the stretch of the rate's cosine that the stage goes along.
     """
 
@@ -69,13 +69,41 @@ class Stage(Protocol):
         ...
 
 
+class Rates(Protocol):
+    """What of a recipe the loop reads."""
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        ...
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Over which it rises."""
+        ...
+
+    @property
+    def checks(self) -> int:
+        """Times that a stage is looked at on held-out data, plus one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Rates without the rest of a recipe; see there."""
+
+    rate: float
+    warm_up_steps: int
+    checks: int
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Where and how a run is trained.
 
     Attributes:
         folder: of the run.
-        recipe: rate and warm-up are read.
+        recipe: of the run.
         team: of processes.
         curve: None in all processes but the first.
         tell: takes how far it is; called by the first process alone.
@@ -83,7 +111,7 @@ class Loop:
     """
 
     folder: Path
-    recipe: Recipe
+    recipe: Rates
     team: Team
     curve: Curve | None
     tell: Tell
@@ -114,9 +142,9 @@ class Loop:
         progress = float(torch.tensor(budget.progress(step, before_s), dtype=torch.float32))
         checks = self.recipe.checks
         while progress < 1.0:
+            optimiser.clear()  # before: a stage may take a part of a batch back by itself
             terms, facts = stage.losses(step, progress)
             total = torch.stack(list(terms.values())).sum()
-            optimiser.clear()
             total.backward()  # type: ignore[no-untyped-call]
             seconds = before_s + time.monotonic() - begun
             numbers = [budget.progress(step + 1, seconds)]

@@ -127,7 +127,7 @@ def _choice(
         )
     if minutes is not None and not math.isfinite(minutes):
         raise UsageError(f"got --minutes {minutes}, expected a number", hint="try --minutes 70")
-    on = _device(device)
+    on = chosen_device(device)
     cores = usable_cores()
     count = processes or (1 if on == "cuda" else min(cores, MOST_PROCESSES))
     if on == "cuda" and count > 1:
@@ -155,7 +155,12 @@ def _step_budgets(steps: str) -> Any:
         ) from error
 
 
-def _device(name: str) -> str:
+def chosen_device(name: str) -> str:
+    """The device of --device.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
     import torch
 
     from ...runtime.errors import UsageError

@@ -109,6 +109,7 @@ def _prompt(fields: Fields) -> LivePrompt:
         stop=fields.text("stop"),
         bos=fields.text("bos") if "bos" in fields else None,
         join=fields.text("join") if "join" in fields else None,
+        standby=fields.text("standby") if "standby" in fields else None,
         max_answer_tokens=fields.whole("max_answer_tokens"),
     )
 

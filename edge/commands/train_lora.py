@@ -1,0 +1,199 @@
+"""`edgestream train lora`: adapt a checkpoint to your own clips; `export` takes what it writes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained
+
+ALL_TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+FEATURES_FOLDER = "features"
+
+
+def lora(
+    dialogues: Annotated[
+        list[Path], typer.Argument(metavar="DIALOGUES...", help="Files of `train synthesize`.")
+    ],
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base", metavar="CHECKPOINT", help="Of the family reference or live: folder or id."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Adapter; the run lies in DIR/run.")
+    ],
+    evaluate_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--evaluate-on", metavar="FILE", help="Dialogues that are held out, instead of a share."
+        ),
+    ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option("--held-out", min=0, max=0.9, help="Share of the videos that is held out."),
+    ] = 0.1,
+    rank: Annotated[int, typer.Option("--rank", min=1, max=1024, help="Of the matrices.")] = 16,
+    alpha: Annotated[
+        int, typer.Option("--alpha", min=1, help="They are scaled by alpha / rank.")
+    ] = 32,
+    targets: Annotated[
+        str, typer.Option("--targets", metavar="LIST", help="Linear layers that are adapted.")
+    ] = ALL_TARGETS,
+    dropout: Annotated[
+        float, typer.Option("--dropout", min=0, max=0.9, help="Before the matrices.")
+    ] = 0.05,
+    qlora: Annotated[
+        bool, typer.Option("--qlora", help="Those layers are kept as NF4 meanwhile: less memory.")
+    ] = False,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, max=10_000, help="How often all is read.")
+    ] = 10,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, max=4096, help="Of a batch, over all processes.")
+    ] = 8,
+    portions: Annotated[
+        int,
+        typer.Option(
+            "--portions", min=1, max=4096, help="A batch is read in so many: less memory."
+        ),
+    ] = 1,
+    row_tokens: Annotated[
+        int,
+        typer.Option("--row-tokens", min=32, help="Of a row; longer dialogues are cut."),
+    ] = 400,
+    rate: Annotated[float, typer.Option("--rate", help="Highest learning rate.")] = 1e-3,
+    stream_weight: Annotated[
+        float,
+        typer.Option("--stream-weight", min=0, help="Of when to speak, against what to say."),
+    ] = 1.0,
+    focal: Annotated[
+        float | None,
+        typer.Option(
+            "--focal", metavar="GAMMA", min=0, max=10, help="Focal loss of when to speak; try 2."
+        ),
+    ] = None,
+    standby: Annotated[
+        float,
+        typer.Option("--standby", min=0, help="Seconds before a sentence taught as standby."),
+    ] = 0.0,
+    checks: Annotated[
+        int, typer.Option("--checks", min=0, help="Looks at what is held out, plus one.")
+    ] = 5,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", metavar="DIR", help="Where features lie; else DIR/features of --out."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights and order.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, or auto: cuda where there is one.")
+    ] = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin anew where a run lies in DIR.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
+) -> None:
+    """Adapt a checkpoint with LoRA to streaming dialogues about your own clips.
+
+    It learns at every frame whether to speak, and what. A run that was cut short goes on when the
+    same command is given again. Under `torchrun --no-python` or `accelerate launch --no_python`
+    several processes share each batch.
+    """
+    tools = _tools()
+    from ..training_progress import told_progress
+
+    recipe = _recipe(
+        rank, alpha, targets, dropout, qlora, epochs, rows, portions, row_tokens, rate,
+        stream_weight, focal, standby, held_out, checks, seed,
+    )  # fmt: skip
+    choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
+    with told_progress() as tell:
+        made = tools(choice, tell, force=force)
+    if made is not None:  # in the first process
+        _say(made, base, as_json=as_json)
+
+
+def _tools() -> Any:
+    from ...runtime.errors import BackendMissing
+
+    try:
+        from ...training.lora_training import train_lora
+    except ImportError as error:
+        raise BackendMissing(
+            f"training needs {error.name}, which is not installed here",
+            hint="pip install 'edgestream[train]'; a device needs neither to run a bundle",
+        ) from error
+    return train_lora
+
+
+def _recipe(
+    rank: int, alpha: int, targets: str, dropout: float, qlora: bool, epochs: int, rows: int,
+    portions: int, row_tokens: int, rate: float, stream_weight: float, focal: float | None,
+    standby: float, held_out: float, checks: int, seed: int,
+) -> LoraRecipe:  # fmt: skip
+    from ...runtime.errors import UsageError
+    from ...training.live_loss import LiveLoss
+    from ...training.lora_model import LoraShape
+    from ...training.lora_recipe import LoraRecipe
+
+    names = tuple(name.strip() for name in targets.split(",") if name.strip())
+    if not names:
+        raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
+    if not (math.isfinite(rate) and rate > 0):
+        raise UsageError(f"got --rate {rate}, expected above 0", hint="try 1e-3, or 2e-4")
+    return LoraRecipe(
+        LoraShape(rank, alpha, names, dropout, qlora), LiveLoss(stream_weight, focal), epochs,
+        rows, portions, row_tokens, rate, standby_s=standby, held_out=held_out, checks=checks,
+        seed=seed,
+    )  # fmt: skip
+
+
+def _choice(
+    dialogues: list[Path],
+    evaluate_on: list[Path],
+    base: str,
+    out: Path,
+    cache: Path | None,
+    recipe: LoraRecipe,
+    device: str,
+) -> LoraChoice:
+    from ...models.families import load_checkpoint
+    from ...models.hub import checkpoint_folder
+    from ...training.dialogues import read_dialogues
+    from ...training.lora_recipe import LoraChoice
+    from .train import chosen_device
+
+    read, held = (
+        tuple(one for path in paths for one in read_dialogues(path))
+        for paths in (dialogues, evaluate_on)
+    )
+    return LoraChoice(
+        load_checkpoint(checkpoint_folder(base)), read, held, out,
+        cache or out / FEATURES_FOLDER, recipe, chosen_device(device),
+    )  # fmt: skip
+
+
+def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
+    if as_json:
+        told = {"adapter": str(made.out), "steps": made.steps, "kept_step": made.best_step,
+                "seconds": round(made.seconds, 1), "before": dict(made.before),
+                "after": dict(made.after)}  # fmt: skip
+        print(json.dumps(told))
+        return
+    minutes = made.seconds / 60
+    kept = f", the weights of step {made.best_step}" if made.best_step != made.steps else ""
+    print(f"trained  {made.out}: {made.steps} steps, {minutes:.1f} minutes of work{kept}")
+    if made.after:
+        print(f"  {'held out':14} {'before':>8} {'after':>8}")
+    for name, value in made.after.items():
+        print(f"  {name:14} {made.before.get(name, math.nan):8.3f} {value:8.3f}")
+    print(f"next: edgestream export {base} --adapter {made.out} --out BUNDLE")
+    print("      edgestream run VIDEO --bundle BUNDLE --gate token --set context.kind=continuous")

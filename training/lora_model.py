@@ -1,0 +1,223 @@
+"""A checkpoint that is adapted: LoRA in its language model, its connector trained whole.
+
+The base stays as it is, in full precision or as NF4 (QLoRA). What is saved is PEFT's own layout,
+with edgestream_adapter.json beside it, which says of which base it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.adapters import FORMAT, OURS
+from ..models.family import Checkpoint
+from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
+from .packed_prompts import UNLABELLED, PackedBatch
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Every linear layer of a Llama; VideoLLM-online takes lm_head as well."""
+NF4_BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LoraShape:
+    """What is trained.
+
+    Attributes:
+        rank: of each pair of matrices.
+        alpha: what they give is scaled by alpha / rank.
+        targets: names of linear layers, such as `q_proj` or `lm_head`.
+        dropout: of what goes into them, in training.
+        is_nf4: the linear layers that are adapted are kept as NF4.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    targets: tuple[str, ...] = TARGETS
+    dropout: float = 0.05
+    is_nf4: bool = False
+
+
+class LoraModel(nn.Module):
+    """A language model with adapters, and the connector in front of it.
+
+    Args:
+        checkpoint: stays as it is.
+        shape: of the adapters.
+        seed: of their first weights.
+        device: that it is trained on.
+
+    Raises:
+        AdapterMismatch: there is no layer of a target's name.
+        CheckpointInvalid: the decoder is too large for this machine, or PEFT refuses it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, shape: LoraShape, seed: int, device: str) -> None:
+        super().__init__()
+        if checkpoint.stored_decoder is not None:
+            raise CheckpointInvalid(
+                f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} "
+                "thousand million parameters, which is not loaded whole here",
+                hint="train a smaller model",
+            )
+        self.shape, self.source = shape, checkpoint.source
+        decoder: Any = copy.deepcopy(checkpoint.decoder)
+        _check_targets(decoder, shape.targets)
+        if shape.is_nf4:
+            to_nf4_(decoder, shape.targets)
+        decoder.connector = copy.deepcopy(checkpoint.connector)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.peft = _with_lora(decoder, shape, checkpoint.source.checkpoint)
+        self.decoder = decoder
+        self.to(device)
+        self.device = device
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return {name: one for name, one in self.peft.named_parameters() if one.requires_grad}
+
+    def logits(self, batch: PackedBatch, tokens: Tensor, states: Tensor | None) -> Tensor:
+        """(labels, vocabulary) of the labelled tokens of some rows, in the order of the batch.
+
+        Args:
+            batch: its places name (row, token, frame, row of the frame), where `frame` counts the
+                frames that are given here.
+            tokens: (frames, n, dim) float32 of vision.
+            states: (frames, width) float32 of the gate, for a connector that reads it.
+        """
+        shown = self.decoder.connector(*((tokens,) if states is None else (tokens, states)))
+        embeds = self.decoder.get_input_embeddings()(batch.ids).clone()
+        rows = shown[batch.places[:, 2], batch.places[:, 3]]
+        embeds[batch.places[:, 0], batch.places[:, 1]] = rows.to(embeds.dtype)
+        hidden = self.decoder.model(
+            inputs_embeds=embeds,
+            attention_mask=batch.mask >= 0,  # boolean: right for whatever type is computed in
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
+        logits: Tensor = self.decoder.lm_head(hidden[batch.labels != UNLABELLED])
+        return logits
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Write the adapter, whole or not at all; what lies there is replaced.
+
+        Args:
+            folder: of PEFT's layout.
+            facts: how it was trained, for people and for a repetition.
+        """
+        fresh = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.peft.save_pretrained(str(fresh), save_embedding_layers=False)
+        (fresh / "README.md").unlink(missing_ok=True)  # a card of PEFT's with nothing in it
+        told = {"format": FORMAT, "base_sha256": self.source.sha256,
+                "base": self.source.checkpoint, "trained": dict(facts)}  # fmt: skip
+        (fresh / OURS).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        before = folder.with_name(f".{folder.name}.before")
+        if folder.is_dir():
+            os.replace(folder, before)
+        os.replace(fresh, folder)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
+    """Replace the linear layers of these names by bitsandbytes' NF4 ones, in place.
+
+    Raises:
+        QualityError: rows of a layer do not fill whole blocks, which bitsandbytes reads wrongly on
+            a CPU.
+        BackendMissing: bitsandbytes is not installed.
+    """
+    library = _bitsandbytes()
+    if library is None:
+        raise BackendMissing(
+            "NF4 needs bitsandbytes, which is not installed here",
+            hint="pip install 'edgestream[train]'",
+        )
+    nn4bit: Any = library.nn
+    for name, layer in list(decoder.named_modules()):
+        if not isinstance(layer, nn.Linear) or name.rpartition(".")[2] not in targets:
+            continue
+        if layer.in_features % NF4_BLOCK:
+            raise QualityError(
+                f"{name} has rows of {layer.in_features} weights, expected a multiple of "
+                f"{NF4_BLOCK} for NF4",
+                hint="train without --qlora, or leave this layer out of --targets",
+            )
+        if name == "lm_head" and layer.weight is decoder.get_input_embeddings().weight:
+            continue  # a table is no linear layer
+        made = nn4bit.Linear4bit(
+            layer.in_features, layer.out_features, bias=layer.bias is not None,
+            compute_dtype=torch.float32, compress_statistics=False, quant_type="nf4",
+        )  # fmt: skip
+        made.weight = nn4bit.Params4bit(
+            layer.weight.detach().clone(), requires_grad=False, blocksize=NF4_BLOCK,
+            compress_statistics=False, quant_type="nf4",
+        )  # fmt: skip
+        made.bias = layer.bias
+        decoder.set_submodule(name, made.to("cpu"))  # moving it is what quantizes it
+    decoder.is_loaded_in_4bit = True
+
+
+def _bitsandbytes() -> Any:
+    """The library, if installed; what it logs of kernels that nobody asked for is left unsaid."""
+    log = logging.getLogger("bitsandbytes")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return importlib.import_module("bitsandbytes")
+    except ImportError:
+        return None
+    finally:
+        log.setLevel(before)
+
+
+def _with_lora(decoder: Any, shape: LoraShape, base: str) -> Any:
+    """PEFT's model around the decoder, in which the layers are replaced in place."""
+    from peft import LoraConfig, get_peft_model
+
+    _bitsandbytes()  # PEFT imports it as well, and not as quietly
+    config = LoraConfig(
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        lora_dropout=shape.dropout,
+        target_modules=list(shape.targets),
+        modules_to_save=["connector"],
+        task_type="CAUSAL_LM" if hasattr(decoder, "prepare_inputs_for_generation") else None,
+    )
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that is on its way out.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            made: Any = get_peft_model(decoder, config)
+            made.peft_config["default"].base_model_name_or_path = base
+            return made
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointInvalid(f"PEFT does not adapt this decoder: {reason}") from error
+
+
+def _check_targets(decoder: nn.Module, targets: tuple[str, ...]) -> None:
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    if absent := [name for name in targets if name not in linear]:
+        raise AdapterMismatch(
+            f"got --targets {absent[0]}, but the decoder has no linear layer of that name",
+            hint=f"it has {', '.join(sorted(linear))}",
+        )
