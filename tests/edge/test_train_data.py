@@ -166,6 +166,17 @@ def test_features_are_extracted_once_and_dialogues_are_counted(clips, tmp_path, 
     assert f"{out}:3: turns: got" in capsys.readouterr().err
 
 
+def test_a_device_is_told_what_features_need(clips, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "all.jsonl"
+    assert main(["train", "synthesize", str(clips), "--out", str(out)]) == 0
+    monkeypatch.setitem(sys.modules, "torch", None)
+    given = ["train", "features", str(out), "--base", "none", "--cache", str(tmp_path / "cache")]
+    assert main(given) == 4
+    err = capsys.readouterr().err
+    assert "this needs torch" in err and "edgestream[train]" in err
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("command", ["synthesize", "features"])
 def test_help_imports_nothing_heavy(command):
     code = (
