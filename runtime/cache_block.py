@@ -83,7 +83,8 @@ class HostBlock:
 
     def read(self, length: int) -> NDArray[Any]:
         """A copy of the first slots."""
-        return self._numbers[:, :, :, :length].copy()
+        used: NDArray[Any] = self._numbers[:, :, :, :length].copy()
+        return used
 
     def write(self, values: NDArray[Any]) -> None:
         """Put such a copy back."""
