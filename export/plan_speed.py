@@ -12,10 +12,11 @@ import numpy as np
 
 from ..models.family import Checkpoint
 from ..runtime.arena import Arena
+from ..runtime.decoder_tensors import PAST
 from ..runtime.engine import Engine
 from ..runtime.engines.lane import OpenLane
 from ..runtime.engines.ort import OrtBackend
-from ..runtime.language_model import PAST, LanguageModel
+from ..runtime.language_model import LanguageModel
 from ..runtime.manifest_values import CacheShape
 from ..runtime.token_rows import TokenRows
 from ..runtime.values import Float32

@@ -7,6 +7,7 @@ Values have no position. What was computed while evicted tokens were still visib
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .cache_moves import CacheMover
-from .engine import Engine
-from .errors import ContextTooSmall, EngineUnusable
+from .engine import CacheMirror, Engine
+from .errors import ContextTooSmall, EngineError, EngineUnusable
 from .frame_positions import Grid
 from .manifest import CacheShape, Positions
 
@@ -54,14 +55,18 @@ class Arena:
         positions: how they turn keys.
         dtype: float32, float16 or int8. Of int8 it holds codes; their scales are in the decoder's
             graph, the same one for both numbers of a rotated pair, so that codes turn as keys do.
-        turn: the evict graph's engine; float32 alone. Without one, or where the arena has another
-            dtype, numpy does the same.
+        turn: the evict graph's engine, where it reads float32 and the arena is that. Without one,
+            numpy does the same.
 
     Attributes:
         shape: as given.
         dtype: name of the element type.
         capacity: slots.
-        n_bytes: of everything it holds, scratch included; never changes.
+        n_bytes: of everything it holds, scratch included; never changes. What a device holds of
+            it is as much again, without the scratch.
+        mirror: the cache on the device where the decoder runs; None where it runs on this memory.
+            Then our block is as old as the last time it was brought back, which is done whenever
+            slots are moved or copied; the law holds on the device too.
 
     Raises:
         EngineUnusable: the dtype is another one.
@@ -84,7 +89,8 @@ class Arena:
             )
         self.shape, self.dtype, self.capacity = shape, dtype, shape.capacity
         self._facts = positions
-        self._mover = CacheMover(shape, positions, turn if dtype == "float32" else None)
+        self.mirror: CacheMirror | None = None
+        self._mover = CacheMover(shape, positions, turn if _reads(turn, dtype) else None)
         size = (shape.layers, 2, shape.kv_heads, shape.capacity, shape.head_dim)
         self._block = np.zeros(size, dtype)
         self._positions = np.zeros((positions.axes, shape.capacity), np.int64)
@@ -210,6 +216,7 @@ class Arena:
     def snapshot(self) -> ArenaSnapshot:
         """A copy of what is in use."""
         used = slice(self._length)
+        self.fetch()
         return ArenaSnapshot(self._block[:, :, :, used].copy(), self._positions[:, used].copy())
 
     def restore(self, state: ArenaSnapshot) -> None:
@@ -230,18 +237,36 @@ class Arena:
         self._block[:, :, :, :length] = state.values
         self._positions[:, :length] = state.positions
         self._length = self._reserved = length
+        if self.mirror is not None:
+            self.mirror.push()
+
+    def fetch(self) -> None:
+        """Bring our block up to date with the device where the decoder runs.
+
+        Raises:
+            EngineFailed, DeviceMemoryExhausted: the device is gone, and what was in it.
+        """
+        if self.mirror is not None:
+            self.mirror.pull()
+            self._block[:, :, :, self._length :] = 0
 
     def _shorten(self, length: int) -> None:
         """Zero whatever may have been written after `length`."""
         end = max(self._length, self._reserved)
         self._block[:, :, :, length:end] = 0
         self._positions[:, length:end] = 0
+        if self.mirror is not None and length < end:
+            with suppress(EngineError):  # whoever runs on the device next hears of it
+                self.mirror.clear(length, end)
         self._length = self._reserved = length
 
     def _move(self, first: int, slots: Int64, shift: Int64) -> None:
         is_done = False
         try:
+            self.fetch()
             self._mover.move(self._block, first, slots, shift)
+            if self.mirror is not None:
+                self.mirror.push()
             is_done = True
         finally:
             if not is_done:  # some layers are moved, some not: nothing in it fits together
@@ -252,6 +277,12 @@ class Arena:
         if not is_increasing or (len(keep) and not 0 <= keep[0] <= keep[-1] < self._length):
             raise ValueError(f"got the slots {keep}, expected increasing ones below {self._length}")
         return keep
+
+
+def _reads(turn: Engine | None, dtype: str) -> bool:
+    """Whether an evict graph serves an arena: it reads its dtype, and the mover's scratch."""
+    specs = () if turn is None else turn.inputs
+    return dtype == "float32" and [dtype] == [one.dtype for one in specs if one.name == "key"]
 
 
 def _without_gaps(used: Int64, kept: Int64) -> Int64:

@@ -16,6 +16,19 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 NOTHING: Arrays = MappingProxyType({})
 
 
+class CacheMirror(Protocol):
+    """A cache that lives on a device; the arrays on the host are as old as the last `pull`."""
+
+    def pull(self) -> None:
+        """Bring it to the host. Raises EngineFailed: the device is gone, and the cache with it."""
+
+    def push(self) -> None:
+        """Bring what the host has to the device. Raises EngineFailed, as above."""
+
+    def clear(self, first: int, end: int) -> None:
+        """Zero the slots [first, end) on the device. Raises EngineFailed, as above."""
+
+
 class BoundCall(Protocol):
     """One call of an engine whose arrays stay where they are."""
 
@@ -30,8 +43,14 @@ class BoundCall(Protocol):
             InputMismatch: one of `inputs` has no such name, or another type, rank or fixed size.
             EngineFailed, DeviceMemoryExhausted: as `Engine.run` says; outputs may be half written.
 
-        Cost: nothing is copied, no array is made.
+        Cost: no array is made; nothing is copied where the engine's memory is the computer's.
         """
+
+
+def mirror_of(call: BoundCall) -> CacheMirror | None:
+    """The cache that a call keeps on a device; None where numpy's arrays are the cache."""
+    mirror: CacheMirror | None = getattr(call, "mirror", None)
+    return mirror
 
 
 class Engine(Protocol):
@@ -103,25 +122,34 @@ class Backend(Protocol):
         """
 
 
-def _onnx_runtime(provider: str, threads: int) -> Backend:
+def _onnx_runtime(provider: str, threads: int, engines_dir: Path | None) -> Backend:
     from .engines.ort import OrtBackend
 
     return OrtBackend(provider, threads)
 
 
-BACKENDS: Mapping[str, Callable[[str, int], Backend]] = {
+def _tensorrt(provider: str, threads: int, engines_dir: Path | None) -> Backend:
+    from .engines.trt import TrtBackend
+
+    return TrtBackend(provider, engines_dir)
+
+
+BACKENDS: Mapping[str, Callable[[str, int, Path | None], Backend]] = {
     "cpu": _onnx_runtime,
     "cuda": _onnx_runtime,
+    "tensorrt": _tensorrt,
+    "tensorrt-rtx": _tensorrt,
 }
 """Provider → what opens it."""
 
 
-def backend_for(provider: str, *, threads: int = 1) -> Backend:
+def backend_for(provider: str, *, threads: int = 1, engines_dir: Path | None = None) -> Backend:
     """The backend of a provider.
 
     Args:
         provider: name in the manifest.
         threads: of one engine on the CPU; 1 leaves the other cores to the camera and to others.
+        engines_dir: where compiled engines lie; None: the user's cache folder.
 
     Raises:
         BackendMissing: this version knows no such provider, or nothing that is installed has it.
@@ -131,7 +159,7 @@ def backend_for(provider: str, *, threads: int = 1) -> Backend:
             f"got the provider {provider!r}, expected one of {', '.join(BACKENDS)}",
             hint="update edgestream, or use another variant of the bundle",
         )
-    return BACKENDS[provider](provider, threads)
+    return BACKENDS[provider](provider, threads, engines_dir)
 
 
 def check_arrays(specs: tuple[TensorSpec, ...], arrays: Arrays) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arena import Arena
-from .engine import Engine
-from .errors import EngineNotFinite, EngineUnusable, InputMismatch
+from .decoder_tensors import PAST, PRESENT, AttentionMask, cache_dtype, empty_logits, position_array
+from .engine import Engine, mirror_of
+from .errors import EngineError, EngineNotFinite, InputMismatch
 from .frame_positions import positions_of
 from .token_rows import TokenRows
 from .values import Float32
 
 Int64 = NDArray[np.int64]
-PAST, PRESENT = "past_key_values.", "present."
 CHUNK_TOKENS = 16
 """Tokens of one run. Measured: frames wait 17 ms (p99) for chunks of 16, 53 ms for 64."""
 
@@ -65,7 +65,6 @@ class LanguageModel:
         self._row = np.zeros((1, rows.width), np.float32)
         self._embeds = np.zeros((1, chunk_tokens, rows.width), np.float32)
         self._is_finite = np.zeros(self._embeds.shape[1:], np.bool_)
-        self._mask = np.ones((1, arena.capacity), np.int64)
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
@@ -165,35 +164,41 @@ class LanguageModel:
         """Go on with another engine of the same decoder.
 
         Returns:
-            Whether the cache was kept; a cache of another dtype is a new, empty arena.
+            Whether the cache was kept; a cache of another dtype is a new, empty arena, and one
+            that cannot be brought back from the device that it was on is empty too.
 
         Raises:
             EngineUnusable, InputMismatch: as for a new LanguageModel; the old engine stays.
         """
-        old, dtype = self.arena, _cache_dtype(engine)
+        old, dtype, mirror, is_kept = self.arena, cache_dtype(engine), self.arena.mirror, True
         if dtype != old.dtype:
-            self.arena = old.like(dtype)
+            self.arena, is_kept = old.like(dtype), False
+        else:
+            is_kept = _is_fetched(old)
         is_bound = False
         try:
             self._bind(engine)
             is_bound = True
         finally:
             if not is_bound:
-                self.arena = old
-        return self.arena is old
+                self.arena, old.mirror = old, mirror
+        return is_kept
 
     def _bind(self, engine: Engine) -> None:
         """Bind a call on our arrays; nothing of ours changes where that fails."""
-        logits = _empty_logits(engine)
-        positions = _position_array(engine, self.arena, self._chunk_tokens)
+        logits = empty_logits(engine)
+        positions = position_array(engine, self.arena, self._chunk_tokens)
         past = {PAST + name: view for name, view in self.arena.tensors().items()}
         present = {PRESENT + name: view for name, view in self.arena.tensors().items()}
+        mask = AttentionMask(engine, self.arena.capacity)
         inputs: dict[str, NDArray[Any]] = {
-            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past
+            "inputs_embeds": self._embeds, "attention_mask": mask.whole, **past
         }  # fmt: skip
         if positions is not None:
             inputs["position_ids"] = positions
         self._call = engine.bind(inputs, {"logits": logits, **present})
+        self._mask = mask
+        self.arena.mirror = mirror_of(self._call)
         self._positions, self._logits = positions, logits
         self._is_sound = np.zeros(logits.shape, np.bool_)
         self.vocabulary: int = logits.shape[-1]
@@ -219,7 +224,7 @@ class LanguageModel:
         chunk[0] = embeds
         if not np.isfinite(chunk[0], out=self._is_finite[:count]).all():
             raise EngineNotFinite("embeds: got NaN or infinity, expected numbers")
-        mask = self._mask[:, : arena.length + count]
+        mask = self._mask.of(arena.length + count)
         inputs: dict[str, NDArray[Any]] = {"inputs_embeds": chunk, "attention_mask": mask}
         if self._positions is not None:
             inputs["position_ids"] = self._position_ids(count, positions)
@@ -243,35 +248,12 @@ class LanguageModel:
         return ids
 
 
-def _cache_dtype(engine: Engine) -> str:
-    for spec in engine.inputs:
-        if spec.name.startswith(PAST):
-            return spec.dtype
-    raise EngineUnusable(
-        f"got the inputs {', '.join(spec.name for spec in engine.inputs)}, "
-        f"expected {PAST}* of a decoder",
-        hint="export the bundle again",
-    )
-
-
-def _empty_logits(engine: Engine) -> Float32:
-    for spec in engine.outputs:
-        shape = spec.shape
-        if (spec.name, spec.dtype, shape[1:2]) == ("logits", "float32", (1,)):
-            size = shape[-1]
-            if len(shape) == 3 and isinstance(size, int):
-                return np.zeros((1, 1, size), np.float32)
-    told = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in engine.outputs[:1])
-    raise EngineUnusable(
-        f"got the outputs {told}, …, expected logits float32 of the last position alone",
-        hint="export the bundle again",
-    )
-
-
-def _position_array(engine: Engine, arena: Arena, tokens: int) -> Int64 | None:
-    """What `position_ids` is bound to, [axes, 1, tokens] or [1, tokens]; None without them."""
-    for spec in engine.inputs:
-        if spec.name == "position_ids":
-            axes = len(arena.positions)
-            return np.zeros((axes, 1, tokens) if len(spec.shape) == 3 else (1, tokens), np.int64)
-    return None
+def _is_fetched(arena: Arena) -> bool:
+    """Bring a cache back from its device; where that is gone, the arena is empty."""
+    try:
+        arena.fetch()
+    except EngineError:
+        arena.mirror = None
+        arena.reset()
+        return False
+    return True

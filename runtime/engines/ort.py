@@ -19,6 +19,7 @@ from ..errors import (
     InputMismatch,
 )
 from ..manifest import TensorSpec, Variant
+from .declared import check_declared
 
 # Provider in a manifest → ONNX Runtime's name for it.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -70,8 +71,8 @@ class OrtBackend:
         """
         engine = OrtEngine(graph, self.provider, self._session(graph))
         if variant is not None:
-            _check_declared(graph.name, "inputs", engine.inputs, variant.inputs)
-            _check_declared(graph.name, "outputs", engine.outputs, variant.outputs)
+            check_declared(graph.name, "inputs", engine.inputs, variant.inputs)
+            check_declared(graph.name, "outputs", engine.outputs, variant.outputs)
         return engine
 
     def _session(self, graph: Path) -> Any:
@@ -239,29 +240,3 @@ def _spec(node: Any) -> TensorSpec:
         f"{node.name}.{axis}" if size is None else size for axis, size in enumerate(node.shape)
     )
     return TensorSpec(node.name, _DTYPES.get(dtype, dtype), shape)
-
-
-def _check_declared(
-    graph: str, what: str, found: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]
-) -> None:
-    """Whether a graph has the tensors that the manifest says; names of free sizes may differ."""
-    got, expected = {_form(spec) for spec in found}, {_form(spec) for spec in declared}
-    if got != expected:
-        raise EngineUnusable(
-            f"{graph}: got the {what} {_listed(got - expected)}, "
-            f"expected {_listed(expected - got)} as the manifest says",
-            hint="export the bundle again",
-        )
-
-
-def _form(spec: TensorSpec) -> tuple[str, str, tuple[int | None, ...]]:
-    fixed = tuple(size if isinstance(size, int) else None for size in spec.shape)
-    return spec.name, spec.dtype, fixed
-
-
-def _listed(forms: set[tuple[str, str, tuple[int | None, ...]]]) -> str:
-    told = [
-        f"{name} {dtype} [{', '.join('any' if size is None else str(size) for size in shape)}]"
-        for name, dtype, shape in sorted(forms, key=lambda form: form[0])
-    ]
-    return ", ".join(told) or "none else"

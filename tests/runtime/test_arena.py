@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgestream.runtime.arena import Arena
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import ContextTooSmall, EngineFailed, EngineUnusable
-from edgestream.runtime.manifest import CacheShape, Positions
+from edgestream.runtime.manifest import CacheShape, Positions, TensorSpec
 
 LAYERS, HEADS, CAPACITY, DIM, THETA = 2, 2, 40, 12, 10_000.0
 SHAPE = CacheShape(LAYERS, HEADS, DIM, CAPACITY)
@@ -314,6 +314,8 @@ def test_positions_are_for_reading():
 
 class BreaksOff:
     """An evict engine whose second layer fails."""
+
+    inputs = (TensorSpec("key", "float32", (1, "heads", "slots", DIM)),)
 
     def bind(self, inputs, outputs):
         self.runs = 0

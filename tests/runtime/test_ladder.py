@@ -39,12 +39,12 @@ def test_the_variant_that_passes_is_opened_and_runs(bundle):
 
 
 def test_what_is_not_installed_or_known_is_passed_over_and_told(bundle):
-    changed = with_variants(bundle, {"id": "trt", "provider": "tensorrt"})
-    rung = proven_engine(changed, ROLE, backend_for)
+    changed = with_variants(bundle, {"id": "rocm", "provider": "rocm"})
+    rung = proven_engine(changed, ROLE, backend_for, providers=("rocm", *PROVIDERS))
     with rung.engine:
         assert rung.variant.id == "cpu"
     (refusal,) = rung.refusals
-    assert (refusal.variant, refusal.provider) == ("trt", "tensorrt")
+    assert (refusal.variant, refusal.provider) == ("rocm", "rocm")
     assert "expected one of cpu, cuda" in refusal.why
 
 
@@ -133,4 +133,4 @@ def test_a_fault_of_ours_is_not_taken_for_a_refusal(bundle):
     with pytest.raises(TypeError):
         proven_engine(bundle, ROLE, backends)
     with pytest.raises(BackendMissing):
-        backend_for("tensorrt")
+        backend_for("rocm")
