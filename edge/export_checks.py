@@ -9,12 +9,20 @@ from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
 
 
-def refuse_other_targets(target: str) -> None:
-    """Raise UsageError for a target that this version does not write."""
-    if target != "cpu":
+TARGETS = ("cpu", "cuda")
+
+
+def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
+    """Raise UsageError for a target that this version does not write, or cannot measure."""
+    if target not in TARGETS:
         raise UsageError(
-            f"got --target {target}, expected cpu",
-            hint="the CPU variant is the only one that this version writes; it runs everywhere",
+            f"got --target {target}, expected {' or '.join(TARGETS)}",
+            hint="the CPU variant runs everywhere, and is always there",
+        )
+    if target != "cpu" and is_searched:
+        raise UsageError(
+            f"got --search with --target {target}, which measures the CPU of this machine alone",
+            hint="search first, then export with the --vision and --llm that it chose",
         )
 
 

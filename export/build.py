@@ -18,6 +18,7 @@ from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
+from .cuda_graphs import CudaGraph, remove_twins, write_cuda_graphs
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
@@ -26,6 +27,7 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .prove_cuda import prove_cuda
 from .searched import SEARCH_FILE, Searched
 from .write_bundle import BundleWriter, bundle_writer
 
@@ -48,6 +50,7 @@ class ExportChoice:
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
         searched: how the schemes were found; None where the user named them.
+        target: `cuda` adds variants for it to those of the CPU, which are always there.
     """
 
     schemes: Schemes
@@ -60,6 +63,7 @@ class ExportChoice:
     report: Path | None = None
     options: LoadOptions = field(default_factory=LoadOptions)
     searched: Searched | None = None
+    target: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,14 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             lambda part: tell("writing", part),
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
-        report, golden = _proven(checkpoint, graphs, calibration, choice, tell)
+        cuda: tuple[CudaGraph, ...] = ()
+        if choice.target == "cuda":
+            cuda = write_cuda_graphs(
+                checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
+            )
+        report, golden = _proven(checkpoint, graphs, cuda, calibration, choice, tell)
+        remove_twins(cuda)
+        graphs = (*graphs, *(one.graph for one in cuda))
         tell("keeping", "bundle")
         sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -182,13 +193,21 @@ def _examples(
 def _proven(
     checkpoint: Checkpoint,
     graphs: Sequence[Graph],
+    cuda: Sequence[CudaGraph],
     calibration: CalibrationSet,
     choice: ExportChoice,
     tell: Tell,
 ) -> tuple[ParityReport, list[GoldenCall]]:
-    tell("proving", "reference")
+    def proving(part: str) -> None:
+        tell("proving", part)
+
+    proving("reference")
     data = proof_data(checkpoint, calibration)
-    proof = prove(checkpoint, graphs, data, choice.threads, lambda part: tell("proving", part))
+    proof = prove(checkpoint, graphs, data, choice.threads, proving)
+    if cuda:
+        more = prove_cuda(checkpoint, cuda, data, choice.threads, proving)
+        proof.checks += more.checks
+        proof.golden += more.golden
     facts = {
         "calibration": f"{calibration.source}, {len(calibration.frames)} frames",
         "calibration sha256": calibration.sha256,
@@ -199,7 +218,8 @@ def _proven(
     }
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
-        choice.report.write_text(_page(checkpoint, report, graphs, choice), "utf-8")
+        every = (*graphs, *(one.graph for one in cuda))
+        choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
         raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))
     return report, proof.golden

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Graph:
         traced: which parameter each of its int8 weights came from; None where it has none.
         exceptions: of a decoder: schemes of some of its matrices.
         hessians: of a decoder whose codes depend on what its matrices read.
+        provider: that runs it; only `cpu` is run by an export.
     """
 
     role: str
@@ -91,6 +92,7 @@ class Graph:
     traced: tuple[TracedWeight, ...] | None = None
     exceptions: tuple[Rule, ...] = ()
     hessians: Hessians | None = None
+    provider: str = "cpu"
 
     @property
     def is_float(self) -> bool:
@@ -132,19 +134,29 @@ class Graph:
             }
         facts: dict[str, Any] = {
             "id": self.variant,
-            "provider": "cpu",
+            "provider": self.provider,
             "file": self.path.name,
-            "proof": "passed",
+            "proof": "passed" if self.provider == "cpu" else "pending-device",
             "io_dtype": "float32",
             **borders,
         }
-        if self.role in ("decoder", "evict"):
-            facts["kv_dtype"] = self.cache_type() if self.role == "decoder" else "float32"
+        if self.role == "decoder":
+            facts["kv_dtype"] = self.cache_type()
+        elif self.role == "evict":
+            facts["kv_dtype"] = "float32" if self.provider == "cpu" else "float16"
         if not self.scheme.is_exact or self.exceptions:
             facts["scheme"] = self.scheme.as_json()
+        if self.provider != "cpu":
+            facts["scheme"] = float16_facts(facts.get("scheme"))
         if self.exceptions:
             facts["scheme"]["except"] = exceptions_as_json(self.exceptions)
         return facts
+
+
+def float16_facts(scheme: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The `scheme` of a variant whose arithmetic is float16; None where no matrix is quantized."""
+    kept = {"weights": "float16", "block": None, "symmetric": True} if scheme is None else scheme
+    return {**kept, "activations": "float16"}
 
 
 def write_graphs(

@@ -55,7 +55,7 @@ def manifest_facts(
         "positions": json_from_value(checkpoint.positions),
         "cache": _cache(checkpoint, capacity),
         "prompt": layout_as_json(checkpoint.layout),
-        "parts": [{"role": graph.role, "variants": [graph.facts()]} for graph in graphs],
+        "parts": _parts(graphs),
         "embeddings": _embeddings(checkpoint, table),
         "calibration": {
             "sha256": calibration.sha256,
@@ -68,6 +68,14 @@ def manifest_facts(
     if checkpoint.gate_facts is not None:
         facts["gate"] = json_from_value(checkpoint.gate_facts)
     return facts
+
+
+def _parts(graphs: Sequence[Graph]) -> list[dict[str, Any]]:
+    """Each role once, in the order of its first variant."""
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for graph in graphs:
+        variants.setdefault(graph.role, []).append(graph.facts())
+    return [{"role": role, "variants": found} for role, found in variants.items()]
 
 
 def _embeddings(checkpoint: Checkpoint, table: StoredEmbeddings) -> dict[str, Any]:
@@ -90,7 +98,11 @@ def _cache(checkpoint: Checkpoint, capacity: int) -> dict[str, int]:
 def _memory(
     checkpoint: Checkpoint, graphs: Sequence[Graph], table_bytes: int, capacity: int
 ) -> dict[str, int]:
-    """By arithmetic: files, cache, and the arrays of one layer for one chunk of positions."""
+    """By arithmetic: files, cache, and the arrays of one layer for one chunk of positions.
+
+    Of the CPU variants: the others are not in its memory.
+    """
+    graphs = [graph for graph in graphs if graph.provider == "cpu"]
     config, cache = checkpoint.decoder.config, _cache(checkpoint, capacity)
     a_position = 4 * config.hidden_size + 3 * config.intermediate_size
     a_slot = 2 * cache["layers"] * cache["kv_heads"] * cache["head_dim"]

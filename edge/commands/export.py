@@ -35,7 +35,10 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle.")],
     target: Annotated[
-        str, typer.Option("--target", help="What it runs on: cpu, which runs everywhere.")
+        str,
+        typer.Option(
+            "--target", help="What it runs on: cpu, which runs everywhere, or cuda beside it."
+        ),
     ] = "cpu",
     vision: Annotated[
         str,
@@ -125,7 +128,7 @@ def export(
 
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
-    refuse_other_targets(target)
+    refuse_other_targets(target, is_searched=search)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
@@ -144,6 +147,7 @@ def export(
             force=force,
             report=report,
             options=family.LoadOptions(frame_px, tokens_per_frame, fps),
+            target=target,
         )
         if wanted is not None:
             from ...export.search import search_bundle
