@@ -9,14 +9,14 @@ from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
 
 
-TARGETS = ("cpu", "cuda")
+TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
 
 
 def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
     """Raise UsageError for a target that this version does not write, or cannot measure."""
     if target not in TARGETS:
         raise UsageError(
-            f"got --target {target}, expected {' or '.join(TARGETS)}",
+            f"got --target {target}, expected one of {', '.join(TARGETS)}",
             hint="the CPU variant runs everywhere, and is always there",
         )
     if target != "cpu" and is_searched:

@@ -17,8 +17,8 @@ from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
+from .added_variants import Added, added_variants, check_target
 from .calibration_of_export import calibration_for
-from .cuda_graphs import CudaGraph, remove_twins, write_cuda_graphs
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
@@ -27,7 +27,6 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
-from .prove_cuda import prove_cuda
 from .searched import SEARCH_FILE, Searched
 from .write_bundle import BundleWriter, bundle_writer
 
@@ -50,7 +49,8 @@ class ExportChoice:
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
         searched: how the schemes were found; None where the user named them.
-        target: `cuda` adds variants for it to those of the CPU, which are always there.
+        target: `cuda`, `tensorrt` or `tensorrt-rtx` adds variants for it to those of the CPU,
+            which are always there.
     """
 
     schemes: Schemes
@@ -144,6 +144,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
     check_capacity(checkpoint, choice.capacity)
+    check_target(choice.target, checkpoint, choice.schemes)
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
@@ -157,14 +158,16 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             lambda part: tell("writing", part),
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
-        cuda: tuple[CudaGraph, ...] = ()
-        if choice.target == "cuda":
-            cuda = write_cuda_graphs(
-                checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
-            )
-        report, golden = _proven(checkpoint, graphs, cuda, calibration, choice, tell)
-        remove_twins(cuda)
-        graphs = (*graphs, *(one.graph for one in cuda))
+        added = added_variants(
+            choice.target,
+            checkpoint,
+            graphs,
+            writer.folder,
+            choice.capacity,
+            lambda part: tell("writing", part),
+        )
+        report, golden = _proven(checkpoint, graphs, added, calibration, choice, tell)
+        graphs = (*graphs, *added.graphs)
         tell("keeping", "bundle")
         sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -193,7 +196,7 @@ def _examples(
 def _proven(
     checkpoint: Checkpoint,
     graphs: Sequence[Graph],
-    cuda: Sequence[CudaGraph],
+    added: Added,
     calibration: CalibrationSet,
     choice: ExportChoice,
     tell: Tell,
@@ -204,10 +207,9 @@ def _proven(
     proving("reference")
     data = proof_data(checkpoint, calibration)
     proof = prove(checkpoint, graphs, data, choice.threads, proving)
-    if cuda:
-        more = prove_cuda(checkpoint, cuda, data, choice.threads, proving)
-        proof.checks += more.checks
-        proof.golden += more.golden
+    more = added.prove(data, proof, choice.threads, proving)
+    proof.checks += more.checks
+    proof.golden += more.golden
     facts = {
         "calibration": f"{calibration.source}, {len(calibration.frames)} frames",
         "calibration sha256": calibration.sha256,
@@ -218,7 +220,7 @@ def _proven(
     }
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
-        every = (*graphs, *(one.graph for one in cuda))
+        every = (*graphs, *added.graphs)
         choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
         raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,19 @@ from ..calibration.parity import Check
 from ..models.family import Checkpoint
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
-from ..runtime.golden import GoldenCall, Tolerance
+from ..runtime.golden import GoldenCall
 from ..runtime.values import Float32
 from .decoder_plan import decoder_schemes
 from .embeddings import StoredEmbeddings
 from .onnx_from_torch import remove_graph
 from .part_inputs import examples_of
 from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
+from .prove import CLOSE, GOLDEN_FRAMES, Proof, Tell
 from .static_decoder import StaticDecoder
 from .trt_decoder import write_trt_decoder
 from .trt_variants import TrtGraph
 
 FLOAT32_ERROR, FLOAT16_ERROR, SAME_TOKEN = 1e-3, 2e-2, 0.99
-CLOSE = Tolerance(min_cosine=0.99)
-GOLDEN_FRAMES = 2
 EXACT_PRODUCTS = 1
 """MatMulNBits' accuracy_level: activations stay float32."""
 
@@ -51,63 +50,51 @@ class ExactBackend(OrtBackend):
         return options
 
 
-@dataclass(slots=True)
-class TrtProof:
-    """What was found.
-
-    Attributes:
-        checks: of all parts.
-        golden: calls for every variant.
-    """
-
-    checks: list[Check] = field(default_factory=list)
-    golden: list[GoldenCall] = field(default_factory=list)
-
-
 def prove_trt(
     checkpoint: Checkpoint,
     graphs: Sequence[TrtGraph],
-    providers: Sequence[str],
     data: ProofData,
-    golden: Sequence[GoldenCall],
+    cpu: Proof,
     *,
     threads: int = 1,
-    looks_random: bool = False,
-) -> TrtProof:
-    """Checks of all graphs, and golden calls of all variants.
+    tell: Tell = lambda part: None,
+) -> Proof:
+    """Checks of all graphs, and golden calls.
 
     Args:
         checkpoint: full precision.
         graphs: as written; the decoder's is written once more beside it, typed float32.
-        providers: that get variants.
         data: what they are run on.
-        golden: calls of the CPU's variants; the gate's are the same graph's.
+        cpu: the proof of the CPU's variants; the gate's calls are the same graph's.
         threads: of each engine.
-        looks_random: the model guesses, so that equal words are only advice.
+        tell: called with the name of each part before it is proven.
 
     Cost: the decoder three times in memory, and ANSWERS answers of each.
     """
-    proof = TrtProof()
+    proof = Proof()
+    looks_random = any(check.note for check in cpu.checks if check.gate == "agreement")
     for graph in graphs:
+        tell(f"{graph.role} ({graph.provider})")
         if graph.role == "gate":
-            own = [call for call in golden if call.role == "gate"]
-        elif graph.role == "decoder":
-            checks, own = _decoder(checkpoint, graph, data, threads, looks_random)
-            proof.checks += checks
+            calls = [call for call in cpu.golden if call.role == "gate"]
+            proof.golden += [replace(call, variant=graph.variant) for call in calls]
+            continue
+        if graph.role == "decoder":
+            checks, calls = _decoder(checkpoint, graph, data, threads, looks_random)
         else:
             with OrtBackend("cpu", threads).open(graph.path) as engine:
                 if graph.role == "evict":
-                    check, own = _evict(graph, engine)
+                    checks, calls = _evict(graph, engine)
                 else:
-                    check, own = _frames(graph, engine, data)
-            proof.checks.append(check)
-        proof.golden += [
-            replace(call, variant=graph.variant(provider)) for provider in providers for call in own
-        ]
+                    checks, calls = _frames(graph, engine, data)
+        proof.checks += checks
+        proof.golden += calls
     return proof
 
 
-def _frames(graph: TrtGraph, engine: Engine, data: ProofData) -> tuple[Check, list[GoldenCall]]:
+def _frames(
+    graph: TrtGraph, engine: Engine, data: ProofData
+) -> tuple[list[Check], list[GoldenCall]]:
     """Vision or connector against what full precision makes of the same frames."""
     names = [spec.name for spec in engine.inputs]
     exact = data.tokens if graph.role == "vision" else data.embeds
@@ -120,10 +107,10 @@ def _frames(graph: TrtGraph, engine: Engine, data: ProofData) -> tuple[Check, li
         for number in range(min(GOLDEN_FRAMES, len(given)))
     ]
     what = f"largest error of {first}, for TensorRT in float16"
-    return _error_check(graph.role, what, left, right, FLOAT16_ERROR), calls
+    return [_error_check(graph.role, what, left, right, FLOAT16_ERROR)], calls
 
 
-def _evict(graph: TrtGraph, engine: Engine) -> tuple[Check, list[GoldenCall]]:
+def _evict(graph: TrtGraph, engine: Engine) -> tuple[list[Check], list[GoldenCall]]:
     """Moved keys against those of the float32 graph, over a cache that is full of noise."""
     random = np.random.default_rng(0)
     _, heads, slots, head_dim = engine.inputs[0].shape
@@ -139,12 +126,12 @@ def _evict(graph: TrtGraph, engine: Engine) -> tuple[Check, list[GoldenCall]]:
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     inputs = {"key": key, "value": value, "keep": keep, "delta": delta, "cos": cos, "sin": sin}
     outputs = engine.run(inputs)
-    with OrtBackend("cpu").open(graph.source.path) as exact:
+    with OrtBackend("cpu").open(graph.source) as exact:
         whole = {name: inputs[name].astype(np.float32) for name in ("key", "value")}
         expected = exact.run({**inputs, **whole})
     what = "largest error of moved keys, for TensorRT in float16"
     keys = expected["kept_key"], outputs["kept_key"]
-    return _error_check("evict", what, *keys, FLOAT16_ERROR), [
+    return [_error_check("evict", what, *keys, FLOAT16_ERROR)], [
         _call(graph, "moved slots", inputs, outputs)
     ]
 
@@ -159,7 +146,7 @@ def _decoder(
         exact, typed = (
             stack.enter_context(backend.open(stack.enter_context(path)))
             for path in (
-                exact_products(graph.source.path),
+                exact_products(graph.source),
                 typed_float32(checkpoint, graph, capacity),
             )
         )
@@ -229,10 +216,10 @@ def exact_products(graph: Path) -> Iterator[Path]:
 @contextmanager
 def typed_float32(checkpoint: Checkpoint, graph: TrtGraph, capacity: int) -> Iterator[Path]:
     """A decoder's graph for TensorRT with float32 in place of float16."""
-    source, path = graph.source, graph.path.with_name(f"{graph.path.stem}.float32.onnx")
-    schemes = decoder_schemes(checkpoint.decoder, source.scheme, source.exceptions)
+    path = graph.path.with_name(f"{graph.path.stem}.float32.onnx")
+    schemes = decoder_schemes(checkpoint.decoder, graph.scheme, graph.exceptions)
     weights = checkpoint.decoder_weights()
-    write_trt_decoder(weights, schemes, source.path, path, capacity, "float32")
+    write_trt_decoder(weights, schemes, graph.source, path, capacity, "float32")
     try:
         yield path
     finally:
@@ -251,5 +238,6 @@ def _error_check(
 def _call(
     graph: TrtGraph, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> GoldenCall:
-    """Of no variant yet: each provider gets one."""
-    return GoldenCall(graph.role, "", name, inputs, outputs, dict.fromkeys(outputs, CLOSE))
+    return GoldenCall(
+        graph.role, graph.variant, name, inputs, outputs, dict.fromkeys(outputs, CLOSE)
+    )

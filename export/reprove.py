@@ -75,6 +75,7 @@ def reproven(
         graphs = [
             _graph(bundle, checkpoint, role, variant, Path(work))
             for role, variant in bundle.manifest.variants()
+            if variant.provider == "cpu"  # others are the same weights, proven beside them
         ]
         graphs = [_with_hessians(graph, checkpoint, calibrated) for graph in graphs]
         proof = prove(checkpoint, graphs, data, threads, tell)

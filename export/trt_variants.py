@@ -1,6 +1,6 @@
 """The variants of a bundle for TensorRT and TensorRT-RTX: their graphs and manifest entries.
 
-Both providers share the files. A graph is compiled once for each phase: reading one token again
+Both providers take the same files. A graph is compiled once for each phase: reading one token again
 and again, or many at once. The gate is small and carries its state along: it stays float32, and is
 the file of the CPU's variant.
 """
@@ -8,15 +8,15 @@ the file of the CPU's variant.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
 
 from ..models.family import Checkpoint
-from ..quant.llm_words import exceptions_as_json, variant_name
-from ..runtime.engines.ort import OrtBackend
+from ..quant.llm_words import variant_name
+from ..quant.schemes import FP32
 from ..runtime.errors import SchemeUnknown
 from .decoder_plan import decoder_schemes
 from .graphs import Graph, Schemes, Tell
@@ -26,7 +26,6 @@ from .trt_decoder import check_trt_schemes, write_trt_decoder
 from .trt_graph import TOKENS
 from .trt_parts import half_graph, trt_evict_graph
 
-PROVIDERS = ("tensorrt", "tensorrt-rtx")
 CHUNK, LARGEST_CHUNK = 16, 64
 """Tokens that are read in one go: as a rule, and at most."""
 LARGEST_TWICE = 1 << 30
@@ -52,77 +51,33 @@ WHOLE = TrtPhase("any", {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrtGraph:
-    """One written graph, for both providers.
+class TrtGraph(Graph):
+    """One written graph for TensorRT.
 
     Attributes:
-        role: vision, connector, gate, decoder or evict.
-        words: how it is kept, for its id: `fp16`, `int4-64`.
-        path: its file.
         phases: what it is compiled for.
-        source: the same part for the CPU.
+        source: the same part for the CPU; of the decoder, the codes are its.
     """
 
-    role: str
-    words: str
-    path: Path
-    phases: tuple[TrtPhase, ...]
-    source: Graph
+    phases: tuple[TrtPhase, ...] = (WHOLE,)
+    source: Path = Path()
 
-    def variant(self, provider: str) -> str:
-        """Its id for a provider."""
-        return f"{provider}-{self.words}"
-
-    def files(self) -> tuple[Path, ...]:
-        """The graph and its external data."""
-        beside = self.path.with_name(f"{self.path.name}.data")
-        return (self.path, beside) if beside.exists() else (self.path,)
-
-    def facts(self, provider: str) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Its entry under `variants` in the manifest; opens it once to read its borders."""
-        with OrtBackend("cpu").open(self.path) as engine:
-            borders = {
-                side: [
-                    {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
-                    for spec in specs
-                ]
-                for side, specs in (("inputs", engine.inputs), ("outputs", engine.outputs))
-            }
-        facts: dict[str, Any] = {
-            "id": self.variant(provider),
-            "provider": provider,
-            "file": self.path.name,
-            "proof": "pending-device",
-            "io_dtype": "float16" if self.role == "evict" else "float32",
-            **borders,
-        }
-        if self.role in ("decoder", "evict"):
-            facts["kv_dtype"] = "float16"
-        facts |= self._phases()
-        return facts | self._scheme()
-
-    def _phases(self) -> dict[str, Any]:
-        told = [
+        facts = Graph.facts(self)
+        if self.role in ("gate", "evict"):  # no weights, or as they were
+            del facts["scheme"]
+        data = [file.name for file in self.files()[1:]]
+        facts["phases"] = [
             {
                 "name": phase.name,
                 "file": self.path.name,
+                "data": data,
                 "sizes": {name: list(size) for name, size in phase.sizes.items()},
             }
             for phase in self.phases
         ]
-        return {"phases": told, "data": [file.name for file in self.files()[1:]]}
-
-    def _scheme(self) -> dict[str, Any]:
-        if self.role != "decoder" or self.source.is_float:
-            return {}
-        # Codes are those of the CPU's variant; what they are multiplied with is not rounded.
-        scheme = {**self.source.scheme.as_json(), "activations": "float16"}
-        if self.source.exceptions:
-            scheme["except"] = [
-                {**one, "activations": "float16"}
-                for one in exceptions_as_json(self.source.exceptions)
-            ]
-        return {"scheme": scheme}
+        return facts
 
 
 def check_trt(checkpoint: Checkpoint, schemes: Schemes) -> None:
@@ -142,13 +97,19 @@ def check_trt(checkpoint: Checkpoint, schemes: Schemes) -> None:
 
 
 def write_trt_graphs(
-    checkpoint: Checkpoint, graphs: Sequence[Graph], folder: Path, capacity: int, tell: Tell
+    checkpoint: Checkpoint,
+    graphs: Sequence[Graph],
+    provider: str,
+    folder: Path,
+    capacity: int,
+    tell: Tell,
 ) -> tuple[TrtGraph, ...]:
     """Write the graphs of all parts beside those for the CPU.
 
     Args:
         checkpoint: full precision.
         graphs: for the CPU, as written; the decoder's codes are taken from its file.
+        provider: tensorrt or tensorrt-rtx; the files are the same.
         folder: gets the files.
         capacity: slots of the cache.
         tell: called with the name of each part before it is written.
@@ -161,32 +122,34 @@ def write_trt_graphs(
     """
     parts, found = traced_parts(checkpoint), []
     for graph in graphs:
-        tell(graph.role)
+        tell(f"{graph.role} ({provider})")
         if graph.role == "gate":
-            found.append(TrtGraph("gate", "fp32", graph.path, (WHOLE,), graph))
+            made = TrtGraph("gate", "fp32", graph.path, graph.scheme)
         elif graph.role == "evict":
-            found.append(_evict(checkpoint, graph, folder, capacity))
+            made = _evict(checkpoint, folder, capacity)
         elif graph.role == "decoder":
-            found.append(_decoder(checkpoint, graph, folder, capacity))
+            made = _decoder(checkpoint, graph, folder, capacity)
         else:
-            found.append(_half(parts[graph.role], graph, folder))
+            made = _half(graph.role, parts[graph.role], folder)
+        variant = f"{provider}-{made.variant}"
+        found.append(replace(made, variant=variant, provider=provider, source=graph.path))
     return tuple(found)
 
 
-def _half(part: TracedPart, graph: Graph, folder: Path) -> TrtGraph:
-    work, path = folder / f"{graph.role}.float.onnx", folder / f"{graph.role}.trt-fp16.onnx"
+def _half(role: str, part: TracedPart, folder: Path) -> TrtGraph:
+    work, path = folder / f"{role}.float.onnx", folder / f"{role}.trt-fp16.onnx"
     onnx_from_torch(part.module, list(part.inputs.values()), list(part.inputs), part.outputs, work)
     half_graph(onnx.load(str(work)), path)
     remove_graph(work)
-    return TrtGraph(graph.role, "fp16", path, (WHOLE,), graph)
+    return TrtGraph(role, "fp16", path, FP32)
 
 
-def _evict(checkpoint: Checkpoint, graph: Graph, folder: Path, capacity: int) -> TrtGraph:
+def _evict(checkpoint: Checkpoint, folder: Path, capacity: int) -> TrtGraph:
     shape, path = checkpoint.decoder_weights().shape, folder / "evict.trt-fp16.onnx"
     onnx.save(trt_evict_graph(shape.kv_heads, shape.head_dim, capacity), str(path))
     size = (1, capacity // 2, capacity)
     phase = TrtPhase("any", {"kept": size, "positions": size})
-    return TrtGraph("evict", "fp16", path, (phase,), graph)
+    return TrtGraph("evict", "fp16", path, FP32, phases=(phase,))
 
 
 def _decoder(checkpoint: Checkpoint, graph: Graph, folder: Path, capacity: int) -> TrtGraph:
@@ -196,7 +159,10 @@ def _decoder(checkpoint: Checkpoint, graph: Graph, folder: Path, capacity: int) 
     weights = checkpoint.decoder_weights()
     write_trt_decoder(weights, schemes, graph.path, path, capacity, "float16")
     n_bytes = path.with_name(f"{path.name}.data").stat().st_size
-    return TrtGraph("decoder", words, path, decoder_phases(n_bytes, capacity), graph)
+    phases = decoder_phases(n_bytes, capacity)
+    return TrtGraph(
+        "decoder", words, path, graph.scheme, exceptions=graph.exceptions, phases=phases
+    )
 
 
 def decoder_phases(n_bytes: int, capacity: int) -> tuple[TrtPhase, ...]:
