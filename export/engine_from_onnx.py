@@ -19,10 +19,11 @@ from onnx import ModelProto, TensorProto
 from ..runtime.bundle import Bundle
 from ..runtime.engine_cache import EngineCache, engine_key
 from ..runtime.engines.cuda_device import first_gpu
-from ..runtime.engines.trt_build import built_engine, can_build
+from ..runtime.engines.trt_build import can_build
 from ..runtime.engines.trt_module import imported
 from ..runtime.engines.trt_phases import Phase, phases_of
 from ..runtime.errors import BackendMissing, EngineUnusable, UsageError
+from .engine_worker import compiled_apart
 
 RTX_TARGETS = ("sm86", "sm89", "sm120")
 """GeForce and RTX cards of the series 30, 40 and 50; it knows no data-centre card of SM 9.0."""
@@ -125,20 +126,20 @@ def _built(
                 tell("compiling", f"{role} ({target})")
                 key = engine_key(phase.graph, phase.data, phase.sizes, module, target)
                 if cache.find(key) is None:
-                    cache.publish(key, engine_of(module, phase, provider, target))
+                    cache.publish(key, engine_of(provider, phase, target))
                 kept = cache.find(key)
                 assert kept is not None, "it was published, and nothing is too large"
                 yield BuiltEngine(role, phase.name, target, cache.folder / key.name, kept.nbytes)
 
 
-def engine_of(module: Any, phase: Phase, provider: str, target: str) -> bytes:
+def engine_of(provider: str, phase: Phase, target: str) -> bytes:
     """The engine of one phase.
 
     Raises:
         EngineUnusable: names the node, with the words of the parser or builder.
     """
     try:
-        return built_engine(module, phase, target if provider == "tensorrt-rtx" else None)
+        return compiled_apart(provider, phase, target if provider == "tensorrt-rtx" else None)
     except EngineUnusable as fault:
         node = node_of_type(onnx.load(str(phase.graph), load_external_data=False), fault.message)
         if node is None:
