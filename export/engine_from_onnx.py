@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,10 @@ class BuiltEngine:
     target: str
     path: Path
     n_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Its entry in what `export --json` prints."""
+        return {**asdict(self), "path": str(self.path)}
 
 
 def check_builder(provider: str) -> Any:

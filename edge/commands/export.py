@@ -6,18 +6,19 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..export_checks import check_places, refuse_other_targets
+from ..export_checks import check_engines, check_places, refuse_other_targets
 from ..terminal import BOLD, GREEN, column_widths, painted
+from ..told_steps import told_steps
 
 if TYPE_CHECKING:
     from ...export.build import Exported
+    from ...export.engine_from_onnx import BuiltEngine
     from ...export.searched import Searched
 
 
@@ -37,9 +38,20 @@ def export(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="What it runs on: cpu, which runs everywhere, or cuda beside it."
+            "--target",
+            help="What it runs on: cpu, which runs everywhere, or beside it cuda, tensorrt-rtx or "
+            "tensorrt.",
         ),
     ] = "cpu",
+    engines: Annotated[
+        Path | None,
+        typer.Option(
+            "--engines",
+            metavar="DIR",
+            help="Compile the engines of --target tensorrt-rtx (SM 8.6, 8.9 and 12.0) or tensorrt "
+            "(the GPU of this machine) into this folder too.",
+        ),
+    ] = None,
     vision: Annotated[
         str,
         typer.Option(
@@ -131,10 +143,11 @@ def export(
     refuse_other_targets(target, is_searched=search)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
-    with _told_steps() as tell:
+    with told_steps() as tell:
         build, graphs, family, hub = _tools()
         schemes = graphs.Schemes.named(vision, llm, kv)
         check_places(out, report, force=force)
+        check_engines(target, engines)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
@@ -155,7 +168,19 @@ def export(
             made = search_bundle(folder, out, choice, wanted, tell)
         else:
             made = build.export_bundle(folder, out, choice, tell)
-    _say(made, out, time.monotonic() - begun, as_json=as_json)
+        compiled = _compiled(out, target, engines, tell)
+    _say(made, out, time.monotonic() - begun, compiled, as_json=as_json)
+
+
+def _compiled(
+    out: Path, target: str, engines: Path | None, tell: Callable[[str, str], None]
+) -> Sequence[BuiltEngine]:
+    if engines is None:
+        return ()
+    from ...export.engine_from_onnx import build_engines
+    from ...runtime.bundle import open_bundle
+
+    return build_engines(open_bundle(out), target, engines, tell=tell)
 
 
 def _search_choice(workload: str | None, among: str | None, rounds: int) -> Any:
@@ -203,43 +228,6 @@ def _tools() -> tuple[Any, Any, Any, Any]:
     return build, graphs, family, hub
 
 
-@contextmanager
-def _told_steps() -> Iterator[Callable[[str, str], None]]:
-    """One line per step on stderr with its seconds; on a terminal with a spinner while it works."""
-    begun = [time.monotonic()]
-    before: list[str] = []
-
-    def finish() -> None:
-        if before:
-            print(f"{before.pop():24} {time.monotonic() - begun[0]:7.1f} s", file=sys.stderr)
-
-    if not sys.stderr.isatty():
-
-        def tell(stage: str, part: str) -> None:
-            finish()
-            before.append(f"{stage} {part}")
-            begun[0] = time.monotonic()
-
-        yield tell
-        finish()
-        return
-    from rich.console import Console
-    from rich.status import Status
-
-    console = Console(stderr=True)
-    status = Status("starting", console=console)
-
-    def tell_on_terminal(stage: str, part: str) -> None:
-        finish()
-        before.append(f"{stage} {part}")
-        begun[0] = time.monotonic()
-        status.update(f"{stage} {part}")
-
-    with status:
-        yield tell_on_terminal
-        finish()
-
-
 def _say_search(found: Searched) -> None:
     from ...export.searched import HEADER
 
@@ -263,7 +251,9 @@ def _say_search(found: Searched) -> None:
     )
 
 
-def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
+def _say(
+    made: Exported, out: Path, seconds: float, engines: Sequence[BuiltEngine], *, as_json: bool
+) -> None:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -279,6 +269,8 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
         }
         if made.searched is not None:
             told["search"] = made.searched.as_json()
+        if engines:
+            told["engines"] = [one.as_json() for one in engines]
         print(json.dumps(told))
         return
     if made.searched is not None:
@@ -291,4 +283,7 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
     if advisory:
         print(f"note: {advisory[0].note}; what this bundle says means nothing")
+    if engines:
+        size = sum(one.n_bytes for one in engines) / 1e6
+        print(f"{len(engines)} engines in {engines[0].path.parent}, {size:.1f} MB")
     print(f"{seconds:.1f} s, peak memory {peak_bytes / 1e9:.2f} GB; report: {out / 'report.html'}")
