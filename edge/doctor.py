@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..runtime.part_rungs import RungsInUse
 from .machine import Machine, this_machine
 from .provider_probe import PROVEN, EngineReport, engine_report, reason_in
+from .tensorrt_probe import tensorrt_report
+from .tested import never_on_a_gpu
 
 SCHEMA = "edgestream.bench/1"
 INSTALL_HINT = (
@@ -60,6 +64,9 @@ class Report:
         wheels: name → version of each installed distribution that fills the folder `onnxruntime/`.
         engine: what ONNX Runtime does; None where none is installed.
         problems: what is installed and broken; empty on a sound device.
+        tensorrt: `tensorrt` and `tensorrt-rtx` where they are installed → `proven` or `refused: …`.
+        rungs: what runs each part of a bundle; None where none was named.
+        without: parts of it that nothing runs, and why.
     """
 
     machine: Machine
@@ -67,11 +74,15 @@ class Report:
     wheels: dict[str, str]
     engine: EngineReport | None
     problems: tuple[Problem, ...]
+    tensorrt: Mapping[str, str] = field(default_factory=dict)
+    rungs: RungsInUse | None = None
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The one line of `edgestream.bench/1` (docs/FORMATS.md, section 5)."""
         machine = asdict(self.machine)
-        providers = self.engine.providers if self.engine else {}
+        # ONNX Runtime has a provider `tensorrt` too, which nothing here uses.
+        providers = {**(self.engine.providers if self.engine else {}), **self.tensorrt}
         video = asdict(self.video)
         proven = sum(verdict == PROVEN for verdict in providers.values())
         metrics = [
@@ -89,20 +100,40 @@ class Report:
             "cpu_share": None,
             "metrics": metrics,
             "problems": [asdict(problem) for problem in self.problems],
+            "never_on_a_gpu": list(never_on_a_gpu()),
+            **({} if self.rungs is None else {"ladder": self.rungs.as_json()}),
             "passed": not self.problems,
         }
 
 
-def examine() -> Report:
+def examine(bundle: Path | None = None) -> Report:
     """Everything, by looking and by running; takes about a second.
 
     Nothing in it names the machine, its user or a folder.
+
+    Args:
+        bundle: whose ladder is climbed too.
+
+    Raises:
+        BundleError: a leaf of it, as `open_bundle` and `read_golden` say.
     """
     machine = this_machine()
     video = video_report()
     wheels = runtime_wheels()
     engine = engine_report() if wheels else None
-    return Report(machine, video, wheels, engine, problems_of(machine, video, wheels, engine))
+    tensorrt = tensorrt_report()
+    problems = problems_of(machine, video, wheels, engine) + idle_tensorrt(machine, tensorrt)
+    report = Report(machine, video, wheels, engine, problems, tensorrt)
+    if bundle is None:
+        return report
+    from .ladder_report import climbed
+
+    rungs, without = climbed(bundle)
+    stuck = tuple(
+        Problem("part-without-engine", why, "`edgestream verify` shows how far each is off")
+        for why in without.values()
+    )
+    return replace(report, rungs=rungs, without=without, problems=problems + stuck)
 
 
 def runtime_wheels(path: Sequence[str] | None = None) -> dict[str, str]:
@@ -181,6 +212,21 @@ def problems_of(
         hint = "`edgestream[cuda]` brings the CUDA libraries; is the driver new enough for them?"
         problems.append(Problem("cuda-broken", message, hint))
     return tuple(problems)
+
+
+def idle_tensorrt(machine: Machine, verdicts: Mapping[str, str]) -> tuple[Problem, ...]:
+    """A module of TensorRT that is installed beside a GPU and does not run on it."""
+    if machine.gpu is None:
+        return ()
+    return tuple(
+        Problem(
+            f"{name}-broken",
+            f"there is an NVIDIA GPU, but {name} does not run: {verdict}",
+            "is the driver new enough for it? Without it, the next rung runs",
+        )
+        for name, verdict in verdicts.items()
+        if verdict != PROVEN
+    )
 
 
 def _shared_folder(wheels: dict[str, str]) -> Problem:

@@ -52,13 +52,13 @@ def engine_report() -> EngineReport:
 
     Cost: one process of about 0.2 s for the list and one for each provider.
     """
-    listed, noise = _answer_of_process()
+    listed, noise = answer_of_process()
     if listed is None:
         return EngineReport(None, reason_in(noise), {})
     providers: dict[str, str] = {}
     for name in listed["providers"]:
         if name not in NOT_A_DEVICE:
-            answer, noise = _answer_of_process(name)
+            answer, noise = answer_of_process(name)
             providers[name.removesuffix(SUFFIX).lower()] = _verdict(name, answer, noise)
     return EngineReport(listed["version"], None, providers)
 
@@ -79,8 +79,14 @@ def without_folders(text: str) -> str:
     return re.sub(r"(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\"]+)+[/\\]", "", text)
 
 
-def _answer_of_process(*arguments: str) -> tuple[dict[str, Any] | None, str]:
-    command = [sys.executable, "-m", __name__, *arguments]
+def answer_of_process(*arguments: str, module: str = __name__) -> tuple[dict[str, Any] | None, str]:
+    """The JSON value on the last line of a module's output; None with the reason where it broke.
+
+    Args:
+        arguments: of the process.
+        module: that it runs.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     try:
         done = subprocess.run(
             command,

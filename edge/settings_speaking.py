@@ -10,11 +10,18 @@ from .settings_field import Table, setting
 class EngineSettings(Table):
     """What models run on, and how watching and speaking share it; needs a bundle."""
 
-    provider: Literal["auto", "cpu", "cuda"] = setting(
+    provider: Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "cpu"] = setting(
         "auto",
         "",
         "What the models run on. auto takes the fastest that this device proves by running the "
         "bundle's golden calls; a name takes that one or refuses.",
+    )
+    engines_dir: str = setting(
+        "",
+        "",
+        "Folder of the compiled engines of TensorRT and TensorRT-RTX, one for each graph, version "
+        "and GPU; where an engine is not in it, it is compiled and kept there. Empty: "
+        "edgestream/engines in the user's cache folder.",
     )
     threads: int = setting(
         0,
@@ -156,6 +163,13 @@ class SessionSettings(Table):
         "",
         "A question ends a sentence about an event that is being spoken. On, because a person who "
         "waits goes before a sentence nobody asked for.",
+    )
+    adapter: str = setting(
+        "",
+        "",
+        "Adapter of the bundle that answers where a request names no other; empty: the model "
+        "without one. `edgestream inspect` lists them.",
+        max_length=64,
     )
     describe_prompt: str = setting(
         "",

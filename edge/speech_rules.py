@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.decoder import Decoding
@@ -29,6 +30,7 @@ def engine_rules(settings: Settings) -> EngineRules:
         chunk_tokens=engine.chunk_tokens,
         heartbeat_s=settings.encoder.heartbeat_s,
         settle_s=settings.encoder.settle_s,
+        engines_dir=Path(engine.engines_dir).expanduser() if engine.engines_dir else None,
     )
 
 
@@ -52,6 +54,7 @@ def speaking_rules(settings: Settings) -> SpeakingRules:
         decoding=decoding(settings),
         partials_every_s=session.partials_every_s,
         token_gate=_token_gate(settings),
+        adapter=session.adapter or None,
         memory=memory_rules(settings),
         recall=recall_rules(settings),
     )

@@ -122,6 +122,7 @@ def staged_on(
         kept = _kept(state, model.memory, gate, settings, pool.bundle, stack)
         metrics = _metrics(settings, model.gauges())
         model.session.dropped = metrics.drop
+        model.rungs.tell = metrics.notice
         stages = _stages(model, gate, metrics, kept, settings)
         stages.standing = standing_of(tells, settings, pool.bundle.manifest)
         notes = (*model.notes, *untaught(tells, pool.bundle.manifest))

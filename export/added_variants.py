@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..models.family import Checkpoint
 from ..runtime.engines.trt_module import MODULES
+from ..runtime.errors import UsageError
 from .cuda_graphs import remove_twins, write_cuda_graphs
 from .graphs import Graph, Schemes
 from .proof_data import ProofData
@@ -33,13 +34,21 @@ class Added:
     prove: Callable[[ProofData, Proof, int, Tell], Proof] = lambda *given: Proof()
 
 
-def check_target(target: str, checkpoint: Checkpoint, schemes: Schemes) -> None:
+def check_target(
+    target: str, checkpoint: Checkpoint, schemes: Schemes, *, has_adapters: bool = False
+) -> None:
     """Refuse before anything heavy what a target cannot hold.
 
     Raises:
         SchemeUnknown: as `check_trt` says.
+        UsageError: adapters that are swapped in a run.
     """
     if target in MODULES:
+        if has_adapters:
+            raise UsageError(
+                f"got --adapters with --target {target}, whose decoder has no inputs for them",
+                hint="merge one with --adapter, or export without --target",
+            )
         check_trt(checkpoint, schemes)
 
 

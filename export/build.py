@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..calibration.dataset import CalibrationSet
@@ -17,6 +18,7 @@ from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
+from .adapter_inputs import PackedAdapter
 from .added_variants import Added, added_variants, check_target
 from .calibration_of_export import calibration_for
 from .embeddings import StoredEmbeddings
@@ -28,6 +30,13 @@ from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .searched import SEARCH_FILE, Searched
+from .swappable_adapters import (
+    ReadAdapter,
+    adapter_facts,
+    keep_adapters,
+    prove_adapters,
+    read_adapters,
+)
 from .write_bundle import BundleWriter, bundle_writer
 
 # Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
@@ -41,6 +50,7 @@ class ExportChoice:
     Attributes:
         schemes: how each part is kept.
         adapter: PEFT folder that is merged first; None for none.
+        adapters: name → PEFT folder of those that are kept beside the model, to be chosen.
         calibration: folder of a calibration set; None for frames of the rendered clips.
         name: of the bundle.
         capacity: positions of the decoder's cache.
@@ -49,13 +59,13 @@ class ExportChoice:
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
         searched: how the schemes were found; None where the user named them.
-        target: `cuda`, `tensorrt` or `tensorrt-rtx` adds variants for it to those of the CPU,
-            which are always there.
+        target: `cuda`, `tensorrt` or `tensorrt-rtx` adds variants to those of the CPU.
     """
 
     schemes: Schemes
     name: str
     adapter: Path | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
     calibration: Path | None = None
     capacity: int = 512
     threads: int = 1
@@ -111,11 +121,13 @@ class Loaded:
         folder: of the checkpoint.
         checkpoint: full precision, adapter merged.
         calibration: at its input size.
+        adapters: that are kept beside it.
     """
 
     folder: Path
     checkpoint: Checkpoint
     calibration: CalibrationSet
+    adapters: tuple[ReadAdapter, ...] = ()
 
     def tokenizer_file(self, place: Path) -> Path:
         """The checkpoint's own tokenizer.json, or what its older files make, written to `place`."""
@@ -135,8 +147,9 @@ def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
     check_layout(checkpoint.layout, checkpoint.tokenizer)
+    adapters = read_adapters(checkpoint, choice.adapters)
     tell("loading", "calibration")
-    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration))
+    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration), adapters)
 
 
 def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -144,7 +157,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
     check_capacity(checkpoint, choice.capacity)
-    check_target(choice.target, checkpoint, choice.schemes)
+    check_target(choice.target, checkpoint, choice.schemes, has_adapters=bool(model.adapters))
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
@@ -158,18 +171,14 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             lambda part: tell("writing", part),
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
-        added = added_variants(
-            choice.target,
-            checkpoint,
-            graphs,
-            writer.folder,
-            choice.capacity,
-            lambda part: tell("writing", part),
-        )
-        report, golden = _proven(checkpoint, graphs, added, calibration, choice, tell)
+        packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
+        writing = partial(tell, "writing")
+        folder, capacity = writer.folder, choice.capacity
+        added = added_variants(choice.target, checkpoint, graphs, folder, capacity, writing)
+        report, golden = _proven(model, graphs, added, packed, choice, tell)
         graphs = (*graphs, *added.graphs)
         tell("keeping", "bundle")
-        sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
+        sha256 = _keep(writer, model, graphs, packed, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(sha256, report, n_bytes, choice.searched)
 
@@ -194,10 +203,10 @@ def _examples(
 
 
 def _proven(
-    checkpoint: Checkpoint,
+    model: Loaded,
     graphs: Sequence[Graph],
     added: Added,
-    calibration: CalibrationSet,
+    packed: Sequence[PackedAdapter],
     choice: ExportChoice,
     tell: Tell,
 ) -> tuple[ParityReport, list[GoldenCall]]:
@@ -205,6 +214,7 @@ def _proven(
         tell("proving", part)
 
     proving("reference")
+    checkpoint, calibration = model.checkpoint, model.calibration
     data = proof_data(checkpoint, calibration)
     proof = prove(checkpoint, graphs, data, choice.threads, proving)
     more = added.prove(data, proof, choice.threads, proving)
@@ -218,6 +228,11 @@ def _proven(
         "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
     }
+    if packed:
+        proving("adapters")
+        decoder = next(graph for graph in graphs if graph.role == "decoder")
+        pairs = tuple(zip(model.adapters, packed, strict=True))
+        proof.checks += prove_adapters(checkpoint, decoder, pairs, data, choice.threads)
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
         every = (*graphs, *added.graphs)
@@ -258,19 +273,22 @@ def _page(
 
 def _keep(
     writer: BundleWriter,
-    checkpoint: Checkpoint,
+    model: Loaded,
     graphs: Sequence[Graph],
-    calibration: CalibrationSet,
+    packed: Sequence[PackedAdapter],
     report: ParityReport,
     golden: Sequence[GoldenCall],
     choice: ExportChoice,
 ) -> str:
     """Everything beside the graphs, then the manifest."""
+    checkpoint, calibration = model.checkpoint, model.calibration
     StoredEmbeddings(checkpoint).write(writer.path("embeddings.bin"))
     write_golden(writer.path(GOLDEN_FILE), golden)
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))
     facts = manifest_facts(checkpoint, graphs, calibration, report, choice.name, choice.capacity)
+    if packed:
+        facts["adapters"] = adapter_facts(packed, checkpoint.source.sha256)
     if choice.searched is not None:
         facts["search"] = choice.searched.summary()
         writer.write_json(SEARCH_FILE, choice.searched.as_json())

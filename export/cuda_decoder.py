@@ -1,4 +1,4 @@
-"""The decoder as CUDA runs it: the graph of the CPU, typed float16, the counts of its slots outside.
+"""The decoder as CUDA runs it: the CPU graph typed float16, with the counts of slots as inputs.
 
 GroupQueryAttention takes 16-bit numbers alone there. The CPU graph works out from a mask how many
 slots are in use; those few nodes would run on the CPU, which a strict session refuses and a CUDA
@@ -24,7 +24,7 @@ from .stored_tensors import StoredTensors
 
 FloatType = Literal["float32", "float16"]
 USED, TOTAL = "seqlens_k", "total_sequence_length"
-"""Inputs: slots in use after the call less one, int32 (batch,); slots that there are, int32 (1,)."""
+"""Inputs: slots in use after the call less one, int32 (batch,); slots in all, int32 (1,)."""
 _ATTENTION = "GroupQueryAttention"
 _USED_AT, _TOTAL_AT = 5, 6
 _PORTION = 1 << 24

@@ -1,4 +1,4 @@
-"""CUDA variants of all parts, each with a twin: the same graph typed float32, which a CPU can prove.
+"""CUDA variants of all parts, each with a twin: the same graph typed float32, for a CPU to prove.
 
 The twins lie beside the graphs until the proof is done, and are no part of a bundle.
 """

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..models.family import Checkpoint
 from ..runtime.arena import Arena
-from ..runtime.decoder_tensors import PAST
+from ..runtime.decoder_call import PAST
 from ..runtime.engine import Engine
 from ..runtime.engines.lane import OpenLane
 from ..runtime.engines.ort import OrtBackend

@@ -69,7 +69,7 @@ def prove_streamed(
     Cost: one layer of the decoder twice in float32; a pass of some 3000 tokens in PyTorch.
     """
     stored, prefixes = StoredEmbeddings(checkpoint), data.prefixes[:PREFIXES]
-    said = [_said(engine, prompt, stored) for prompt in data.prompts[:ANSWERS]]
+    said = [said_by(engine, prompt, stored) for prompt in data.prompts[:ANSWERS]]
     found = [next_logits(engine, one, empty_cache(engine, len(one)))[0] for one in prefixes]
     passed = _Pass(checkpoint, graph, said, prefixes, data.texts)
     passed.through_layers()
@@ -85,7 +85,8 @@ def prove_streamed(
     return checks, golden_calls(graph, engine, data)
 
 
-def _said(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
+def said_by(engine: Engine, prompt: Stretch, table: StoredEmbeddings) -> Said:
+    """What an engine answers to a prompt, greedily, ANSWER_TOKENS long whatever it says."""
     tokens: list[int] = []
     log_probabilities: list[float] = []
     read: Stretch = prompt

@@ -40,7 +40,9 @@ def reproven(
     threads: int = 1,
     tell: Tell = lambda part: None,
 ) -> ParityReport:
-    """All checks of an export, over the files of a bundle.
+    """All checks of an export, over the files of a bundle that a CPU runs.
+
+    Variants for other providers are held to their golden calls, on the device.
 
     Args:
         bundle: opened, its hashes checked.
@@ -75,7 +77,7 @@ def reproven(
         graphs = [
             _graph(bundle, checkpoint, role, variant, Path(work))
             for role, variant in bundle.manifest.variants()
-            if variant.provider == "cpu"  # others are the same weights, proven beside them
+            if variant.provider == "cpu"
         ]
         graphs = [_with_hessians(graph, checkpoint, calibrated) for graph in graphs]
         proof = prove(checkpoint, graphs, data, threads, tell)

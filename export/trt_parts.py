@@ -23,7 +23,9 @@ def half_graph(source: ModelProto, target: Path) -> None:
 
     Cost: the weights twice in memory.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.float16 import (  # type: ignore[import-untyped]
+        convert_float_to_float16,
+    )
 
     is_large = source.ByteSize() > LARGEST_INSIDE
     with quiet():  # it tells of each number that is too small for float16

@@ -7,16 +7,16 @@ Values have no position. What was computed while evicted tokens were still visib
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .cache_moves import CacheMover
+from .cache_block import CacheBlock, HostBlock
 from .engine import CacheMirror, Engine
-from .errors import ContextTooSmall, EngineError, EngineUnusable
+from .errors import ContextTooSmall, EngineUnusable
 from .frame_positions import Grid
 from .manifest import CacheShape, Positions
 
@@ -55,18 +55,18 @@ class Arena:
         positions: how they turn keys.
         dtype: float32, float16 or int8. Of int8 it holds codes; their scales are in the decoder's
             graph, the same one for both numbers of a rotated pair, so that codes turn as keys do.
-        turn: the evict graph's engine, where it reads float32 and the arena is that. Without one,
-            numpy does the same.
+        turn: the evict graph's engine; float32 alone. Without one, or where the arena has another
+            dtype, numpy does the same.
+        block: where the numbers lie; None for this computer's memory, of `dtype`. Another one has
+            its own dtype and turns keys itself.
 
     Attributes:
         shape: as given.
         dtype: name of the element type.
         capacity: slots.
-        n_bytes: of everything it holds, scratch included; never changes. What a device holds of
-            it is as much again, without the scratch.
-        mirror: the cache on the device where the decoder runs; None where it runs on this memory.
-            Then our block is as old as the last time it was brought back, which is done whenever
-            slots are moved or copied; the law holds on the device too.
+        block: the numbers.
+        n_bytes: of everything it holds, scratch included; never changes. What a `mirror` stands
+            for is as much again, without the scratch.
 
     Raises:
         EngineUnusable: the dtype is another one.
@@ -80,6 +80,7 @@ class Arena:
         *,
         dtype: str = "float32",
         turn: Engine | None = None,
+        block: CacheBlock | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise EngineUnusable(
@@ -87,12 +88,9 @@ class Arena:
                 "slots are evicted, which others cannot be",
                 hint="export the decoder with a cache of float32",
             )
-        self.shape, self.dtype, self.capacity = shape, dtype, shape.capacity
+        self.block = block or HostBlock(shape, positions, dtype, turn)
+        self.shape, self.dtype, self.capacity = shape, self.block.dtype, shape.capacity
         self._facts = positions
-        self.mirror: CacheMirror | None = None
-        self._mover = CacheMover(shape, positions, turn if _reads(turn, dtype) else None)
-        size = (shape.layers, 2, shape.kv_heads, shape.capacity, shape.head_dim)
-        self._block = np.zeros(size, dtype)
         self._positions = np.zeros((positions.axes, shape.capacity), np.int64)
         self._length = self._reserved = self._moves = 0
 
@@ -104,7 +102,7 @@ class Arena:
     @property
     def n_bytes(self) -> int:
         """Bytes of the block, the positions and the scratch."""
-        return self._block.nbytes + self._positions.nbytes + self._mover.n_bytes
+        return self.block.n_bytes + self._positions.nbytes
 
     @property
     def frame_grid(self) -> Grid | None:
@@ -123,17 +121,13 @@ class Arena:
         """One more than the greatest position on any axis."""
         return int(self._positions[:, : self._length].max(initial=-1)) + 1
 
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """`<layer>.key` and `<layer>.value` → (1, kv_heads, capacity, head_dim), views."""
-        return {
-            f"{layer}.{name}": self._block[layer, index][None]
-            for layer in range(self.shape.layers)
-            for index, name in enumerate(("key", "value"))
-        }
+    def tensors(self) -> Mapping[str, Any]:
+        """`<layer>.key` and `<layer>.value` → (1, kv_heads, capacity, head_dim), not copied."""
+        return self.block.tensors()
 
     def like(self, dtype: str) -> Arena:
         """An empty arena of the same shape with another dtype."""
-        return Arena(self.shape, self._facts, dtype=dtype, turn=self._mover.turn)
+        return Arena(self.shape, self._facts, dtype=dtype, block=self.block.like(dtype))
 
     def reserve(self, count: int) -> None:
         """Make sure that an engine may write `count` more slots now.
@@ -213,11 +207,30 @@ class Arena:
         self._moves += 1
         self._shorten(0)
 
+    @property
+    def mirror(self) -> CacheMirror | None:
+        """The cache on a device that this computer's memory stands for; None without one."""
+        return self.block.mirror if isinstance(self.block, HostBlock) else None
+
+    @mirror.setter
+    def mirror(self, mirror: CacheMirror | None) -> None:
+        if isinstance(self.block, HostBlock):
+            self.block.mirror = mirror
+
+    def fetch(self) -> None:
+        """Bring this computer's memory up to date with the device that it stands for, if any.
+
+        Raises:
+            EngineFailed, DeviceMemoryExhausted: the device is gone, and what was in it.
+        """
+        if isinstance(self.block, HostBlock):
+            self.block.fetch(self._length)
+
     def snapshot(self) -> ArenaSnapshot:
         """A copy of what is in use."""
         used = slice(self._length)
         self.fetch()
-        return ArenaSnapshot(self._block[:, :, :, used].copy(), self._positions[:, used].copy())
+        return ArenaSnapshot(self.block.read(self._length), self._positions[:, used].copy())
 
     def restore(self, state: ArenaSnapshot) -> None:
         """Hold what a snapshot of an arena of this shape and dtype held.
@@ -226,47 +239,30 @@ class Arena:
             ValueError: it is of another shape or dtype, or longer than the capacity.
         """
         length = state.values.shape[3]
-        layers, two, heads, _, dim = self._block.shape
-        fits = state.values.shape == (layers, two, heads, min(length, self.capacity), dim)
-        if not fits or state.values.dtype != self._block.dtype:
+        size = (self.shape.layers, 2, self.shape.kv_heads, self.capacity, self.shape.head_dim)
+        fits = state.values.shape == (*size[:3], min(length, self.capacity), size[4])
+        if not fits or state.values.dtype != np.dtype(self.dtype):
             raise ValueError(
                 f"got a snapshot {state.values.dtype} {state.values.shape}, "
-                f"expected {self.dtype} {self._block.shape} or shorter"
+                f"expected {self.dtype} {size} or shorter"
             )
         self.reset()
-        self._block[:, :, :, :length] = state.values
+        self.block.write(state.values)
         self._positions[:, :length] = state.positions
         self._length = self._reserved = length
-        if self.mirror is not None:
-            self.mirror.push()
-
-    def fetch(self) -> None:
-        """Bring our block up to date with the device where the decoder runs.
-
-        Raises:
-            EngineFailed, DeviceMemoryExhausted: the device is gone, and what was in it.
-        """
-        if self.mirror is not None:
-            self.mirror.pull()
-            self._block[:, :, :, self._length :] = 0
 
     def _shorten(self, length: int) -> None:
         """Zero whatever may have been written after `length`."""
         end = max(self._length, self._reserved)
-        self._block[:, :, :, length:end] = 0
         self._positions[:, length:end] = 0
-        if self.mirror is not None and length < end:
-            with suppress(EngineError):  # whoever runs on the device next hears of it
-                self.mirror.clear(length, end)
         self._length = self._reserved = length
+        self.block.clear(length, end)
 
     def _move(self, first: int, slots: Int64, shift: Int64) -> None:
         is_done = False
         try:
             self.fetch()
-            self._mover.move(self._block, first, slots, shift)
-            if self.mirror is not None:
-                self.mirror.push()
+            self.block.move(first, slots, shift)
             is_done = True
         finally:
             if not is_done:  # some layers are moved, some not: nothing in it fits together
@@ -277,12 +273,6 @@ class Arena:
         if not is_increasing or (len(keep) and not 0 <= keep[0] <= keep[-1] < self._length):
             raise ValueError(f"got the slots {keep}, expected increasing ones below {self._length}")
         return keep
-
-
-def _reads(turn: Engine | None, dtype: str) -> bool:
-    """Whether an evict graph serves an arena: it reads its dtype, and the mover's scratch."""
-    specs = () if turn is None else turn.inputs
-    return dtype == "float32" and [dtype] == [one.dtype for one in specs if one.name == "key"]
 
 
 def _without_gaps(used: Int64, kept: Int64) -> Int64:

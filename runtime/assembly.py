@@ -19,6 +19,7 @@ from .gate_network import GateNetwork, has_learned_gate
 from .keeping import memory_of, view_of
 from .manifest import Variant
 from .memory.keyframes import KeyFrameMemory
+from .part_rungs import PartRungs, RungsInUse
 from .prompt_layout import PromptLayout, check_layout, ids_of
 from .recall import RecallRules
 from .recent import RecentMemory
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
+HOST = "cpu"
+"""Provider that works in the computer's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,7 @@ class Attached:
         passes_frames: every frame goes to the session.
         notes: what the user should know of the engines, as `warning` records.
         layout, tokenizer: how the model reads and writes.
-        variants: role → what runs it.
-        refusals: variants above these on the ladder, and why they are not used.
+        rungs: what runs each part, and what does not run here and why; follows the stream.
         gate: the network of the model's own gate; None where it has none.
     """
 
@@ -61,9 +63,18 @@ class Attached:
     notes: tuple[Record, ...]
     layout: PromptLayout
     tokenizer: Tokenizer
-    variants: Mapping[str, Variant]
-    refusals: tuple[Refusal, ...]
+    rungs: RungsInUse
     gate: GateNetwork | None = None
+
+    @property
+    def variants(self) -> Mapping[str, Variant]:
+        """Role → what runs it now."""
+        return self.rungs.variants
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Variants above these on the ladder, and why they are not used."""
+        return tuple(self.rungs.refusals)
 
     def quiet(self, features: Features, dt_s: float | None = None) -> GateDecision:
         """A decision that opens nothing, with what the connector reads of the gate."""
@@ -76,6 +87,7 @@ class Attached:
             "bytes_kept": self.n_bytes,
             "bytes_budget": lambda: getattr(self.memory, "budget_bytes", None),
             "lane": self.lane.stats,
+            "engines": self.rungs.as_json,
         }
 
     def n_bytes(self) -> int:
@@ -89,18 +101,33 @@ class _Opener:
 
     pool: EnginePool
     leases: ExitStack
-    refusals: list[Refusal] = field(default_factory=list)
-    variants: dict[str, Variant] = field(default_factory=dict)
+    in_use: RungsInUse = field(default_factory=RungsInUse)
 
-    def open(self, role: str, failed: Sequence[str] = ()) -> Rung:
+    def open(
+        self, role: str, failed: Sequence[str] = (), providers: Sequence[str] | None = None
+    ) -> Rung:
         """The highest rung of a part that stands, but for those that failed."""
-        rung = self.pool.lease(role, failed)
+        rung = self.pool.lease(role, failed, providers)
         assert isinstance(rung.engine, LeasedEngine)
         self.leases.callback(rung.engine.give_back)
         for refusal in rung.refusals:
-            self.refuse(refusal)
-        self.variants[role] = rung.variant
+            if refusal.variant not in failed:  # who heard it break off says more
+                self.in_use.refuse(refusal)
+        self.in_use.variants[role] = rung.variant
         return rung
+
+    def part(self, role: str) -> PartRungs:
+        """An engine of a part that goes on with the next rung where one breaks off."""
+        return PartRungs(role, lambda failed: self.open(role, failed), self.in_use)
+
+    def turn(self) -> Engine | None:
+        """The evict graph for a cache in the computer's memory; None where no CPU may be used."""
+        allowed = HOST in self.pool.rules.providers
+        return self.open("evict", providers=(HOST,)).engine if allowed else None
+
+    def turn_of(self, provider: str) -> Engine:
+        """The evict graph for a cache in the memory of a provider."""
+        return self.open("evict", providers=(provider,)).engine
 
     def indexer(self, recall: RecallRules) -> Engine | None:
         """The bundle's indexer, where the rules route by it.
@@ -112,12 +139,7 @@ class _Opener:
             return None
         if "indexer" not in [part.role for part in self.pool.bundle.manifest.parts]:
             raise indexer_missing()
-        return self.open("indexer").engine
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Note why a variant is not used; what was noted first says most."""
-        if refusal.variant not in [one.variant for one in self.refusals]:
-            self.refusals.append(refusal)
+        return self.part("indexer")
 
 
 @contextmanager
@@ -162,13 +184,13 @@ def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]
     with ExitStack() as leases:
         opener = _Opener(pool, leases)
         encoder = VisionEncoder(
-            opener.open("vision").engine,
+            opener.part("vision"),
             bundle.manifest.input,
             pool.lane,
             heartbeat_s=engines.heartbeat_s,
             settle_s=engines.settle_s,
         )
-        connector = EngineConnector(opener.open("connector").engine)
+        connector = EngineConnector(opener.part("connector"))
         network = _gate_network(opener)
         session = _session(opener, speaking, layout, tokenizer, memory)
         session.gate = gate
@@ -179,11 +201,10 @@ def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]
             session,
             pool.lane,
             speaking.context == "continuous",
-            notes_of(bundle, opener.refusals),
+            notes_of(bundle, opener.in_use.refusals),
             layout,
             tokenizer,
-            opener.variants,
-            tuple(opener.refusals),
+            opener.in_use,
             network,
         )
 
@@ -193,7 +214,7 @@ def _gate_network(opener: _Opener) -> GateNetwork | None:
     manifest = opener.pool.bundle.manifest
     if not has_learned_gate(manifest) or manifest.gate is None:
         return None
-    return GateNetwork(opener.open("gate").engine, manifest.gate, manifest.input.fps)
+    return GateNetwork(opener.part("gate"), manifest.gate, manifest.input.fps)
 
 
 def _session(
@@ -204,12 +225,14 @@ def _session(
     memory: KeyFrameMemory | RecentMemory,
 ) -> LanguageSession:
     pool = opener.pool
-    rungs = DecoderRungs(lambda failed: opener.open("decoder", failed), opener.refuse)
+    rungs = DecoderRungs(
+        lambda failed: opener.open("decoder", failed), opener.in_use.refuse, opener.turn_of
+    )
     model = rungs.model(
         pool.bundle.manifest,
         pool.rows,
         pool.lane,
-        opener.open("evict").engine,
+        opener.turn(),
         cache_slots=speaking.cache_slots,
         chunk_tokens=pool.rules.chunk_tokens,
     )
@@ -223,6 +246,7 @@ def _session(
         plain_text(tokenizer),
         opener.indexer(speaking.recall),
     )
+    adapters = pool.adapters
     return LanguageSession(
         model,
         context,
@@ -231,6 +255,8 @@ def _session(
         speaking.decoding,
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
+        adapters=adapters,
+        adapter=adapters.checked(speaking.adapter),
     )
 
 

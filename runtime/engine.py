@@ -213,16 +213,20 @@ def check_bound(what: str, specs: tuple[TensorSpec, ...], arrays: Arrays) -> Non
         check_one_bound(what, spec, arrays[spec.name])
 
 
-def check_one_bound(what: str, spec: TensorSpec, array: NDArray[Any]) -> None:
-    """Whether one array can be bound; see `check_bound`."""
-    fits = array.ndim == len(spec.shape) and array.dtype.name == spec.dtype
-    for size, declared in zip(array.shape, spec.shape, strict=False):
+def check_fits(what: str, spec: TensorSpec, shape: tuple[int, ...], dtype: str) -> None:
+    """Whether an array of this shape and type is what a graph declares; see `check_bound`."""
+    fits = len(shape) == len(spec.shape) and dtype == spec.dtype
+    for size, declared in zip(shape, spec.shape, strict=False):
         fits &= isinstance(declared, str) or size == declared
     if not fits:
         raise InputMismatch(
-            f"{what} {spec.name}: got {array.dtype.name} {list(array.shape)}, "
-            f"expected {_declared(spec)}"
+            f"{what} {spec.name}: got {dtype} {list(shape)}, expected {_declared(spec)}"
         )
+
+
+def check_one_bound(what: str, spec: TensorSpec, array: NDArray[Any]) -> None:
+    """Whether one array can be bound; see `check_bound`."""
+    check_fits(what, spec, array.shape, array.dtype.name)
     if not array.flags.c_contiguous or (what == "output" and not array.flags.writeable):
         raise InputMismatch(
             f"{what} {spec.name}: got an array that is read-only or does not lie in one piece, "

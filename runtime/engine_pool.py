@@ -7,16 +7,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from .adapters import adapters_of
 from .bundle import Bundle
 from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
 from .engines.ladder import PROVIDERS, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import EngineFailed
+from .held import Held, HeldArray, HeldCall, holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class EngineRules:
 
     Attributes:
         providers: in the order in which they are tried.
+        engines_dir: where compiled engines lie; None: the user's cache folder.
         threads: of each engine; 0: all usable cores, or 1 where the lane is open.
         is_shared: one engine runs at a time, frames first; else all at once.
         speak_share: of the busy time, that speaking gets at least.
@@ -40,6 +44,7 @@ class EngineRules:
     chunk_tokens: int = 16
     heartbeat_s: float = 2.0
     settle_s: float = 0.75
+    engines_dir: Path | None = None
 
     @property
     def engine_threads(self) -> int:
@@ -69,6 +74,21 @@ class LeasedEngine:
         """A call on these arrays; see `Engine.bind`. Each stream has arrays of its own."""
         return self._held().bind(inputs, outputs)
 
+    def hold(self, array: NDArray[Any]) -> HeldArray:
+        """A copy of an array where the engine runs; see `HoldingEngine.hold`."""
+        return holding(self._held()).hold(array)
+
+    def bind_held(
+        self,
+        inputs: Held,
+        outputs: Held,
+        *,
+        host: Arrays | None = None,
+        replays: bool = False,
+    ) -> HeldCall:
+        """A call on arrays that stay where the engine runs; see `HoldingEngine.bind_held`."""
+        return holding(self._held()).bind_held(inputs, outputs, host=host, replays=replays)
+
     def _held(self) -> Engine:
         if not self._is_held:
             raise EngineFailed(f"the engine of {self._key[0]} was given back and cannot run")
@@ -90,6 +110,10 @@ class LeasedEngine:
         trace: TracebackType | None,
     ) -> None:
         self.give_back(is_broken=True)
+
+
+# Part, variants that failed, providers that may run it.
+_Asked: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -115,13 +139,18 @@ class EnginePool:
     def __init__(self, bundle: Bundle, rules: EngineRules) -> None:
         self.bundle, self.rules = bundle, rules
         self.lane: Lanes = Lane(speak_share=rules.speak_share) if rules.is_shared else OpenLane()
-        self.rows = bundle.token_rows()
+        self.rows, self.adapters = bundle.token_rows(), adapters_of(bundle)
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], _Opened] = {}
-        self._chosen: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        self._chosen: dict[_Asked, tuple[str, str]] = {}
 
-    def lease(self, role: str, failed: Sequence[str] = ()) -> Rung:
+    def lease(
+        self, role: str, failed: Sequence[str] = (), providers: Sequence[str] | None = None
+    ) -> Rung:
         """The highest rung of a part that stands, but for those that failed; to be given back.
+
+        Args:
+            providers: those that may run it; None for those of the rules.
 
         Raises:
             EngineUnusable: none does.
@@ -129,22 +158,26 @@ class EnginePool:
         Cost: the first time, it is opened and runs its golden calls; then nothing.
         """
         with self._lock:
-            asked = (role, tuple(failed))
+            asked = (role, tuple(failed), tuple(providers or self.rules.providers))
             opened = self._open(asked)
             opened.users += 1
             key = self._chosen[asked]
             return replace(opened.rung, engine=LeasedEngine(self, key, opened.rung.engine))
 
-    def _open(self, asked: tuple[str, tuple[str, ...]]) -> _Opened:
+    def _open(self, asked: _Asked) -> _Opened:
         known = self._opened.get(self._chosen.get(asked, ("", "")))
         if known is not None:
             return known
-        role, failed = asked
+        role, failed, providers = asked
         rung = proven_engine(
             self.bundle,
             role,
-            lambda provider: backend_for(provider, threads=self.rules.engine_threads),
-            providers=self.rules.providers,
+            lambda provider: backend_for(
+                provider,
+                threads=self.rules.engine_threads,
+                engines_dir=self.rules.engines_dir,
+            ),
+            providers=providers,
             failed=failed,
         )
         key = self._chosen[asked] = (role, rung.variant.id)

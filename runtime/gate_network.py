@@ -134,7 +134,10 @@ class GateNetwork:
         }
         for name in self._state:
             finite_rows("gate", name, outputs[NEW + name])
-        self._kept = {name: outputs[NEW + name] for name in self._state}
+        self._kept = {  # in its own type, whichever variant runs
+            name: outputs[NEW + name].astype(spec.dtype, copy=False)
+            for name, spec in self._state.items()
+        }
         attributes = {
             name: dict(zip(values, rows[ATTRIBUTE + name].tolist(), strict=True))
             for name, values in (self._facts.attributes or {}).items()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arena import Arena
-from .decoder_tensors import PAST, PRESENT, AttentionMask, cache_dtype, empty_logits, position_array
-from .engine import Engine, mirror_of
+from .decoder_call import cache_dtype, decoder_call
+from .engine import NOTHING, Arrays, Engine
 from .errors import EngineError, EngineNotFinite, InputMismatch
 from .frame_positions import positions_of
 from .token_rows import TokenRows
@@ -63,8 +63,8 @@ class LanguageModel:
         self.arena, self._rows, self._lane = arena, rows, lane
         self._chunk_tokens = chunk_tokens
         self._row = np.zeros((1, rows.width), np.float32)
-        self._embeds = np.zeros((1, chunk_tokens, rows.width), np.float32)
-        self._is_finite = np.zeros(self._embeds.shape[1:], np.bool_)
+        self._is_finite = np.zeros((chunk_tokens, rows.width), np.bool_)
+        self._adapter: Arrays = NOTHING
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
@@ -151,7 +151,7 @@ class LanguageModel:
             first += size
 
     def step(self, token_id: int) -> Float32:
-        """Put one token into the cache; as `append`, without making an array."""
+        """Put one token into the cache; as `append`, no array is made."""
         self._rows.into(token_id, self._row[0])
         return self.append(self._row)
 
@@ -160,21 +160,50 @@ class LanguageModel:
         with self._lane.speak():
             self.arena.evict(keep, new_positions)
 
-    def replace_engine(self, engine: Engine) -> bool:
+    def use(self, adapter: Arrays) -> None:
+        """Compute with an adapter from now on; without any where it is empty.
+
+        What is in the cache stays as it was computed: who swaps empties it, or means it so.
+
+        Args:
+            adapter: all optional inputs of the decoder's graph; see `adapters.Adapters`.
+
+        Raises:
+            InputMismatch: it belongs to another graph; the old one stays.
+            EngineFailed: the device that has the cache is gone.
+
+        Cost: a new binding of all inputs; no weight is copied, but a cache on a device is.
+        """
+        self.arena.fetch()
+        before, self._adapter = self._adapter, adapter
+        is_bound = False
+        try:
+            self._bind(self._engine)
+            is_bound = True
+        finally:
+            if not is_bound:
+                self._adapter = before
+
+    def replace_engine(self, engine: Engine, arena: Arena | None = None) -> bool:
         """Go on with another engine of the same decoder.
 
+        Args:
+            arena: that it fills, empty; None for the one there is, or one like it where the new
+                engine's cache has another dtype.
+
         Returns:
-            Whether the cache was kept; a cache of another dtype is a new, empty arena, and one
-            that cannot be brought back from the device that it was on is empty too.
+            Whether the cache was kept; otherwise it is a new, empty arena, or one that could not
+            be brought back from the device that it was on, and is empty too.
 
         Raises:
             EngineUnusable, InputMismatch: as for a new LanguageModel; the old engine stays.
         """
-        old, dtype, mirror, is_kept = self.arena, cache_dtype(engine), self.arena.mirror, True
-        if dtype != old.dtype:
-            self.arena, is_kept = old.like(dtype), False
-        else:
+        old, dtype, mirror = self.arena, cache_dtype(engine), self.arena.mirror
+        is_kept = arena is None and dtype == old.dtype
+        if is_kept:
             is_kept = _is_fetched(old)
+        else:
+            self.arena = old.like(dtype) if arena is None else arena
         is_bound = False
         try:
             self._bind(engine)
@@ -186,22 +215,12 @@ class LanguageModel:
 
     def _bind(self, engine: Engine) -> None:
         """Bind a call on our arrays; nothing of ours changes where that fails."""
-        logits = empty_logits(engine)
-        positions = position_array(engine, self.arena, self._chunk_tokens)
-        past = {PAST + name: view for name, view in self.arena.tensors().items()}
-        present = {PRESENT + name: view for name, view in self.arena.tensors().items()}
-        mask = AttentionMask(engine, self.arena.capacity)
-        inputs: dict[str, NDArray[Any]] = {
-            "inputs_embeds": self._embeds, "attention_mask": mask.whole, **past
-        }  # fmt: skip
-        if positions is not None:
-            inputs["position_ids"] = positions
-        self._call = engine.bind(inputs, {"logits": logits, **present})
-        self._mask = mask
-        self.arena.mirror = mirror_of(self._call)
-        self._positions, self._logits = positions, logits
-        self._is_sound = np.zeros(logits.shape, np.bool_)
-        self.vocabulary: int = logits.shape[-1]
+        call = decoder_call(
+            engine, self.arena, self._row.shape[1], self._chunk_tokens, self._adapter
+        )
+        self._engine, self._call, self.vocabulary = engine, call, call.vocabulary
+        self._logits = np.zeros((1, 1, call.vocabulary), np.float32)
+        self._is_sound = np.zeros(self._logits.shape, np.bool_)
 
     def _check(self, embeds: Float32, positions: Int64 | None) -> None:
         width = self._row.shape[1]
@@ -212,7 +231,7 @@ class LanguageModel:
             )
         if not len(embeds):
             raise ValueError("got no embeds, expected at least one row")
-        if self._positions is not None:
+        if self._call.takes_positions:
             return
         if positions is not None or self.arena.next_position != self.arena.length:
             raise ValueError("this decoder takes a slot's place for its position, got others")
@@ -220,32 +239,14 @@ class LanguageModel:
     def _run(self, embeds: Float32, positions: Int64 | None) -> None:
         """One chunk through the decoder, and into the cache if its logits are numbers."""
         count, arena = len(embeds), self.arena
-        chunk = self._embeds[:, :count]
-        chunk[0] = embeds
-        if not np.isfinite(chunk[0], out=self._is_finite[:count]).all():
+        if not np.isfinite(embeds, out=self._is_finite[:count]).all():
             raise EngineNotFinite("embeds: got NaN or infinity, expected numbers")
-        mask = self._mask.of(arena.length + count)
-        inputs: dict[str, NDArray[Any]] = {"inputs_embeds": chunk, "attention_mask": mask}
-        if self._positions is not None:
-            inputs["position_ids"] = self._position_ids(count, positions)
-        self._call.run(inputs)
+        self._logits = self._call.run(embeds, positions)
         if not np.isfinite(self._logits, out=self._is_sound).all():
             raise EngineNotFinite(
                 f"logits: got NaN or infinity after {arena.length + count} tokens, expected numbers"
             )
         arena.advance(count, positions)
-
-    def _position_ids(self, count: int, positions: Int64 | None) -> Int64:
-        whole = self._positions
-        assert whole is not None
-        ids = whole.reshape(-1)[: whole.size // self._chunk_tokens * count]
-        ids = ids.reshape(*whole.shape[:-1], count)
-        if positions is None:
-            first = self.arena.next_position
-            ids[...] = np.arange(first, first + count)
-        else:
-            ids[...] = positions[:, None] if ids.ndim == 3 else positions
-        return ids
 
 
 def _is_fetched(arena: Arena) -> bool:

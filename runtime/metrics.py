@@ -96,6 +96,7 @@ class Metrics:
         self._unreported: Counter[str] = Counter()
         self._latencies: dict[str, Latencies] = {}
         self._busy_s = 0.0
+        self._notices: list[Record] = []
         self._unreported_since_s: dict[str, float] = {}
         self._drops_reported_s = 0.0
         self._stats_reported_s = 0.0
@@ -171,12 +172,18 @@ class Metrics:
             self._dropped[what] += 1
             self._unreported[what] += 1
 
+    def notice(self, record: Record) -> None:
+        """Have a record of the watching thread's parts told at the next frame boundary."""
+        with self._lock:
+            self._notices.append(record)
+
     def due(self, time_s: float) -> tuple[Record, ...]:
-        """The `drop` and `stats` records whose time has come.
+        """Notices, and the `drop` and `stats` records whose time has come.
 
         Drops are gathered for a second, so that a device that is too slow is not drowned in them.
         """
-        records: list[Record] = []
+        with self._lock:
+            records, self._notices = self._notices, []
         if self._unreported and time_s - self._drops_reported_s >= 1.0:
             records += self.drops(time_s)
         if time_s - self._stats_reported_s >= self._stats_every_s:

@@ -27,9 +27,11 @@ def check_trained(bundle: Bundle, speaking: SpeakingRules) -> None:
 
 def notes_of(bundle: Bundle, refusals: Sequence[Refusal]) -> tuple[Record, ...]:
     """What the user should know of engines and weights, as `warning` records."""
+    # A provider that is not here is not here for every part.
+    told = {(one.provider, one.why): one for one in reversed(refusals)}
     notes = [
         warning("variant-refused", f"{one.variant} ({one.provider}) is not used: {one.why}")
-        for one in refusals
+        for one in reversed(told.values())
     ]
     if bundle.manifest.weights_look_random is None:
         notes.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,16 +17,25 @@ if TYPE_CHECKING:
 
 _GIB = 1 << 30
 _LABEL_COLUMNS = 12
+_SHORT = {"tensorrt-rtx": "trt-rtx"}  # what has no room in them
 
 
 def doctor(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="Also show which variant of each of its parts would run here, and why no faster "
+            "one.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> int:
     """Show what this device has, and prove what works by running it."""
     from ...runtime.errors import EngineError
     from ..doctor import examine
 
-    report = examine()
+    report = examine(bundle)
     if as_json:
         print(json.dumps(report.as_json()))
     else:
@@ -36,7 +46,13 @@ def doctor(
 def lines_of(report: Report, columns: int | None) -> list[str]:
     """The report as an aligned list, for a width of so many columns; None for a pipe."""
     lines: list[str] = []
-    for label, text in [*_machine_rows(report), *_video_rows(report), *_engine_rows(report)]:
+    for label, text in [
+        *_machine_rows(report),
+        *_video_rows(report),
+        *_engine_rows(report),
+        *_tensorrt_rows(report),
+        *_ladder_rows(report),
+    ]:
         lines += _wrapped(label, text, columns)
     for problem in report.problems:
         lines += _wrapped("problem", problem.message, columns)
@@ -92,6 +108,31 @@ def _engine_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("  import", f"refused: {report.engine.refusal}"))
     rows += [(f"  {name}", verdict) for name, verdict in report.engine.providers.items()]
     return rows
+
+
+def _tensorrt_rows(report: Report) -> list[tuple[str, str]]:
+    from ..tested import never_on_a_gpu
+
+    told = f"never yet on a GPU: {', '.join(never_on_a_gpu())} (docs/tested.md)"
+    return [
+        *((f"  {_SHORT.get(name, name)}", verdict) for name, verdict in report.tensorrt.items()),
+        ("tested", told),
+    ]
+
+
+def _ladder_rows(report: Report) -> list[tuple[str, str]]:
+    """What runs each part of the bundle that was named, and what does not."""
+    if report.rungs is None:
+        return []
+    rows = [
+        (f"  {role}", f"proven: {one.id} on {one.provider}")
+        for role, one in report.rungs.variants.items()
+    ]
+    rows += [
+        (f"  {one.role}", f"refused: {one.variant} on {one.provider}: {one.why}")
+        for one in report.rungs.refusals
+    ]
+    return [("ladder", "what would run, and what would not and why"), *rows]
 
 
 def _wrapped(label: str, text: str, columns: int | None) -> list[str]:

@@ -18,8 +18,9 @@ PROVIDERS = ("tensorrt", "tensorrt-rtx", "cuda", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A variant that is not used here, and why, in one sentence."""
+    """A variant of a part that is not used here, and why, in one sentence."""
 
+    role: str
     variant: str
     provider: str
     why: str
@@ -74,13 +75,13 @@ def proven_engine(
     for provider in providers:
         for variant in (one for one in variants if one.provider == provider):
             if variant.id in failed:
-                refusals.append(Refusal(variant.id, provider, "it broke off before"))
+                refusals.append(Refusal(role, variant.id, provider, "it broke off before"))
                 continue
             own = [call for call in calls if call.variant == variant.id]
             try:
                 engine = _proven(bundle, variant, backends, own)
             except EngineError as error:
-                refusals.append(Refusal(variant.id, provider, error.message))
+                refusals.append(Refusal(role, variant.id, provider, error.message))
                 continue
             return Rung(engine, variant, tuple(refusals))
     told = "; ".join(f"{one.variant} ({one.provider}): {one.why}" for one in refusals)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,32 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import NOTHING, Arrays, check_arrays, check_bound, check_one_bound
-from ..errors import (
-    BackendMissing,
-    DeviceMemoryExhausted,
-    EngineError,
-    EngineFailed,
-    EngineUnusable,
-    InputMismatch,
-)
+from ..errors import BackendMissing, EngineFailed, EngineUnusable, InputMismatch
+from ..held import Held
 from ..manifest import TensorSpec, Variant
 from .declared import check_declared
-
-# Provider in a manifest → ONNX Runtime's name for it.
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_FATAL = 4
-"""Log severity. Whatever goes wrong is raised; the same words on stderr would be noise."""
-_INSTALL_HINT = (
-    "pip install 'edgestream[cpu]', or 'edgestream[cuda]' on a machine with an NVIDIA GPU"
+from .ort_held import OrtHeldArray, OrtHeldCall, check_held
+from .ort_session import (
+    FATAL,
+    INSTALL_HINT,
+    NOT_RECORDED,
+    PROVIDERS,
+    Opened,
+    faults,
+    mapped,
+    onnxruntime,
+    open_session,
+    run_options,
 )
+
 # ONNX Runtime names element types as `tensor(float)`; numpy has other names for some.
 _DTYPES = {"float": "float32", "double": "float64"}
-_NO_MEMORY = (
-    "bad_alloc",
-    "failed to allocate memory",
-    "out of memory",
-    "cudaerrormemoryallocation",
-)
 
 
 class OrtBackend:
@@ -54,12 +51,12 @@ class OrtBackend:
             raise ValueError(f"an engine needs at least one thread, got {threads}")
         self.provider = provider
         self._threads = threads
-        listed = _onnxruntime().get_available_providers()
+        listed = onnxruntime().get_available_providers()
         if PROVIDERS[provider] not in listed:
             raise BackendMissing(
                 f"got the provider {provider}, but the installed ONNX Runtime has only "
                 f"{', '.join(name.removesuffix('ExecutionProvider').lower() for name in listed)}",
-                hint=_INSTALL_HINT,
+                hint=INSTALL_HINT,
             )
 
     def open(self, graph: Path, variant: Variant | None = None) -> OrtEngine:
@@ -69,38 +66,18 @@ class OrtBackend:
             graph: its file; external data lies beside it.
             variant: what the manifest says of it; None takes the graph's own word (at export).
         """
-        engine = OrtEngine(graph, self.provider, self._session(graph))
+        opened = open_session(graph, self.provider, self._options())
+        engine = OrtEngine(graph, self.provider, opened)
         if variant is not None:
             check_declared(graph.name, "inputs", engine.inputs, variant.inputs)
             check_declared(graph.name, "outputs", engine.outputs, variant.outputs)
         return engine
 
-    def _session(self, graph: Path) -> Any:
-        ort = _onnxruntime()
-        # A provider that fails to load writes through the default logger, not the session's.
-        ort.set_default_logger_severity(_FATAL)
-        wanted = PROVIDERS[self.provider]
-        try:
-            session = ort.InferenceSession(
-                str(graph), self._options(), providers=[wanted], enable_fallback=0
-            )
-        except _faults() as error:
-            raise _mapped(error, f"{graph.name} cannot be opened", EngineUnusable) from error
-        session.disable_fallback()
-        runs_on = session.get_providers()[0]
-        if runs_on != wanted:  # a provider whose libraries are missing steps aside without a word
-            raise EngineUnusable(
-                f"{graph.name}: got {runs_on}, expected {wanted}",
-                hint="`edgestream doctor` says why a provider does not run",
-            )
-        return session
-
     def _options(self) -> Any:
-        ort = _onnxruntime()
-        options = ort.SessionOptions()
+        options = onnxruntime().SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = _FATAL
+        options.log_severity_level = FATAL
         # Threads that wait by spinning cost three quarters of the speed on a shared machine, and
         # the battery on any.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -108,25 +85,85 @@ class OrtBackend:
 
 
 class OrtEngine:
-    """A session of ONNX Runtime; see `Engine`."""
+    """A session of ONNX Runtime; see `Engine` and `HoldingEngine`.
 
-    def __init__(self, graph: Path, provider: str, session: Any) -> None:
+    State: the arrays of a graph whose sizes are all fixed, where the provider has memory of its
+    own; how many calls are recorded.
+
+    Attributes:
+        records: calls that come again can be recorded as CUDA graphs.
+        why_not: why they cannot be, in one sentence; empty where nobody asked.
+    """
+
+    def __init__(self, graph: Path, provider: str, opened: Opened) -> None:
         self.provider = provider
-        self.inputs = tuple(map(_spec, session.get_inputs()))
-        self.outputs = tuple(map(_spec, session.get_outputs()))
+        self.inputs = tuple(map(_spec, opened.session.get_inputs()))
+        self.outputs = tuple(map(_spec, opened.session.get_outputs()))
+        self.records, self.why_not = opened.records, opened.why_not
         self._names = [spec.name for spec in self.outputs]
         self._graph = graph.name
-        self._session: Any = session
+        self._session: Any = opened.session
+        self._device = opened.device
+        self._plain = run_options(NOT_RECORDED) if opened.records else None
+        self._ids = itertools.count(1)
+        # A recorded session runs one call at a time, and so do the arrays of a fixed graph.
+        self._lock = threading.RLock()
+        self._fixed: tuple[dict[str, OrtHeldArray], dict[str, OrtHeldArray], OrtHeldCall] | None
+        self._fixed = None
+        self._is_fixed = provider != "cpu" and _all_fixed((*self.inputs, *self.outputs))
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for these inputs, by name; see `Engine.run`."""
         session = self._opened()
         check_arrays(self.inputs, arrays)
+        if self._is_fixed:
+            return self._run_fixed(arrays)
         try:
-            outputs = session.run(self._names, dict(arrays))
-        except _faults() as error:
-            raise _mapped(error, f"{self._graph} broke off", EngineFailed) from error
+            outputs = session.run(self._names, dict(arrays), self._plain)
+        except faults() as error:
+            raise mapped(error, f"{self._graph} broke off", EngineFailed) from error
         return {name: np.asarray(out) for name, out in zip(self._names, outputs, strict=True)}
+
+    def _run_fixed(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Through arrays that the engine holds, so that the run can be replayed."""
+        with self._lock:
+            if self._fixed is None:
+                inputs = {name: self.hold(array) for name, array in arrays.items()}
+                outputs = {spec.name: self.hold(_zeros(spec)) for spec in self.outputs}
+                self._fixed = inputs, outputs, self.bind_held(inputs, outputs, replays=True)
+            inputs, outputs, call = self._fixed
+            for name, array in arrays.items():
+                inputs[name].write(array)
+            call.run()
+            return {name: outputs[name].read() for name in self._names}
+
+    def hold(self, array: NDArray[Any]) -> OrtHeldArray:
+        """A copy of an array where the engine runs; see `HoldingEngine.hold`."""
+        return OrtHeldArray(array, self._device)
+
+    def bind_held(
+        self,
+        inputs: Held,
+        outputs: Held,
+        *,
+        host: Mapping[str, NDArray[Any]] | None = None,
+        replays: bool = False,
+    ) -> OrtHeldCall:
+        """A call on arrays that stay where the engine runs; see `HoldingEngine.bind_held`."""
+        ours, theirs = _ours(inputs), _ours(outputs)
+        check_held("input", self.inputs, {**ours, **(host or {})})
+        check_held("output", self.outputs, theirs)
+        graph_id = next(self._ids) if replays and self.records else None
+        session = self._opened()
+        return OrtHeldCall(session, self._run_held, ours, theirs, host or {}, graph_id)
+
+    def _run_held(self, binding: Any, options: Any) -> None:
+        session = self._opened()
+        with self._lock:
+            try:
+                session.run_with_iobinding(binding, options)
+            except faults() as error:
+                raise mapped(error, f"{self._graph} broke off", EngineFailed) from error
 
     def bind(self, inputs: Arrays, outputs: Arrays) -> OrtCall:
         """A call on these arrays; see `Engine.bind`. On the CPU alone: elsewhere it would copy."""
@@ -145,8 +182,8 @@ class OrtEngine:
         session = self._opened()
         try:
             session.run_with_iobinding(binding)
-        except _faults() as error:
-            raise _mapped(error, f"{self._graph} broke off", EngineFailed) from error
+        except faults() as error:
+            raise mapped(error, f"{self._graph} broke off", EngineFailed) from error
 
     def new_binding(self) -> Any:
         """An empty binding of this session."""
@@ -166,7 +203,7 @@ class OrtEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._session = None
+        self._session = self._fixed = None
 
 
 class OrtCall:
@@ -204,35 +241,6 @@ def _place(array: NDArray[Any]) -> tuple[str, int, Any, tuple[int, ...], int]:
     return "cpu", 0, array.dtype.type, array.shape, array.__array_interface__["data"][0]
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise BackendMissing(
-            f"ONNX Runtime cannot be imported: {error}", hint=_INSTALL_HINT
-        ) from error
-    return onnxruntime
-
-
-def _faults() -> tuple[type[Exception], ...]:
-    """Every kind of exception that ONNX Runtime raises; it gives them no common parent."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
-
-    own = [kind for kind in vars(state).values() if isinstance(kind, type)]
-    own = [kind for kind in own if issubclass(kind, Exception)]
-    return (*own, RuntimeError, ValueError, MemoryError)
-
-
-def _mapped(error: Exception, what: str, kind: type[EngineError]) -> EngineError:
-    """Our error for one of ONNX Runtime's, in its words without their preamble and folders."""
-    words = " ".join(str(error).split()).rsplit("[ONNXRuntimeError] : ", 1)[-1]
-    if isinstance(error, MemoryError) or any(sign in words.lower() for sign in _NO_MEMORY):
-        return DeviceMemoryExhausted(
-            f"{what}: the device has no memory left", hint="close other programs, or use less cache"
-        )
-    return kind(f"{what}: {words or type(error).__name__}")
-
-
 def _spec(node: Any) -> TensorSpec:
     dtype = node.type.removeprefix("tensor(").removesuffix(")")
     # A size without a name may be anything, so each gets a name of its own.
@@ -240,3 +248,25 @@ def _spec(node: Any) -> TensorSpec:
         f"{node.name}.{axis}" if size is None else size for axis, size in enumerate(node.shape)
     )
     return TensorSpec(node.name, _DTYPES.get(dtype, dtype), shape)
+
+
+def _all_fixed(specs: tuple[TensorSpec, ...]) -> bool:
+    return all(isinstance(size, int) for spec in specs for size in spec.shape)
+
+
+def _zeros(spec: TensorSpec) -> NDArray[Any]:
+    return np.zeros([size for size in spec.shape if isinstance(size, int)], spec.dtype)
+
+
+def _ours(arrays: Held) -> dict[str, OrtHeldArray]:
+    """The arrays, as ONNX Runtime holds them.
+
+    Raises:
+        InputMismatch: another kind of engine holds one.
+    """
+    found: dict[str, OrtHeldArray] = {}
+    for name, array in arrays.items():
+        if not isinstance(array, OrtHeldArray):
+            raise InputMismatch(f"{name}: got an array that ONNX Runtime does not hold")
+        found[name] = array
+    return found

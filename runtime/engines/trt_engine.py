@@ -53,14 +53,14 @@ class CompiledPhase:
         """Every input has one shape alone, so that a recorded graph serves every run."""
         return all(low == high for low, _, high in self.ranges.values())
 
-    def admits(self, shapes: Shapes) -> bool:
-        """Whether it was compiled for these shapes of its inputs."""
-        for name, (low, _, high) in self.ranges.items():
-            shape = shapes[name]
-            fits = len(shape) == len(low)
-            if not fits or not all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)):
-                return False
-        return True
+    def misfits(self, shapes: Shapes) -> list[str]:
+        """Inputs whose shapes it was not compiled for."""
+        return [
+            name
+            for name, (low, _, high) in self.ranges.items()
+            if len(low) != len(shapes[name])
+            or any(not a <= b <= c for a, b, c in zip(low, shapes[name], high, strict=True))
+        ]
 
     def output_shapes(self, shapes: Shapes) -> dict[str, Shape]:
         """The shapes of its outputs for these of its inputs, which stay set."""
@@ -175,13 +175,10 @@ class TrtEngine:
         if not self._is_open:
             raise EngineFailed(f"{self.graph} was closed and cannot run")
         for phase in self._phases:
-            if phase.admits(shapes):
+            if not phase.misfits(shapes):
                 return phase
-        told = ", ".join(
-            f"{name} {list(shapes[name])}"
-            for name, (low, _, high) in self._phases[0].ranges.items()
-            if low != high
-        )
+        nearest = min((phase.misfits(shapes) for phase in self._phases), key=len)
+        told = ", ".join(f"{name} {list(shapes[name])}" for name in nearest)
         raise InputMismatch(
             f"{self.graph}: got {told}, expected sizes that it was compiled for",
             hint="engine.chunk_tokens may be larger than at export",

@@ -59,7 +59,7 @@ def test_a_service_in_the_list_is_no_device(found):
 
 def test_a_provider_that_is_not_there_is_refused_not_believed():
     pytest.importorskip("onnxruntime")
-    answer, noise = provider_probe._answer_of_process("CUDAExecutionProvider")
+    answer, noise = provider_probe.answer_of_process("CUDAExecutionProvider")
     verdict = provider_probe._verdict("CUDAExecutionProvider", answer, noise)
     if this_machine().gpu is None:
         assert verdict.startswith("refused: ") and len(verdict) > len("refused: ") + 5

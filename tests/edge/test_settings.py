@@ -132,7 +132,11 @@ def test_tables_of_event_types_are_replaced_whole_or_by_entry(tmp_path):
         ("source.max_side_px=1280.5", "a whole number from 16 to 8192, in px", ""),
         ("source.realtime=yes", 'source.realtime is "yes", expected true or false', ""),
         ("gate.kind=every:0", "one of the form auto, change, learned, every:10, token, never", ""),
-        ("engine.provider=tpu", 'engine.provider is "tpu", expected one of auto, cpu, cuda', ""),
+        (
+            "engine.provider=tpu",
+            'engine.provider is "tpu", expected one of auto, tensorrt, tensorrt-rtx, cuda, cpu',
+            "",
+        ),
         ("session.question_on_branch=true", "is true, expected one of layout, yes, no", ""),
         ("session.describe_prompt=5", "is 5, expected a text in quotes, of at most 1000", ""),
         ("session.seed=-1", "expected a whole number from 0 to 4294967295 (", ""),

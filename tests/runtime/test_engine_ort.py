@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgestream.runtime.engine import BACKENDS, backend_for
-from edgestream.runtime.engines import ort as module
+from edgestream.runtime.engines import ort_session as module
 from edgestream.runtime.engines.ladder import PROVIDERS
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import (
@@ -231,8 +231,8 @@ def test_every_exception_of_the_library_is_mapped():
     kinds = [k for k in vars(state).values() if isinstance(k, type) and issubclass(k, Exception)]
     assert len(kinds) > 10
     for kind in kinds:
-        assert issubclass(kind, module._faults())
-        mapped = module._mapped(kind("[ONNXRuntimeError] : 1 : FAIL : why"), "it", EngineFailed)
+        assert issubclass(kind, module.faults())
+        mapped = module.mapped(kind("[ONNXRuntimeError] : 1 : FAIL : why"), "it", EngineFailed)
         assert isinstance(mapped, EngineError) and mapped.message.endswith("FAIL : why")
 
 
@@ -241,7 +241,7 @@ def test_every_exception_of_the_library_is_mapped():
     [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("Failed to allocate memory")],
 )
 def test_no_memory_left_has_its_own_name(error):
-    assert isinstance(module._mapped(error, "it", EngineFailed), DeviceMemoryExhausted)
+    assert isinstance(module.mapped(error, "it", EngineFailed), DeviceMemoryExhausted)
 
 
 def test_a_session_does_not_spin_and_has_the_threads_that_were_asked_for():
