@@ -26,15 +26,18 @@ from edgestream.export.trt_decoder import (
 )
 from edgestream.export.trt_variants import LARGEST_TWICE, decoder_phases
 from edgestream.models.decoder_weights import ModuleWeights
+from edgestream.models.families import load_checkpoint
 from edgestream.quant.schemes import SCHEMES
 from edgestream.runtime.arena import Arena
 from edgestream.runtime.errors import SchemeUnknown
 from edgestream.runtime.language_model import LanguageModel
 from edgestream.runtime.manifest import CacheShape, Positions
+from edgestream.runtime.prompt_layout import ids_of
 from edgestream.runtime.token_rows import TokenRows
 
 from ..text_decoders import KINDS, VOCABULARY, tiny_text_decoder
 
+REFERENCE = Path(__file__).parents[2] / "assets" / "reference-checkpoint"
 CAPACITY, COUNT = 64, 40
 STANDARD = {
     "Shape", "ReduceSum", "Sub", "Squeeze", "Range", "Add", "Reshape", "LessOrEqual", "Greater",
@@ -170,6 +173,24 @@ def test_it_says_the_same_across_evictions(scheme, tmp_path):
     with ExactBackend().open(graph) as trt:
         assert said(trt, weights, table, "float32", prompt) == expected
     assert len(set(expected)) > 5 and max(expected) < VOCABULARY
+
+
+@pytest.mark.slow
+def test_the_trained_reference_says_the_same_64_tokens_across_evictions(tmp_path):
+    checkpoint = load_checkpoint(REFERENCE)
+    weights = checkpoint.decoder_weights()
+    table = checkpoint.token_rows(range(weights.shape.vocabulary))
+    prompt = checkpoint.token_rows(ids_of(checkpoint.tokenizer, "User: What happened last?" * 3))
+    graph = written(tmp_path, weights, "int4-64", "float32")
+    with exact_products(tmp_path / "cpu.onnx") as exact, ExactBackend().open(exact) as cpu:
+        expected = said(cpu, weights, table, "float32", prompt[:30])
+    with ExactBackend().open(graph) as trt:
+        assert said(trt, weights, table, "float32", prompt[:30]) == expected
+    assert len(set(expected)) > 3
+    half = written(tmp_path, weights, "int4-64", "float16")
+    stretch = Stretch(table[np.random.default_rng(0).integers(0, len(table), COUNT)])
+    logits, found = both_logits(tmp_path, half, stretch)
+    assert np.abs(logits - found).max() <= 2e-2 * max(1.0, float(logits.std()))
 
 
 def test_what_tensorrt_has_no_operator_for_is_refused():
