@@ -104,8 +104,8 @@ class HostBlock:
 
     def read(self, length: int) -> NDArray[Any]:
         """A copy of the first slots."""
-        read: NDArray[Any] = self._numbers[:, :, :, :length].copy()
-        return read
+        used: NDArray[Any] = self._numbers[:, :, :, :length].copy()
+        return used
 
     def write(self, values: NDArray[Any]) -> None:
         """Put such a copy back."""

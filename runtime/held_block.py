@@ -108,8 +108,8 @@ class HeldBlock:
     def read(self, length: int) -> NDArray[Any]:
         """A copy of the first slots, in the computer's memory."""
         layers = [[layer[name].read()[0] for name in ("key", "value")] for layer in self._layers]
-        read: NDArray[Any] = np.array(layers)[:, :, :, :length].copy()
-        return read
+        used: NDArray[Any] = np.array(layers)[:, :, :, :length].copy()
+        return used
 
     def write(self, values: NDArray[Any]) -> None:
         """Put such a copy back; what lies behind is zero."""

@@ -97,15 +97,16 @@ def test_float16_says_what_float32_says_across_evictions(reference):
     exact, half = reference.model("twin"), reference.model("graph")
     for prompt in reference.data.prompts[:6]:
         for model in (exact, half):
-            if model.arena.length > 300:
-                model.evict(np.r_[0:16, 150 : model.arena.length])
+            if model.arena.length > 100:
+                model.evict(np.r_[0:16, 60 : model.arena.length])
         pairs = [(exact.append(prompt.embeds).copy(), half.append(prompt.embeds).copy())]
         for _ in range(24):
             token = int(pairs[-1][0].argmax())
             pairs.append((exact.step(token).copy(), half.step(token).copy()))
         errors += [np.abs(one - other).max() / max(LEAST_SPREAD, one.std()) for one, other in pairs]
         same += [one.argmax() == other.argmax() for one, other in pairs]
-    assert exact.arena.length == half.arena.length < sum(map(len, reference.data.prompts[:6]))
+    assert exact.arena.length == half.arena.length
+    assert exact.arena.length < sum(map(len, reference.data.prompts[:6])) + len(same) - 40
     assert max(errors) <= 2e-2 and np.mean(same) >= 0.99
 
 

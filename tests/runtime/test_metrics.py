@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgestream.runtime.metrics import LATENCIES_KEPT, Metrics, percentile, rss_bytes
+from edgestream.runtime.records import warning
 
 
 class Clock:
@@ -48,6 +49,13 @@ def test_stage_times_and_counters_are_in_the_stats_record():
     assert body["fps_target"] == 4.0 and body["frames_seen"] == 0
     assert body["uptime_s"] == pytest.approx(clock.now_s, abs=0.001)
     assert body["rss_bytes"] == pytest.approx(rss_bytes(), rel=0.5) and rss_bytes() > 10e6
+
+
+def test_a_notice_is_told_once_at_the_next_frame():
+    metrics = Metrics(fps_target=4.0)
+    metrics.notice(warning("next-rung", "vision goes on as cpu"))
+    assert [record.body["code"] for record in metrics.due(0.1)] == ["next-rung"]
+    assert metrics.due(0.2) == ()
 
 
 def test_waiting_for_an_item_is_the_stage_time_and_ticks_are_not():
