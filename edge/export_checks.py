@@ -8,14 +8,14 @@ from ..runtime.errors import UsageError
 from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
 
-TARGETS = ("cpu", "cuda")
+TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
 
 
 def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
     """Raise UsageError for a target that this version does not write, or cannot measure."""
     if target not in TARGETS:
         raise UsageError(
-            f"got --target {target}, expected {' or '.join(TARGETS)}",
+            f"got --target {target}, expected one of {', '.join(TARGETS)}",
             hint="the CPU variant runs everywhere, and is always there",
         )
     if target != "cpu" and is_searched:
@@ -32,3 +32,15 @@ def check_places(out: Path, report: Path | None, *, force: bool) -> None:
     check_place(out, replaces=MANIFEST_FILE if force else None)
     if report is not None:
         check_writable(report)
+
+
+def check_engines(target: str, engines: Path | None) -> None:
+    """Raise at once where nothing here compiles engines for this target.
+
+    Raises:
+        UsageError, BackendMissing: as `check_builder` says.
+    """
+    if engines is not None:
+        from ..export.engine_from_onnx import check_builder
+
+        check_builder(target)

@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from .terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
     from ..export.build import Exported
+    from ..export.engine_from_onnx import BuiltEngine
     from ..export.searched import Searched
 
 QUIET_SHARE = 0.8
@@ -81,7 +82,14 @@ def _say_search(found: Searched) -> None:
     )
 
 
-def say_exported(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
+def say_exported(
+    made: Exported,
+    out: Path,
+    seconds: float,
+    engines: Sequence[BuiltEngine] = (),
+    *,
+    as_json: bool,
+) -> None:
     """What an export made, on stdout: lines for people, or one JSON object."""
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -98,6 +106,8 @@ def say_exported(made: Exported, out: Path, seconds: float, *, as_json: bool) ->
         }
         if made.searched is not None:
             told["search"] = made.searched.as_json()
+        if engines:
+            told["engines"] = [one.as_json() for one in engines]
         print(json.dumps(told))
         return
     if made.searched is not None:
@@ -110,4 +120,7 @@ def say_exported(made: Exported, out: Path, seconds: float, *, as_json: bool) ->
             print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
     if advisory:
         print(f"note: {advisory[0].note}; what this bundle says means nothing")
+    if engines:
+        size = sum(one.n_bytes for one in engines) / 1e6
+        print(f"{len(engines)} engines in {engines[0].path.parent}, {size:.1f} MB")
     print(f"{seconds:.1f} s, peak memory {peak_bytes / 1e9:.2f} GB; report: {out / 'report.html'}")

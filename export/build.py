@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..calibration.dataset import CalibrationSet
@@ -18,8 +19,8 @@ from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
 from .adapter_inputs import PackedAdapter
+from .added_variants import Added, added_variants, check_target
 from .calibration_of_export import calibration_for
-from .cuda_graphs import CudaGraph, remove_twins, write_cuda_graphs
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
 from .graphs import Graph, Schemes, write_graphs
@@ -28,7 +29,6 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
-from .prove_cuda import prove_cuda
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
@@ -59,7 +59,7 @@ class ExportChoice:
         report: where the report goes as well, also when the proof fails; None for nowhere.
         options: what of the checkpoint was chosen.
         searched: how the schemes were found; None where the user named them.
-        target: `cuda` adds variants for it to those of the CPU, which are always there.
+        target: `cuda`, `tensorrt` or `tensorrt-rtx` adds variants to those of the CPU.
     """
 
     schemes: Schemes
@@ -157,6 +157,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
     check_capacity(checkpoint, choice.capacity)
+    check_target(choice.target, checkpoint, choice.schemes, has_adapters=bool(model.adapters))
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
@@ -171,14 +172,11 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
         packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
-        cuda: tuple[CudaGraph, ...] = ()
-        if choice.target == "cuda":
-            cuda = write_cuda_graphs(
-                checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
-            )
-        report, golden = _proven(model, graphs, cuda, packed, choice, tell)
-        remove_twins(cuda)
-        graphs = (*graphs, *(one.graph for one in cuda))
+        writing = partial(tell, "writing")
+        folder, capacity = writer.folder, choice.capacity
+        added = added_variants(choice.target, checkpoint, graphs, folder, capacity, writing)
+        report, golden = _proven(model, graphs, added, packed, choice, tell)
+        graphs = (*graphs, *added.graphs)
         tell("keeping", "bundle")
         sha256 = _keep(writer, model, graphs, packed, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -207,7 +205,7 @@ def _examples(
 def _proven(
     model: Loaded,
     graphs: Sequence[Graph],
-    cuda: Sequence[CudaGraph],
+    added: Added,
     packed: Sequence[PackedAdapter],
     choice: ExportChoice,
     tell: Tell,
@@ -219,10 +217,9 @@ def _proven(
     checkpoint, calibration = model.checkpoint, model.calibration
     data = proof_data(checkpoint, calibration)
     proof = prove(checkpoint, graphs, data, choice.threads, proving)
-    if cuda:
-        more = prove_cuda(checkpoint, cuda, data, choice.threads, proving)
-        proof.checks += more.checks
-        proof.golden += more.golden
+    more = added.prove(data, proof, choice.threads, proving)
+    proof.checks += more.checks
+    proof.golden += more.golden
     facts = {
         "calibration": f"{calibration.source}, {len(calibration.frames)} frames",
         "calibration sha256": calibration.sha256,
@@ -238,7 +235,7 @@ def _proven(
         proof.checks += prove_adapters(checkpoint, decoder, pairs, data, choice.threads)
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
-        every = (*graphs, *(one.graph for one in cuda))
+        every = (*graphs, *added.graphs)
         choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
         raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))

@@ -82,7 +82,8 @@ def write_layers(
     with ExternalData(folder / f"{name}.onnx.data") as data:
         _constants(data, shape)
         for layer in range(shape.layers):
-            _layer_vectors(data, weights, layer)
+            for vector, numbers in layer_vectors(weights, layer):
+                data.add(vector, numbers)
             for matrix in matrices[4 * layer : 4 * layer + 4]:
                 _matrix(data, weights, matrix, schemes[matrix.name], hessian)
             more, stream = layer_nodes(shape, layer, stream, matmul)
@@ -189,20 +190,20 @@ def _rounded_matrix(
     data.add_pieces(f"{matrix.name}{of_scales}", np.dtype(np.float32), (height, blocks), scales)
 
 
-def _layer_vectors(data: ExternalData, weights: DecoderWeights, layer: int) -> None:
-    """Gains of the norms, and biases."""
+def layer_vectors(weights: DecoderWeights, layer: int) -> Iterator[tuple[str, Float32]]:
+    """Name in the graph, gain of each norm or bias of a layer."""
     shape, place = weights.shape, f"model.layers.{layer}"
     for which in ("input", "post_attention"):
-        data.add(norm_name(layer, which), weights.tensor(f"{place}.{which}_layernorm.weight"))
+        yield norm_name(layer, which), weights.tensor(f"{place}.{which}_layernorm.weight")
     if shape.has_qk_norm:
         for one in "qk":
             gain = weights.tensor(f"{place}.self_attn.{one}_norm.weight")
-            data.add(f"{place}.attn.{one}_norm.layernorm.weight", gain)
+            yield f"{place}.attn.{one}_norm.layernorm.weight", gain
     for group, linears in GROUPS.items():
         if shape.biases.intersection(linears):
             part = "mlp" if LINEARS[linears[0]] == "mlp" else "attn"
             biases = [_bias(weights, place, one) for one in linears]
-            data.add(f"{place}.{part}.{group}.Add.bias", np.concatenate(biases))
+            yield f"{place}.{part}.{group}.Add.bias", np.concatenate(biases)
 
 
 def _bias(weights: DecoderWeights, place: str, linear: str) -> Float32:

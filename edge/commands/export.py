@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..export_checks import check_places, refuse_other_targets
+from ..export_checks import check_engines, check_places, refuse_other_targets
 from ..export_text import say_exported, told_steps
+
+if TYPE_CHECKING:
+    from ...export.engine_from_onnx import BuiltEngine
 
 MOST_A_SECOND = 1e4
 
@@ -25,9 +29,20 @@ def export(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="What it runs on: cpu, which runs everywhere, or cuda beside it."
+            "--target",
+            help="What it runs on: cpu, which runs everywhere, or beside it cuda, tensorrt-rtx or "
+            "tensorrt.",
         ),
     ] = "cpu",
+    engines: Annotated[
+        Path | None,
+        typer.Option(
+            "--engines",
+            metavar="DIR",
+            help="Compile the engines of --target tensorrt-rtx (SM 8.6, 8.9 and 12.0) or tensorrt "
+            "(the GPU of this machine) into this folder too.",
+        ),
+    ] = None,
     vision: Annotated[
         str,
         typer.Option(
@@ -132,6 +147,7 @@ def export(
         build, graphs, family, hub = _tools()
         schemes = graphs.Schemes.named(vision, llm, kv)
         check_places(out, report, force=force)
+        check_engines(target, engines)
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
@@ -153,7 +169,19 @@ def export(
             made = search_bundle(folder, out, choice, wanted, tell)
         else:
             made = build.export_bundle(folder, out, choice, tell)
-    say_exported(made, out, time.monotonic() - begun, as_json=as_json)
+        compiled = _compiled(out, target, engines, tell)
+    say_exported(made, out, time.monotonic() - begun, compiled, as_json=as_json)
+
+
+def _compiled(
+    out: Path, target: str, engines: Path | None, tell: Callable[[str, str], None]
+) -> Sequence[BuiltEngine]:
+    if engines is None:
+        return ()
+    from ...export.engine_from_onnx import build_engines
+    from ...runtime.bundle import open_bundle
+
+    return build_engines(open_bundle(out), target, engines, tell=tell)
 
 
 def _adapters(words: list[str]) -> dict[str, Path]:

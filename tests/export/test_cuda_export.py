@@ -229,7 +229,7 @@ def test_wrong_numbers_of_a_device_are_no_rung(made, tmp_path):
 def test_what_cannot_be_is_refused_at_once(made, tmp_path, capsys):
     out = str(tmp_path / "bundle")
     assert main(["export", str(made[0]), "--out", out, "--target", "toaster"]) == 2
-    assert "expected cpu or cuda" in capsys.readouterr().err
+    assert "expected one of cpu, cuda" in capsys.readouterr().err
     assert main(["export", str(made[0]), "--out", out, "--target", "cuda", "--search"]) == 2
     assert "measures the CPU of this machine alone" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
