@@ -10,7 +10,7 @@ import pytest
 import torch
 from gpu_measure import Plan
 from gpu_meter import Meter
-from gpu_run import Run
+from gpu_run import DeviceLost, Run
 from gpu_shapes import TINY
 from gpu_state import Slice, State
 from gpu_torch import BoundedPeer, GrowingPeer
@@ -83,6 +83,22 @@ def test_a_peer_that_fails_is_refused_and_the_others_go_on(tmp_path):
     assert held["torch"].peak_bytes > 1e6
     # What was refused stays so, and nothing is opened again.
     assert measured(State(tmp_path / "state.json", {}), {"missing": missing})
+
+
+@pytest.mark.slow
+def test_a_device_that_is_lost_ends_the_process_and_not_the_benchmark(tmp_path):
+    class Breaks(BoundedPeer):
+        def watch(self):
+            raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+    openers = {"torch": lambda model, work: GrowingPeer(model),
+               "torch_bounded": lambda model, work: Breaks(model)}  # fmt: skip
+    with pytest.raises(DeviceLost):
+        measured(State(tmp_path / "state.json", {}), openers)
+    state = State(tmp_path / "state.json", {})
+    assert "illegal memory access" in state.of(SHAPE.name, "torch_bounded").refused
+    assert measured(state, openers), "the next process goes on without it"
+    assert state.of(SHAPE.name, "torch").rounds_done == 2
 
 
 @pytest.mark.slow
