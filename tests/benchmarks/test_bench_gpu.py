@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import bench_gpu
@@ -163,6 +166,18 @@ def test_the_command_measures_what_is_installed_and_says_so(whole, capsys):
     assert again["metrics"] == line["metrics"]
     assert bench_gpu.main([*whole, "--rounds", "2"]) == 2
     assert "holds figures of another run: plan differ" in capsys.readouterr()[1]
+
+
+@pytest.mark.slow
+def test_make_bench_gpu_is_the_command(tmp_path):
+    words = f"smolvlm2_500m --tiny --rungs torch --rounds 1 --minutes 1 1 --work {tmp_path}"
+    command = ["make", "--no-print-directory", "-o", "setup", "bench-gpu",
+               f"BIN={Path(sys.executable).parent}", f"BENCH_GPU={words}"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, cwd=SCHEMA.parents[2], env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["rungs"].keys() == {"torch"}
 
 
 @pytest.mark.slow
