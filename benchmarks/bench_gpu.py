@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -51,11 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
     shapes = [(TINY if is_tiny else SHAPES)[name] for name in chosen.shapes or SHAPES]
     plan = _plan(chosen, is_tiny)
     work = chosen.work / f"{'tiny-' if is_tiny else ''}{device.type}-{dtype_name(dtype)}"
-    file = work / "state.json"
     if chosen.fresh:
-        file.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
     try:
-        state = State(file, _fingerprint(plan, dtype, device))
+        state = State(work / "state.json", _fingerprint(plan, dtype, device))
     except StateOfOtherRun as error:
         print(f"{error}\ntry: --fresh throws them away, --work keeps both", file=sys.stderr)
         return EXIT_USAGE
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slice-s", type=float, default=0.0,
                         help="stop in time to end within so many seconds; 0: no limit")  # fmt: skip
     parser.add_argument("--work", type=Path, default=WORK, help="figures so far, and graphs")
-    parser.add_argument("--fresh", action="store_true", help="forget the figures so far")
+    parser.add_argument("--fresh", action="store_true", help="forget figures and graphs so far")
     return parser
 
 

@@ -166,6 +166,10 @@ def test_the_command_measures_what_is_installed_and_says_so(whole, capsys):
     assert again["metrics"] == line["metrics"]
     assert bench_gpu.main([*whole, "--rounds", "2"]) == 2
     assert "holds figures of another run: plan differ" in capsys.readouterr()[1]
+    words = [*whole, "--rungs", "torch", "--fresh"]
+    assert bench_gpu.main(words) == 0
+    fresh = json.loads(capsys.readouterr()[0].splitlines()[-1])
+    assert fresh["rungs"].keys() == {"torch"}, "nothing of before is left"
 
 
 @pytest.mark.slow
