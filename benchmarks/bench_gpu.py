@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +27,7 @@ import torch
 from figures import BusyTime, report
 from gpu_measure import TINY_PLAN, Plan
 from gpu_meter import Meter, smi_name
-from gpu_run import RUNGS, Run
+from gpu_run import RUNGS, DeviceLost, Run
 from gpu_shapes import SHAPES, TINY, Shape
 from gpu_state import Slice, State, StateOfOtherRun, sha256_of
 from gpu_torch import dtype_name
@@ -51,23 +52,31 @@ def main(words: Sequence[str] | None = None) -> int:
     shapes = [(TINY if is_tiny else SHAPES)[name] for name in chosen.shapes or SHAPES]
     plan = _plan(chosen, is_tiny)
     work = chosen.work / f"{'tiny-' if is_tiny else ''}{device.type}-{dtype_name(dtype)}"
-    file = work / "state.json"
     if chosen.fresh:
-        file.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
     try:
-        state = State(file, _fingerprint(plan, dtype, device))
+        state = State(work / "state.json", _fingerprint(plan, dtype, device))
     except StateOfOtherRun as error:
         print(f"{error}\ntry: --fresh throws them away, --work keeps both", file=sys.stderr)
         return EXIT_USAGE
     busy = BusyTime()
     with torch.inference_mode(), Meter(smi_name(device)) as meter:
         run = Run(state, plan, Slice(chosen.slice_s), meter, device, dtype, work)
-        is_done = all([run.shape(shape, chosen.rungs) for shape in shapes])
+        is_done = _measure(run, shapes, chosen.rungs)
     passed = _report(shapes, state, plan, busy, is_bound=not is_tiny, is_done=is_done)
     if not is_done:
         print("not everything is measured yet: run the same command again", file=sys.stderr)
         return EXIT_UNFINISHED
     return 0 if passed else 1
+
+
+def _measure(run: Run, shapes: Sequence[Shape], rungs: Sequence[str]) -> bool:
+    """Whether nothing is left to measure."""
+    try:
+        return all([run.shape(shape, rungs) for shape in shapes])
+    except DeviceLost as error:
+        print(f"the device is lost to this process: {error}", file=sys.stderr)
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slice-s", type=float, default=0.0,
                         help="stop in time to end within so many seconds; 0: no limit")  # fmt: skip
     parser.add_argument("--work", type=Path, default=WORK, help="figures so far, and graphs")
-    parser.add_argument("--fresh", action="store_true", help="forget the figures so far")
+    parser.add_argument("--fresh", action="store_true", help="forget figures and graphs so far")
     return parser
 
 
@@ -147,7 +156,7 @@ def _report(
     machine = this_machine()
     providers = {rung: f"refused: {why}" for rung, why in refused}
     providers |= dict.fromkeys(labels, "proven")
-    return report(
+    passed: bool = report(
         "bench", gpu_report.rows(shapes, held, plan),
         gpu_report.figures(shapes, held, plan, is_bound=is_bound and is_done),
         bundle_sha256=None, threads=torch.get_num_threads(),
@@ -158,6 +167,7 @@ def _report(
         refused=[{"rung": rung, "why": why, "shapes": names}
                  for (rung, why), names in refused.items()],
     )  # fmt: skip
+    return passed
 
 
 if __name__ == "__main__":

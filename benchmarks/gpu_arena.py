@@ -159,14 +159,14 @@ def bounded_attention(
         scaling: of the scores.
     """
     assert attention_mask is not None
-    _, heads, tokens, dim = query.shape
+    heads, tokens, dim = query.shape[1:]
     groups = heads // key.shape[1]
     rows = query.reshape(1, key.shape[1], groups * tokens, dim) * (scaling or dim**-0.5)
-    scores = torch.matmul(rows, key.transpose(2, 3)).unflatten(2, (groups, tokens))
-    scores = scores.float().masked_fill(~attention_mask[:, :, None], float("-inf"))
-    shares = scores.softmax(-1).to(value.dtype).flatten(2, 3)
-    mixed = torch.matmul(shares, value).reshape(1, heads, tokens, dim)
-    return mixed.transpose(1, 2).contiguous(), None
+    scores = torch.matmul(rows, key.transpose(2, 3))
+    scores = scores.reshape(1, key.shape[1], groups, tokens, -1).float()
+    shares = scores.masked_fill(~attention_mask[:, :, None], float("-inf")).softmax(-1)
+    mixed = torch.matmul(shares.to(value.dtype).flatten(2, 3), value)
+    return mixed.reshape(1, heads, tokens, dim).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(ATTENTION, bounded_attention)

@@ -25,19 +25,17 @@ class Peer(ABC):
     Attributes:
         held_bytes: of the device's memory that opening it took, where that can be seen.
         label: what runs, in words.
-        is_ours: EdgeStream's way, and not the one that it is compared with.
         is_exact: it computes with the weights as they are; its logits must be the baseline's.
         speaks: it has a language model; without one it watches alone.
     """
 
     label = ""
-    is_ours: ClassVar[bool] = True
     is_exact: ClassVar[bool] = True
     speaks: ClassVar[bool] = True
 
     def __init__(self, model: Random) -> None:
         self.model = model
-        self.state = model.watch.first_state()
+        self.state: tuple[Tensor, ...] = model.watch.first_state()
         # As a camera's picture arrives: in the computer's memory, from which a GPU can fetch it.
         side = model.shape.side_px
         generator = torch.Generator().manual_seed(1)

@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -56,6 +57,10 @@ UNIT_S = 20.0
 """Of the first measurement of a peer; of the others, what the last one took and half of that."""
 
 
+class DeviceLost(Exception):
+    """A fault after which nothing runs on the device in this process any more."""
+
+
 class Run:
     """One process of the benchmark.
 
@@ -86,7 +91,11 @@ class Run:
         self._took_s: dict[str, float] = {}
 
     def shape(self, shape: Shape, rungs: Sequence[str]) -> bool:
-        """Measure what is not measured of a shape; whether nothing is left."""
+        """Measure what is not measured of a shape; whether nothing is left.
+
+        Raises:
+            DeviceLost: a peer broke the device; it is refused, another process can go on.
+        """
         states = {rung: self._state.of(shape.name, rung) for rung in self._openers if rung in rungs}
         if not any(self._is_open(one) for one in states.values()):
             return True
@@ -133,10 +142,10 @@ class Run:
             writes = rung.startswith("ort") and not state.label
             if not self._slice.has(OPEN_S + GRAPH_S_PER_G * billions * writes):
                 return peers, False
-            peer = self._guarded(state, lambda rung=rung: self._open(rung, model, folder))
+            peer = self._guarded(state, partial(self._open, rung, model, folder))
             if peer is None:
                 continue
-            told = self._guarded(state, lambda peer=peer: logits_behind(peer), peer.speaks)
+            told = self._guarded(state, partial(logits_behind, peer), peer.speaks)
             if rung == BASELINE:
                 expected = told
             elif told is not None and expected is not None:
@@ -175,7 +184,7 @@ class Run:
                     continue
                 if rung not in on_stream:
                     on_stream.add(rung)
-                    self._guarded(state, lambda peer=peer, state=state: _begin(peer, state))
+                    self._guarded(state, partial(_begin, peer, state))
                 if not self._unit(rung, peer, state, self._stretch):
                     return False
         return True
@@ -190,10 +199,13 @@ class Run:
             return False
         begun_s, before_bytes = time.monotonic(), peer.n_bytes
         with PeakMemory(self._device) as peak:
-            self._guarded(state, lambda: measure(peer, state))
+            self._guarded(state, partial(measure, peer, state))
         self._took_s[name] = time.monotonic() - begun_s
         held = max(before_bytes, peer.held_bytes) + peak.n_bytes
         state.peak_bytes = max(state.peak_bytes, held, peer.n_bytes)
+        if state.refused:  # the others may need its memory
+            peer.reset()
+            free_bytes(self._device)
         watts = self._meter.watts(begun_s)
         if watts is not None:
             state.watts.append(round(watts, 1))
@@ -215,12 +227,21 @@ class Run:
             return call()
         except torch.OutOfMemoryError:
             state.refused = f"the device has no memory left after {state.frames} frames"
+        except torch.AcceleratorError as error:
+            state.refused = _words(error)
+            self._state.save()
+            raise DeviceLost(state.refused) from error
         except EdgeStreamError as error:
             state.refused = error.message
         except Exception as error:  # of any library: the others go on, and the reason is told
-            words = " ".join(str(error).split()) or "no reason"
-            state.refused = without_folders(f"{type(error).__name__}: {words}")[:300]
+            state.refused = _words(error)
         return None
+
+
+def _words(error: Exception) -> str:
+    """An error of a library in one line, without folders."""
+    words = " ".join(str(error).split()) or "no reason"
+    return without_folders(f"{type(error).__name__}: {words}")[:300]
 
 
 def _begin(peer: Peer, state: RungState) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from gpu_arena import ATTENTION, ArenaCache, DeviceArena
@@ -15,7 +15,7 @@ from torch import Tensor
 class GrowingPeer(Peer):
     """The baseline: eager PyTorch, scaled dot product attention, `transformers`' own cache."""
 
-    is_ours: ClassVar[bool] = False
+    state: tuple[Tensor, ...]
 
     def __init__(self, model: Random) -> None:
         super().__init__(model)
@@ -34,8 +34,9 @@ class GrowingPeer(Peer):
     @property
     def n_bytes(self) -> int:
         """Of weights and cache."""
-        layers = (one for one in self._cache.layers if one.keys is not None)
-        return self.model.n_bytes + sum(one.keys.nbytes + one.values.nbytes for one in layers)
+        layers: list[Any] = list(self._cache.layers)
+        held = (one for one in layers if one.is_initialized)
+        return self.model.n_bytes + sum(one.keys.nbytes + one.values.nbytes for one in held)
 
     def reset(self) -> None:
         """An empty cache."""
@@ -77,7 +78,8 @@ class Captured:
         self._graph: Any = None
         if inputs[0].device.type != "cuda":
             return
-        aside: Any = torch.cuda.Stream()
+        cuda: Any = torch.cuda
+        aside = cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # libraries choose their kernels now, not in the capture
             for _ in range(3):
@@ -138,6 +140,8 @@ class BoundedPeer(ArenaPeer):
 
     No part of the product: it shows what cache and graphs bring where no engine is installed.
     """
+
+    state: tuple[Tensor, ...]
 
     def __init__(self, model: Random) -> None:
         super().__init__(model)

@@ -54,7 +54,8 @@ class TrtPeer(Peer):
             raise EngineUnusable(f"{engine.name} cannot be read here: {last_words(trt)}")
         self._context = self._engine.create_execution_context()
         self._tensors = self._bound(model)
-        self._stream: Any = torch.cuda.Stream(model.device)
+        cuda: Any = torch.cuda
+        self._stream = cuda.Stream(model.device)
 
     @property
     def length(self) -> int:
@@ -174,7 +175,7 @@ def logger(trt: Any) -> Any:
     """The one logger of the process: a module uses the first that it gets, and no other."""
     if trt.__name__ not in _LOGGERS:
 
-        class Lines(trt.ILogger):  # type: ignore[misc, name-defined]
+        class Lines(trt.ILogger):
             """Keeps what is said at the level of errors."""
 
             def __init__(self) -> None:

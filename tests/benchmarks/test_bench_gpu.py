@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import bench_gpu
@@ -10,7 +13,7 @@ import pytest
 import torch
 from gpu_measure import Plan
 from gpu_meter import Meter
-from gpu_run import Run
+from gpu_run import DeviceLost, Run
 from gpu_shapes import TINY
 from gpu_state import Slice, State
 from gpu_torch import BoundedPeer, GrowingPeer
@@ -86,6 +89,22 @@ def test_a_peer_that_fails_is_refused_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_device_that_is_lost_ends_the_process_and_not_the_benchmark(tmp_path):
+    class Breaks(BoundedPeer):
+        def watch(self):
+            raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+    openers = {"torch": lambda model, work: GrowingPeer(model),
+               "torch_bounded": lambda model, work: Breaks(model)}  # fmt: skip
+    with pytest.raises(DeviceLost):
+        measured(State(tmp_path / "state.json", {}), openers)
+    state = State(tmp_path / "state.json", {})
+    assert "illegal memory access" in state.of(SHAPE.name, "torch_bounded").refused
+    assert measured(state, openers), "the next process goes on without it"
+    assert state.of(SHAPE.name, "torch").rounds_done == 2
+
+
+@pytest.mark.slow
 def test_slices_go_on_where_the_last_one_was(tmp_path):
     """Each slice has time for one measurement: the clock jumps on whenever it is read."""
     now_s = [0.0]
@@ -147,6 +166,22 @@ def test_the_command_measures_what_is_installed_and_says_so(whole, capsys):
     assert again["metrics"] == line["metrics"]
     assert bench_gpu.main([*whole, "--rounds", "2"]) == 2
     assert "holds figures of another run: plan differ" in capsys.readouterr()[1]
+    words = [*whole, "--rungs", "torch", "--fresh"]
+    assert bench_gpu.main(words) == 0
+    fresh = json.loads(capsys.readouterr()[0].splitlines()[-1])
+    assert fresh["rungs"].keys() == {"torch"}, "nothing of before is left"
+
+
+@pytest.mark.slow
+def test_make_bench_gpu_is_the_command(tmp_path):
+    words = f"smolvlm2_500m --tiny --rungs torch --rounds 1 --minutes 1 1 --work {tmp_path}"
+    command = ["make", "--no-print-directory", "-o", "setup", "bench-gpu",
+               f"BIN={Path(sys.executable).parent}", f"BENCH_GPU={words}"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, cwd=SCHEMA.parents[2], env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["rungs"].keys() == {"torch"}
 
 
 @pytest.mark.slow
