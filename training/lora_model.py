@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.adapters import FORMAT, OURS
+from ..models.adapters import FORMAT, OURS, untie_
 from ..models.family import Checkpoint
 from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
 from .packed_prompts import UNLABELLED, PackedBatch
@@ -77,6 +77,8 @@ class LoraModel(nn.Module):
         self.shape, self.source = shape, checkpoint.source
         decoder: Any = copy.deepcopy(checkpoint.decoder)
         _check_targets(decoder, shape.targets)
+        if "lm_head" in shape.targets:
+            untie_(decoder)  # what is added to the head stays off the embeddings
         if shape.is_nf4:
             to_nf4_(decoder, shape.targets)
         decoder.connector = copy.deepcopy(checkpoint.connector)
@@ -159,8 +161,6 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
                 f"{NF4_BLOCK} for NF4",
                 hint="train without --qlora, or leave this layer out of --targets",
             )
-        if name == "lm_head" and layer.weight is decoder.get_input_embeddings().weight:
-            continue  # a table is no linear layer
         made = nn4bit.Linear4bit(
             layer.in_features, layer.out_features, bias=layer.bias is not None,
             compute_dtype=torch.float32, compress_statistics=False, quant_type="nf4",

@@ -32,7 +32,7 @@ class LoraRecipe:
         rehearse: clips of the rendered world, of each process, that a reference assistant is taught
             along; 0 for none.
         held_out: share of the videos that are kept for choosing the best checkpoint.
-        checks: times that they are looked at, plus one at the end.
+        checks: times that they are looked at, the last time at the end.
         seed: of everything that is drawn.
     """
 

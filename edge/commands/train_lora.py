@@ -93,7 +93,7 @@ def lora(
         ),
     ] = 0,
     checks: Annotated[
-        int, typer.Option("--checks", min=0, help="Looks at what is held out, plus one.")
+        int, typer.Option("--checks", min=1, help="Looks at what is held out, the last at the end.")
     ] = 5,
     cache: Annotated[
         Path | None,
