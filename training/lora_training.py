@@ -18,7 +18,7 @@ from ..runtime.errors import CheckpointInvalid, OutputExists, SettingsInvalid, U
 from .best_weights import BestWeights, publish
 from .curve import Curve
 from .dialogues import Dialogue
-from .features import features_of
+from .features import FeatureProgress, features_of
 from .launched_team import launched_team
 from .live_rows import RowWriter
 from .lora_data import LiveStream, batches_of, check_words, live_stream, split_held_out
@@ -31,7 +31,7 @@ from .reference_recipe import Budget
 from .rehearsal import Rehearsal
 from .run_folder import RunState, begin_or_continue, load_state, save_state
 from .team import Team
-from .training_loop import Loop, Pace, Tell
+from .training_loop import Loop, Pace, Tell, Told
 
 if TYPE_CHECKING:
     from .two_optimisers import MuonAndAdamW
@@ -191,13 +191,19 @@ class _Run:
         choice, videos = self.choice, sorted({one.video for one in dialogues})
         if not self.team.is_first:
             self.team.wait()
-        found = features_of(choice.checkpoint, videos, choice.cache)
+        found = features_of(choice.checkpoint, videos, choice.cache, tell=self._looked)
         if self.team.is_first:
             self.team.wait()
         standby_s = choice.recipe.standby_s
         return tuple(
             live_stream(one, found[one.video], self.writer, standby_s) for one in dialogues
         )
+
+    def _looked(self, at: FeatureProgress) -> None:
+        if self.team.is_first:
+            part = at.time_s / at.length_s if at.length_s else 0.0
+            share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
+            self.tell(Told("features", at.number, share))
 
     def _notes(self, state: RunState) -> dict[str, Any]:
         """What goes with the state: the figures of the base, made once."""
