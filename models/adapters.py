@@ -75,7 +75,7 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     _check_fit(checkpoint.decoder, checkpoint.connector, stored)
     decoder, connector = copy.deepcopy((checkpoint.decoder, checkpoint.connector))
     if any(".lora_" in name and name.startswith(f"{_PREFIX}lm_head.") for name in stored):
-        _untie(decoder)
+        untie_(decoder)
     # VideoLLM-online's adapter was trained with the connector inside the language model.
     decoder.connector = connector
     merged = merged_by_peft(decoder, folder)
@@ -264,7 +264,7 @@ def _check_fit(decoder: Decoder, connector: nn.Module, stored: Mapping[str, Stor
             )
 
 
-def _untie(decoder: Decoder) -> None:
+def untie_(decoder: Decoder) -> None:
     """Give the head weights of its own, so that what is added to it stays off the embeddings."""
     if decoder.config.tie_word_embeddings:
         decoder.config.tie_word_embeddings = False

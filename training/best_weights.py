@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import no_grad
 
 from ..runtime.errors import CheckpointInvalid
 from .lora_model import LoraModel
+from .run_folder import replace_tensors
 
 BEST_FILE = "best.safetensors"
 
@@ -39,12 +39,8 @@ class BestWeights:
         """
         if self._path.is_file() and float(self._told()["loss"]) <= loss:
             return False
-        fresh = self._path.with_suffix(".new")
-        tensors = {name: one.detach().cpu().contiguous()
-                   for name, one in self._model.trained.items()}  # fmt: skip
         told = {"best": json.dumps({"step": step, "loss": loss})}
-        save_file(tensors, str(fresh), metadata=told)
-        os.replace(fresh, self._path)
+        replace_tensors(self._path, self._model.trained, told)
         return True
 
     def take(self) -> None:

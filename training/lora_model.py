@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.adapters import FORMAT, OURS
+from ..models.adapters import FORMAT, OURS, untie_
 from ..models.family import Checkpoint
 from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
 from .packed_prompts import UNLABELLED, PackedBatch
@@ -29,6 +29,8 @@ from .packed_prompts import UNLABELLED, PackedBatch
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a Llama; VideoLLM-online takes lm_head as well."""
 NF4_BLOCK = 64
+ROLE = "stream"
+"""What the adapter is for: it reads a stream frame by frame, and decides when to speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,14 @@ class LoraModel(nn.Module):
         self.shape, self.source = shape, checkpoint.source
         decoder: Any = copy.deepcopy(checkpoint.decoder)
         _check_targets(decoder, shape.targets)
+        if "lm_head" in shape.targets:
+            untie_(decoder)  # what is added to the head stays off the embeddings
         if shape.is_nf4:
             to_nf4_(decoder, shape.targets)
         decoder.connector = copy.deepcopy(checkpoint.connector)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.peft = _with_lora(decoder, shape, checkpoint.source.checkpoint)
+            self.peft = _with_lora(decoder, shape)
         self.decoder = decoder
         self.to(device)
         self.device = device
@@ -123,7 +127,7 @@ class LoraModel(nn.Module):
         shutil.rmtree(fresh, ignore_errors=True)
         self.peft.save_pretrained(str(fresh), save_embedding_layers=False)
         (fresh / "README.md").unlink(missing_ok=True)  # a card of PEFT's with nothing in it
-        told = {"format": FORMAT, "base_sha256": self.source.sha256,
+        told = {"format": FORMAT, "base_sha256": self.source.sha256, "role": ROLE,
                 "base": self.source.checkpoint, "trained": dict(facts)}  # fmt: skip
         (fresh / OURS).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
         before = folder.with_name(f".{folder.name}.before")
@@ -157,8 +161,6 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
                 f"{NF4_BLOCK} for NF4",
                 hint="train without --qlora, or leave this layer out of --targets",
             )
-        if name == "lm_head" and layer.weight is decoder.get_input_embeddings().weight:
-            continue  # a table is no linear layer
         made = nn4bit.Linear4bit(
             layer.in_features, layer.out_features, bias=layer.bias is not None,
             compute_dtype=torch.float32, compress_statistics=False, quant_type="nf4",
@@ -185,7 +187,7 @@ def _bitsandbytes() -> Any:
         log.setLevel(before)
 
 
-def _with_lora(decoder: Any, shape: LoraShape, base: str) -> Any:
+def _with_lora(decoder: Any, shape: LoraShape) -> Any:
     """PEFT's model around the decoder, in which the layers are replaced in place."""
     from peft import LoraConfig, get_peft_model
 
@@ -202,9 +204,7 @@ def _with_lora(decoder: Any, shape: LoraShape, base: str) -> Any:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            made: Any = get_peft_model(decoder, config)
-            made.peft_config["default"].base_model_name_or_path = base
-            return made
+            return get_peft_model(decoder, config)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointInvalid(f"PEFT does not adapt this decoder: {reason}") from error

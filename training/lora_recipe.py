@@ -29,8 +29,10 @@ class LoraRecipe:
         rate: highest learning rate.
         warm_up: share of the steps over which it rises; VideoLLM-online's.
         standby_s: frames so shortly before a text are taught as standby, seconds.
+        rehearse: clips of the rendered world, of each process, that a reference assistant is taught
+            along; 0 for none.
         held_out: share of the videos that are kept for choosing the best checkpoint.
-        checks: times that they are looked at, plus one at the end.
+        checks: times that they are looked at, the last time at the end.
         seed: of everything that is drawn.
     """
 
@@ -43,6 +45,7 @@ class LoraRecipe:
     rate: float = 1e-3
     warm_up: float = 0.05
     standby_s: float = 0.0
+    rehearse: int = 0
     held_out: float = 0.1
     checks: int = 5
     seed: int = 0
@@ -64,6 +67,7 @@ class LoraChoice:
         out: adapter folder; the run lies in OUT/run.
         cache: folder of the features.
         recipe: all numbers.
+        base: folder of the checkpoint, for a rehearsal.
         device: cpu or cuda.
         checkpoint_s: between two checkpoints, seconds of work.
     """
@@ -74,6 +78,7 @@ class LoraChoice:
     out: Path
     cache: Path
     recipe: LoraRecipe
+    base: Path | None = None
     device: str = "cpu"
     checkpoint_s: float = CHECKPOINT_S
 

@@ -13,6 +13,7 @@ from .live_rows import LiveRow, RowWriter
 from .lora_data import LiveStream, Piece, row_of, shown_frames
 from .lora_model import LoraModel
 from .packed_prompts import UNLABELLED, PackedBatch, batch_of_rows
+from .rehearsal import Rehearsal
 from .team import Team
 from .two_optimisers import MuonAndAdamW
 
@@ -65,6 +66,7 @@ class LoraStage:
         portions: that a process reads its share in, one after another.
         seed: of what is dropped out.
         in_bf16: products are computed in bfloat16.
+        rehearsal: what is taught along; None for nothing.
 
     Attributes:
         steps: that were taken, counted from the beginning of the run.
@@ -85,10 +87,12 @@ class LoraStage:
         portions: int = 1,
         seed: int = 0,
         in_bf16: bool = False,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.model, self.loss, self.team = model, loss, team
         self._streams, self._batches, self._writer = streams, batches, writer
         self._portions, self._seed, self._in_bf16 = portions, seed, in_bf16
+        self._rehearsal = rehearsal
         self.steps = 0
 
     def losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -114,7 +118,11 @@ class LoraStage:
         last = self._terms(portions[-1], counts)
         tokens = sum(len(row.ids) for portion in portions for row in portion.rows)
         given = {"stream": last.stream + before[0], "words": last.words + before[1]}
-        return given, {"tokens": float(tokens)}
+        facts = {"tokens": float(tokens)}
+        if self._rehearsal is not None:
+            known, shares = self._rehearsal.losses(step)
+            given, facts = {**given, **known}, {**facts, **shares}
+        return given, facts
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights that are trained; the base stays in its checkpoint."""

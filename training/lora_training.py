@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..models.reference_checkpoint import FAMILY
 from ..models.reference_layout import encoder_of
 from ..runtime.errors import CheckpointInvalid, OutputExists, SettingsInvalid, UsageError
 from .best_weights import BestWeights, publish
 from .curve import Curve
 from .dialogues import Dialogue
-from .features import features_of
+from .features import FeatureProgress, features_of
 from .launched_team import launched_team
 from .live_rows import RowWriter
 from .lora_data import LiveStream, batches_of, check_words, live_stream, split_held_out
@@ -27,14 +28,16 @@ from .lora_recipe import LoraChoice, LoraTrained
 from .lora_stage import LoraStage
 from .lora_watching import Watcher
 from .reference_recipe import Budget
+from .rehearsal import Rehearsal
 from .run_folder import RunState, begin_or_continue, load_state, save_state
 from .team import Team
-from .training_loop import Loop, Pace, Tell
+from .training_loop import Loop, Pace, Tell, Told
 
 if TYPE_CHECKING:
     from .two_optimisers import MuonAndAdamW
 
 RUN_FOLDER, RESULT_FOLDER, DONE = "run", "adapter", "done"
+REHEARSAL_FOLDER = "rehearsal"
 STAGES = (LoraStage.name,)
 
 
@@ -86,6 +89,12 @@ def _check(choice: LoraChoice) -> None:
         raise SettingsInvalid(
             f"got --row-tokens {recipe.row_tokens}, but the decoder has {most} positions",
             hint=f"try --row-tokens {most // 2}",
+        )
+    if recipe.rehearse and (choice.base is None or choice.checkpoint.source.family != FAMILY):
+        raise SettingsInvalid(
+            f"got --rehearse {recipe.rehearse}, but {choice.checkpoint.source.checkpoint} is of "
+            f"the family {choice.checkpoint.source.family}, expected {FAMILY}",
+            hint="leave --rehearse out, or mix dialogues about what it knows with the new ones",
         )
     check_words((*choice.dialogues, *choice.evaluation), choice.checkpoint.tokenizer)
 
@@ -144,6 +153,7 @@ class _Run:
         self.stage = LoraStage(
             self.model, self.streams, self.batches, self.writer, recipe.loss, team,
             portions=recipe.portions, seed=recipe.seed, in_bf16=has_bf16(choice.device),
+            rehearsal=self._rehearsal(),
         )  # fmt: skip
 
     def finished(self) -> LoraTrained | None:
@@ -169,18 +179,31 @@ class _Run:
         self.team.wait()
         return made
 
+    def _rehearsal(self) -> Rehearsal | None:
+        clips, base = self.choice.recipe.rehearse, self.choice.base
+        if not clips or base is None:
+            return None
+        folder, seed = self.folder / REHEARSAL_FOLDER, self.choice.recipe.seed
+        return Rehearsal(self.model, base, folder, self.team, clips, seed)
+
     def _streams(self, dialogues: Sequence[Dialogue]) -> tuple[LiveStream, ...]:
         """The first process extracts features, the others read them."""
         choice, videos = self.choice, sorted({one.video for one in dialogues})
         if not self.team.is_first:
             self.team.wait()
-        found = features_of(choice.checkpoint, videos, choice.cache)
+        found = features_of(choice.checkpoint, videos, choice.cache, tell=self._looked)
         if self.team.is_first:
             self.team.wait()
         standby_s = choice.recipe.standby_s
         return tuple(
             live_stream(one, found[one.video], self.writer, standby_s) for one in dialogues
         )
+
+    def _looked(self, at: FeatureProgress) -> None:
+        if self.team.is_first:
+            part = at.time_s / at.length_s if at.length_s else 0.0
+            share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
+            self.tell(Told("features", at.number, share))
 
     def _notes(self, state: RunState) -> dict[str, Any]:
         """What goes with the state: the figures of the base, made once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..runtime.errors import CheckpointInvalid, UsageError
+from ..runtime.errors import CheckpointInvalid, OutputUnwritable, UsageError
 
 STATE_FILE, BEGUN_FILE = "state.safetensors", "begun.json"
 FORMAT = 1
@@ -45,18 +46,42 @@ class RunState:
 
 
 def save_state(folder: Path, state: RunState) -> None:
-    """Replace the state of a run; whoever reads meanwhile finds the one or the other, whole."""
+    """Replace the state of a run; whoever reads meanwhile finds the one or the other, whole.
+
+    Raises:
+        OutputUnwritable: as `replace_tensors`.
+    """
     told = {"format": FORMAT, "stage": state.stage, "step": state.step, "seconds": state.seconds,
             "done": dict(state.done), "notes": dict(state.notes)}  # fmt: skip
-    fresh = folder / f"{STATE_FILE}.new"
+    replace_tensors(folder / STATE_FILE, state.tensors, {"run": json.dumps(told)})
+
+
+def replace_tensors(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
+    """Replace a safetensors file whole; where that fails, what was there stays.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        told: of its header.
+
+    Raises:
+        OutputUnwritable: the disk is full, or the folder cannot be written.
+    """
+    fresh = path.with_name(f"{path.name}.new")
     # Copies: a tied table has two names, and safetensors wants each tensor to be alone.
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()
-    }
-    save_file(tensors, str(fresh), metadata={"run": json.dumps(told)})
-    with fresh.open("rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(fresh, folder / STATE_FILE)
+    alone = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(alone, str(fresh), metadata=dict(told))
+        with fresh.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(fresh, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise OutputUnwritable(
+            f"{path} cannot be written: {error}",
+            hint="make room: the same command goes on from the checkpoint before",
+        ) from error
 
 
 def load_state(folder: Path) -> RunState | None:

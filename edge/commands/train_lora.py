@@ -83,8 +83,17 @@ def lora(
         float,
         typer.Option("--standby", min=0, help="Seconds before a sentence taught as standby."),
     ] = 0.0,
+    rehearse: Annotated[
+        int,
+        typer.Option(
+            "--rehearse",
+            min=0,
+            max=2000,
+            help="Rendered clips taught along, so that a reference assistant forgets nothing.",
+        ),
+    ] = 0,
     checks: Annotated[
-        int, typer.Option("--checks", min=0, help="Looks at what is held out, plus one.")
+        int, typer.Option("--checks", min=1, help="Looks at what is held out, the last at the end.")
     ] = 5,
     cache: Annotated[
         Path | None,
@@ -112,7 +121,7 @@ def lora(
 
     recipe = _recipe(
         rank, alpha, targets, dropout, qlora, epochs, rows, portions, row_tokens, rate,
-        stream_weight, focal, standby, held_out, checks, seed,
+        stream_weight, focal, standby, rehearse, held_out, checks, seed,
     )  # fmt: skip
     choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
     with told_progress() as tell:
@@ -137,7 +146,7 @@ def _tools() -> Any:
 def _recipe(
     rank: int, alpha: int, targets: str, dropout: float, qlora: bool, epochs: int, rows: int,
     portions: int, row_tokens: int, rate: float, stream_weight: float, focal: float | None,
-    standby: float, held_out: float, checks: int, seed: int,
+    standby: float, rehearse: int, held_out: float, checks: int, seed: int,
 ) -> LoraRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.live_loss import LiveLoss
@@ -151,8 +160,8 @@ def _recipe(
         raise UsageError(f"got --rate {rate}, expected above 0", hint="try 1e-3, or 2e-4")
     return LoraRecipe(
         LoraShape(rank, alpha, names, dropout, qlora), LiveLoss(stream_weight, focal), epochs,
-        rows, portions, row_tokens, rate, standby_s=standby, held_out=held_out, checks=checks,
-        seed=seed,
+        rows, portions, row_tokens, rate, standby_s=standby, rehearse=rehearse,
+        held_out=held_out, checks=checks, seed=seed,
     )  # fmt: skip
 
 
@@ -175,9 +184,10 @@ def _choice(
         tuple(one for path in paths for one in read_dialogues(path))
         for paths in (dialogues, evaluate_on)
     )
+    folder = checkpoint_folder(base)
     return LoraChoice(
-        load_checkpoint(checkpoint_folder(base)), read, held, out,
-        cache or out / FEATURES_FOLDER, recipe, chosen_device(device),
+        load_checkpoint(folder), read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
+        chosen_device(device),
     )  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 import torch
 
-from edgestream.runtime.errors import CheckpointInvalid, UsageError
+from edgestream.runtime.errors import CheckpointInvalid, OutputUnwritable, UsageError
 from edgestream.training.curve import Curve
 from edgestream.training.run_folder import (
     STATE_FILE,
@@ -37,6 +39,20 @@ def test_a_damaged_state_is_refused(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(CheckpointInvalid):
         load_state(tmp_path)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    save_state(tmp_path, RunState("text", 3, tensors={"a": torch.ones(50)}))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OutputUnwritable, match="cannot be written"):
+            save_state(tmp_path, RunState("text", 4, tensors={"a": torch.ones(50_000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    found = load_state(tmp_path)
+    assert found is not None and found.step == 3
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
 
 
 def test_a_run_goes_on_with_its_own_recipe_alone(tmp_path):
