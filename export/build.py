@@ -71,12 +71,14 @@ class Exported:
         report: all checks.
         n_bytes: size of the bundle.
         searched: how its schemes were found; None where they were named.
+        notes: of the checkpoint.
     """
 
     bundle_sha256: str
     report: ParityReport
     n_bytes: int
     searched: Searched | None = None
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -127,6 +129,7 @@ def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
     """Everything that is read before anything is written; raises as `export_bundle` does."""
     tell("loading", "checkpoint")
     checkpoint = load_checkpoint(folder, choice.options)
+    check_capacity(checkpoint, choice.capacity)
     if choice.adapter is not None:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
@@ -139,7 +142,6 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     """The rest of `export_bundle`."""
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
-    check_capacity(checkpoint, choice.capacity)
     with (
         bundle_writer(target, force=choice.force) as writer,
         full_disk_told(writer.folder),
@@ -157,7 +159,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
         tell("keeping", "bundle")
         sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    return Exported(sha256, report, n_bytes, choice.searched)
+    return Exported(sha256, report, n_bytes, choice.searched, checkpoint.notes)
 
 
 def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) -> Path:
@@ -196,6 +198,7 @@ def _proven(
         "prefixes compared": len(data.prefixes),
         "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
+        **({"notes": "; ".join(checkpoint.notes)} if checkpoint.notes else {}),
     }
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:

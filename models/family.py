@@ -55,6 +55,7 @@ class Checkpoint:
         questions: what its proof asks where no calibration set says it; empty for the default.
         stored_decoder: of a decoder that is too large for the memory: its weights stay in their
             files, and `decoder` has none (its parameters are on the device `meta`).
+        notes: sentences for who exports it: what was found in the folder, and what was made of it.
     """
 
     vision: nn.Module
@@ -72,6 +73,7 @@ class Checkpoint:
     remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
     stored_decoder: DecoderWeights | None = None
+    notes: tuple[str, ...] = ()
 
     def decoder_weights(self) -> DecoderWeights:
         """The decoder's weights, wherever they are.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ..runtime.manifest_values import FrameInput
-from ..runtime.prompt_layout import PromptLayout
 from .decoder_weights import DecoderWeights
 from .family import Checkpoint
 from .hub_checkpoint import HubCheckpoint
+from .template_words import HubPrompt
 from .text_decoder import Decoder
 from .transformers_parts import rotary_positions
 
@@ -26,7 +26,7 @@ def gateless_checkpoint(
     connector: nn.Module,
     decoder: Decoder,
     tokenizer: Tokenizer,
-    layout: PromptLayout,
+    prompt: HubPrompt,
     frame: FrameInput,
     tokens: int,
     stored: DecoderWeights | None,
@@ -38,7 +38,8 @@ def gateless_checkpoint(
     Args:
         hub: the opened folder.
         family: name of its family.
-        vision, connector, decoder, tokenizer, layout: as `Checkpoint` has them.
+        vision, connector, decoder, tokenizer: as `Checkpoint` has them.
+        prompt: how it is written.
         frame: what `vision` expects.
         tokens: of a frame.
         stored: of a decoder that stays in its files.
@@ -55,12 +56,13 @@ def gateless_checkpoint(
         gate=None,
         gate_facts=None,
         tokenizer=tokenizer,
-        layout=layout,
+        layout=prompt.layout,
         positions=rotary_positions(decoder, config, grid),
         frame_input=frame,
         tokens_per_frame=tokens,
         source=hub.source(family),
         stored_decoder=stored,
+        notes=prompt.notes,
     )
 
 

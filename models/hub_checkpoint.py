@@ -131,7 +131,9 @@ class HubCheckpoint:
         generation = self.file("generation_config.json")
         text = self.config.maybe("text_config", lambda below: below)
         told = (one for one in (generation, self.config, text) if one and "eos_token_id" in one)
-        found: Any = next((one.anything("eos_token_id") for one in told), ())
+        # A null there says nothing: it does not hide what the next file says.
+        ids_told = (one.anything("eos_token_id") for one in told)
+        found: Any = next((ids for ids in ids_told if ids is not None), ())
         ids = found if isinstance(found, tuple | list) else [found]
         texts = [tokenizer.id_to_token(token) for token in ids if isinstance(token, int)]
         return tuple(dict.fromkeys(text for text in texts if text))

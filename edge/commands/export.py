@@ -272,6 +272,7 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             "seconds": round(seconds, 1),
             "peak_rss_bytes": peak_bytes,
             "parity": summary,
+            "notes": list(made.notes),
         }
         if made.searched is not None:
             told["search"] = made.searched.as_json()
@@ -287,4 +288,6 @@ def _say(made: Exported, out: Path, seconds: float, *, as_json: bool) -> None:
             print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
     if advisory:
         print(f"note: {advisory[0].note}; what this bundle says means nothing")
+    for note in made.notes:
+        print(f"note: {note}")
     print(f"{seconds:.1f} s, peak memory {peak_bytes / 1e9:.2f} GB; report: {out / 'report.html'}")

@@ -22,10 +22,12 @@ from torch.nn.functional import interpolate, normalize
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid, SettingsInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
 from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
+from ..template_words import hub_prompt
 from ..text_parts import decoder_of
 
 WORDS = ChatWords(
@@ -40,6 +42,7 @@ WORDS = ChatWords(
     turn_end="<|im_end|>",
     after_turn="",
 )
+PICTURES = PictureWords("<image>")
 FPS = 1.0
 GREY = (0.5, 0.5, 0.5)
 CELLS = 8
@@ -83,7 +86,7 @@ class LlavaOnevision:
             connector=connector,
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
             frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
             tokens=cells * cells + 1,
             stored=hub.stored_decoder(decoder),

@@ -19,11 +19,13 @@ from typing import Any
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
 from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen2_5_vl_vision import Merger, WindowTower
+from ..template_words import hub_prompt
 from ..text_decoder import TextDecoder
 
 WORDS = ChatWords(
@@ -35,6 +37,7 @@ WORDS = ChatWords(
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
 )
+PICTURES = PictureWords("<|image_pad|>")
 FPS = 2.0
 """Frames a second that its processor takes of a video."""
 TOKENS = 64
@@ -78,7 +81,7 @@ class Qwen25Vl:
             connector=Merger(tower.merger),
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
             frame=square_frame(hub, size_px, options.fps or FPS, "letterbox", (MEAN, STD)),
             tokens=side * side,
             stored=hub.stored_decoder(decoder),

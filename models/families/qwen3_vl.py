@@ -20,12 +20,14 @@ from typing import Any
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..deepstack_decoder import DeepStackDecoder
 from ..family import Checkpoint, LoadOptions
 from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen3_vl_vision import DeepMergers, GridTower
+from ..template_words import hub_prompt
 from .qwen2_5_vl import tokens_along_side
 
 WORDS = ChatWords(
@@ -36,6 +38,7 @@ WORDS = ChatWords(
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
 )
+PICTURES = PictureWords("<|image_pad|>")
 FPS = 2.0
 """Frames a second of its training videos."""
 GREY = (0.5, 0.5, 0.5)
@@ -77,7 +80,7 @@ class Qwen3Vl:
             connector=DeepMergers(tower),
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
             frame=square_frame(hub, side_px, options.fps or FPS, "letterbox", (GREY, GREY)),
             tokens=side * side,
             stored=hub.stored_decoder(decoder),

@@ -19,7 +19,6 @@ Source: transformers' `video_llama_3`, and LiamZhao326/CogStream at 16f4958.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,14 @@ from torch import nn
 from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ...runtime.prompt_layout import PromptLayout, Slot, Text, with_text_ids
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..checkpoint import config_fields
 from ..decoder_weights import FileWeights, fill_beside_decoder_
 from ..family import Checkpoint, LoadOptions
 from ..hub_assembly import gateless_checkpoint, square_frame
 from ..hub_checkpoint import HubCheckpoint
+from ..template_words import hub_prompt
 from ..text_parts import decoder_of
 from ..transformers_parts import model_of
 from ..video_llama_tower import VideoLlamaTower
@@ -53,11 +53,16 @@ SIDE = 8
 FPS = 1.0
 """Frames a second of its training videos."""
 GREY = (0.5, 0.5, 0.5)
+SYSTEM = "You are a helpful assistant."
+"""What the authors' own conversations begin with; no template writes it by itself."""
 WORDS = ChatWords(
-    system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+    system=f"<|im_start|>system\n{SYSTEM}<|im_end|>\n",
     user_open="<|im_start|>user\n",
     frame_open="",
-    frame_close=",",
+    frame_close="",
+    frame_join=",",
+    frames_close="\n",
+    is_timed=True,
     user_close="<|im_end|>\n",
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
@@ -113,7 +118,7 @@ class VideoLlama3:
             connector=model.model.projector.readout,
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=video_layout(tokenizer, hub.stop_texts(tokenizer)),
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, _pictures(hub, tokenizer)),
             frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
             tokens=side * side,
             stored=stored_decoder,
@@ -121,23 +126,16 @@ class VideoLlama3:
         )
 
 
-def video_layout(tokenizer: Tokenizer, stops: tuple[str, ...]) -> PromptLayout:
-    """The chat template with its video: each frame behind its time, commas between them.
-
-    Raises:
-        PromptInvalid: the tokenizer is of another model.
-    """
-    layout = chat_layout(WORDS, tokenizer, stops)
-    shown = (Slot("time"), Slot("embeds"))
-    segments = {
-        **layout.segments,
-        "frame": shown,
-        "frame_close": (Text("\n"),),
-        "memory_entry": (
-            *(Text(WORDS.user_open), *shown, Text("\n"), Slot("said"), Text(WORDS.user_close)),
-        ),
-    }
-    return with_text_ids(replace(layout, segments=segments), tokenizer)
+def _pictures(hub: HubCheckpoint, tokenizer: Tokenizer) -> PictureWords:
+    """What a template writes for a frame: the token that config.json names."""
+    is_native = hub.config.text("model_type") == NATIVE
+    key, usual = (
+        ("video_token_id", "<|video_pad|>") if is_native else ("image_token_index", "<image>")
+    )
+    named = hub.config.whole(key) if key in hub.config else -1
+    token = (tokenizer.id_to_token(named) if named >= 0 else None) or usual
+    variables = {"image_token": token, "add_system_prompt": False}
+    return PictureWords(token, is_video=True, system=SYSTEM, variables=variables)
 
 
 def _mapped(hub: HubCheckpoint) -> Any:
