@@ -208,3 +208,15 @@ def test_a_tokenizer_s_last_length_cuts_no_text(whole, tmp_path):
     text = "a question of many more words than four"
     ids = load_checkpoint(folder).tokenizer.encode(text, add_special_tokens=False).ids
     assert ids == TOKENIZER.encode(text, add_special_tokens=False).ids and len(ids) > 4
+
+
+@pytest.mark.parametrize("hidden", ["generation_config.json", "config.json"])
+def test_a_null_end_token_does_not_hide_the_next_file_s(whole, tmp_path, hidden):
+    folder = Path(shutil.copytree(whole, tmp_path / "null"))
+    other = TOKENIZER.token_to_id("<image>")
+    for name in ("config.json", "generation_config.json"):
+        file = folder / name
+        told = json.loads(file.read_text())
+        told["eos_token_id"] = None if name == hidden else other
+        file.write_text(json.dumps(told))
+    assert load_checkpoint(folder).layout.token_texts["stop_ids"][1:] == ("<image>",)

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgestream.edge.cli import main
 from edgestream.models.chat_layout import ChatWords, chat_layout
 from edgestream.models.chat_template import PictureWords
 from edgestream.models.families import llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, videollama3
 from edgestream.models.hub_checkpoint import HubCheckpoint
 from edgestream.models.template_words import HubPrompt, hub_prompt
+from edgestream.runtime.bundle import open_bundle
 from edgestream.runtime.errors import CheckpointInvalid
 from edgestream.runtime.json_fields import Fields
+from edgestream.runtime.prompt_layout import Text
 
 from .. import qwen2_5_vl_checkpoint, qwen3_vl_checkpoint
 from ..family_law import check_layout
@@ -216,3 +219,21 @@ def test_a_template_that_takes_plain_texts_is_given_them(tmp_path):
     made = prompt_of(tmp_path, source)
     assert "differs from the family mine" in made.notes[0], made.notes
     assert made.layout.segments["user_close"][0].text == "<|im_end|>"
+
+
+@pytest.mark.slow
+def test_export_says_whose_words_a_bundle_has(tmp_path, capsys):
+    folder, _ = test_smolvlm.tiny_folder(tmp_path / "tiny")
+    source = test_smolvlm.TEMPLATE.replace("{{ 'Assistant:' }}", "{{ 'Assistant: I see' }}")
+    (folder / "chat_template.jinja").write_text(source)
+    out, plain = tmp_path / "bundle", ["--vision", "fp32", "--llm", "fp32"]
+    assert main(["export", str(folder), "--out", str(out), *plain]) == 0
+    note = (
+        "the prompt is that of the checkpoint's chat_template.jinja, which differs from the family "
+        "smolvlm in how an answer is opened"
+    )
+    assert f"note: {note}\n" in capsys.readouterr().out
+    bundle = open_bundle(out)
+    assert json.loads((out / "manifest.json").read_text())["notes"] == [note]
+    assert note.replace("'", "&#x27;") in (out / "report.html").read_text()
+    assert bundle.manifest.layout().segments["assistant"] == (Text("Assistant: I see"),)
