@@ -39,7 +39,8 @@ class PictureWords:
     Attributes:
         token: what a template writes in the place of a frame.
         open, close: what the processor puts around a frame's rows there.
-        is_video: all frames of a turn are one video, each behind its time.
+        is_video: all frames of a turn are one video.
+        video_close: what the processor puts behind the last frame of a video.
         system: what the authors' own conversations give as the system message; empty for none.
         variables: that the authors' processor gives to the template.
     """
@@ -48,6 +49,7 @@ class PictureWords:
     open: str = ""
     close: str = ""
     is_video: bool = False
+    video_close: str = ""
     system: str = ""
     variables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -145,21 +147,19 @@ def with_frames(text: str, turns: Sequence[Turn], words: ChatWords, pictures: Pi
     Raises:
         TemplateUnfit: there are more or fewer of them.
     """
-    groups = [turn.frames for turn in turns if turn.frames]
-    if pictures.is_video:
+    token, groups = pictures.token, [turn.frames for turn in turns if turn.frames]
+    shown = [f"{pictures.open}{FRAME}{pictures.close}"] * sum(groups)
+    if pictures.is_video and words.is_timed:
         for number in range(sum(groups)):
-            told = words.time_text.format(time_of(number)) + pictures.token
-            text = text.replace(told, FRAME, 1)
-        if FRAME not in text:  # one token for a video, which the processor writes out
-            for frames in groups:
-                whole = (words.frame_join or "").join([FRAME] * frames)
-                text = text.replace(pictures.token, whole, 1)
-    else:
-        text = text.replace(pictures.token, f"{pictures.open}{FRAME}{pictures.close}")
-    if text.count(FRAME) != sum(groups) or pictures.token in text.replace(
-        f"{pictures.open}{FRAME}{pictures.close}", ""
-    ):
-        raise TemplateUnfit(f"it does not write {pictures.token} for each frame")
+            text = text.replace(words.time_text.format(time_of(number)) + token, FRAME, 1)
+    if pictures.is_video and FRAME not in text:  # one token for a video, which is written out
+        join = words.frame_join or ""
+        shown = [join.join([FRAME] * frames) + pictures.video_close for frames in groups]
+    parts = text.split(token)
+    if FRAME not in text and len(parts) - 1 == len(shown):
+        return "".join(f"{part}{one}" for part, one in zip(parts, [*shown, ""], strict=True))
+    if token in text or text.count(FRAME) != sum(groups):
+        raise TemplateUnfit(f"it does not write {token} for each frame")
     return text
 
 

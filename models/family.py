@@ -55,6 +55,8 @@ class Checkpoint:
         questions: what its proof asks where no calibration set says it; empty for the default.
         stored_decoder: of a decoder that is too large for the memory: its weights stay in their
             files, and `decoder` has none (its parameters are on the device `meta`).
+        own_rows: id of a token that no text has → (hidden,) float32, which the language model reads
+            in place of its embedding: a learned row that the table does not have.
         notes: sentences for who exports it: what was found in the folder, and what was made of it.
     """
 
@@ -73,6 +75,7 @@ class Checkpoint:
     remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
     stored_decoder: DecoderWeights | None = None
+    own_rows: Mapping[int, Float32] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
 
     def decoder_weights(self) -> DecoderWeights:
@@ -84,8 +87,14 @@ class Checkpoint:
         return self.stored_decoder or ModuleWeights(self.decoder)
 
     def token_rows(self, ids: Sequence[int]) -> Float32:
-        """Embeddings of tokens, (ids, hidden) float32."""
-        return self.decoder_weights().tensor(EMBEDDINGS, list(ids))
+        """What the language model reads of tokens, (ids, hidden) float32."""
+        found = self.decoder_weights().tensor(EMBEDDINGS, list(ids))
+        own = [(at, self.own_rows[token]) for at, token in enumerate(ids) if token in self.own_rows]
+        if own:
+            found = found.copy()
+        for at, row in own:
+            found[at] = row
+        return found
 
     @property
     def embeddings(self) -> Tensor:

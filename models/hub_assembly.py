@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from ..runtime.manifest_values import FrameInput
+from ..runtime.values import Float32
 from .decoder_weights import DecoderWeights
 from .family import Checkpoint
 from .hub_checkpoint import HubCheckpoint
@@ -32,6 +35,7 @@ def gateless_checkpoint(
     stored: DecoderWeights | None,
     grid: tuple[int, int] | None = None,
     config: str = "config.json.text_config",
+    own_rows: Mapping[int, Float32] = MappingProxyType({}),
 ) -> Checkpoint:
     """A checkpoint whose bundle runs with the gate `change`.
 
@@ -44,6 +48,7 @@ def gateless_checkpoint(
         tokens: of a frame.
         stored: of a decoder that stays in its files.
         grid: (rows, columns) of a frame's tokens, for positions on three axes.
+        own_rows: as `Checkpoint` has them.
         config: place of the decoder's config, for messages.
 
     Raises:
@@ -62,6 +67,7 @@ def gateless_checkpoint(
         tokens_per_frame=tokens,
         source=hub.source(family),
         stored_decoder=stored,
+        own_rows=own_rows,
         notes=prompt.notes,
     )
 
