@@ -114,14 +114,26 @@ class LoadOptions:
     """What the user chose of a checkpoint that leaves a choice; None: what the family takes.
 
     Attributes:
-        frame_px: side of the square that a frame is fitted into, px.
+        frame_px: side of the square that a frame is fitted into, or (height, width), px.
         tokens_per_frame: that the language model reads of a frame.
         fps: frames a second that the bundle is made for.
     """
 
-    frame_px: int | None = None
+    frame_px: int | tuple[int, int] | None = None
     tokens_per_frame: int | None = None
     fps: float | None = None
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """(height, width) of a frame, px."""
+        return (self.frame_px, self.frame_px) if isinstance(self.frame_px, int) else self.frame_px
+
+    @property
+    def frame_text(self) -> str:
+        """What was chosen, as the command line has it."""
+        if isinstance(self.frame_px, tuple):
+            return f"{self.frame_px[1]}x{self.frame_px[0]}"
+        return str(self.frame_px)
 
     def check_fixed(self, family: str, frame_input: FrameInput, tokens_per_frame: int) -> None:
         """Refuse another choice than the one that a checkpoint was made for.
@@ -133,15 +145,19 @@ class LoadOptions:
         Raises:
             SettingsInvalid: names the option, what was chosen and what is fixed.
         """
-        fixed = {"frame_px": frame_input.size_px[0], "tokens_per_frame": tokens_per_frame,
-                 "fps": frame_input.fps}  # fmt: skip
-        for name, value in fixed.items():
-            chosen, option = getattr(self, name), name.replace("_", "-")
+        height, width = frame_input.size_px
+        fixed = LoadOptions(height if height == width else (height, width), tokens_per_frame,
+                            frame_input.fps)  # fmt: skip
+        for name in ("frame_px", "tokens_per_frame", "fps"):
+            chosen, value = (getattr(one, name) for one in (self, fixed))
             if chosen is not None and chosen != value:
+                told = (one.frame_text if name == "frame_px" else f"{getattr(one, name):g}"
+                        for one in (self, fixed))  # fmt: skip
+                option = f"--{name.replace('_', '-')}"
                 raise SettingsInvalid(
-                    f"got --{option} {chosen:g}, but this checkpoint of the family {family} is "
-                    f"made for {value:g}",
-                    hint=f"leave --{option} out",
+                    f"got {option} {next(told)}, but this checkpoint of the family {family} is "
+                    f"made for {next(told)}",
+                    hint=f"leave {option} out",
                 )
 
 

@@ -72,18 +72,18 @@ def gateless_checkpoint(
     )
 
 
-def square_frame(
+def hub_frame(
     hub: HubCheckpoint,
-    side_px: int,
+    size_px: tuple[int, int],
     fps: float,
     resize: str,
     colours: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> FrameInput:
-    """Pictures of `side_px` x `side_px`, three colours.
+    """Pictures of one size, three colours.
 
     Args:
         hub: the opened folder.
-        side_px: px.
+        size_px: (height, width), px.
         fps: frames a second.
         resize: letterbox, squash or crop.
         colours: mean and std where the folder does not say.
@@ -92,4 +92,4 @@ def square_frame(
         CheckpointInvalid: the folder's colours are none.
     """
     mean, std = hub.colours(*colours)
-    return FrameInput((side_px, side_px), fps, resize, channels=3, mean=mean, std=std)
+    return FrameInput(size_px, fps, resize, channels=3, mean=mean, std=std)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..export_checks import check_places, refuse_other_targets
+from ..export_checks import check_places, parsed_frame_px, refuse_other_targets
 from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
@@ -69,8 +69,12 @@ def export(
         str | None, typer.Option("--name", help="Name of the bundle; its folder's otherwise.")
     ] = None,
     frame_px: Annotated[
-        int | None,
-        typer.Option("--frame-px", min=1, help="Side of a frame as the model sees it, px."),
+        str | None,
+        typer.Option(
+            "--frame-px",
+            metavar="SIDE|WIDTHxHEIGHT",
+            help="Size of a frame as the model sees it, px; a side alone is of a square.",
+        ),
     ] = None,
     tokens_per_frame: Annotated[
         int | None,
@@ -126,6 +130,7 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     refuse_other_targets(target)
+    frame_size = None if frame_px is None else parsed_frame_px(frame_px)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
@@ -143,7 +148,7 @@ def export(
             threads=threads,
             force=force,
             report=report,
-            options=family.LoadOptions(frame_px, tokens_per_frame, fps),
+            options=family.LoadOptions(frame_size, tokens_per_frame, fps),
         )
         if wanted is not None:
             from ...export.search import search_bundle

@@ -28,7 +28,7 @@ from ...runtime.values import Float32
 from ..chat_layout import ChatWords
 from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..template_words import hub_prompt
 from ..text_parts import decoder_of
@@ -90,7 +90,7 @@ class LlavaOnevision:
             decoder=decoder,
             tokenizer=tokenizer,
             prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
-            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            frame=hub_frame(hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY)),
             tokens=cells * cells,
             stored=hub.stored_decoder(decoder),
             own_rows={single_id(tokenizer, VIDEO, "the video's token"): _row(inner.image_newline)},
@@ -178,7 +178,7 @@ def _cells(config: LlavaOnevisionConfig, options: LoadOptions) -> int:
     is_square = cells * cells == tokens and 1 <= cells <= most
     if not is_square or options.frame_px not in (None, seen.image_size):
         raise SettingsInvalid(
-            f"got --frame-px {options.frame_px}, --tokens-per-frame {tokens}; this model sees "
+            f"got --frame-px {options.frame_text}, --tokens-per-frame {tokens}; this model sees "
             f"{seen.image_size} px and gives a square of up to {most * most} tokens, such as "
             f"{min(CELLS, most) ** 2}",
             hint=f"leave both options out, or choose --tokens-per-frame {most * most}",

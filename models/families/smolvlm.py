@@ -24,7 +24,7 @@ from ...runtime.errors import SettingsInvalid
 from ..chat_layout import ChatWords
 from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..template_words import hub_prompt
 from ..text_parts import decoder_of
@@ -82,7 +82,7 @@ class SmolVlm:
             decoder=decoder,
             tokenizer=tokenizer,
             prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
-            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            frame=hub_frame(hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY)),
             tokens=vision.tokens,
             stored=hub.stored_decoder(decoder),
         )
@@ -143,7 +143,7 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
     if chosen not in sizes or options.frame_px not in (None, sizes[chosen]):
         told = ", ".join(f"{n} at {side} px" for n, side in sizes.items())
         raise SettingsInvalid(
-            f"got --frame-px {options.frame_px}, --tokens-per-frame {options.tokens_per_frame}; "
+            f"got --frame-px {options.frame_text}, --tokens-per-frame {options.tokens_per_frame}; "
             f"the tokens of a frame of this model are {told}",
             hint="choose one of them, or leave both options out for the last",
         )

@@ -331,6 +331,8 @@ def test_what_the_folder_says_of_itself_is_told(tmp_path):
     loaded = load_checkpoint(law.folder, LoadOptions(frame_px=24, tokens_per_frame=9, fps=0.5))
     assert (loaded.tokens_per_frame, loaded.frame_input.size_px) == (9, (24, 24))
     assert loaded.frame_input.fps == 0.5
+    wide = load_checkpoint(law.folder, LoadOptions(frame_px=(24, 40)))
+    assert (wide.tokens_per_frame, wide.frame_input.size_px) == (15, (24, 40))
     for options in (
         LoadOptions(frame_px=20),
         LoadOptions(tokens_per_frame=5),
