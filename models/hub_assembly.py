@@ -78,6 +78,7 @@ def hub_frame(
     fps: float,
     resize: str,
     colours: tuple[tuple[float, ...], tuple[float, ...]],
+    usual_filter: str = "bicubic",
 ) -> FrameInput:
     """Pictures of one size, three colours.
 
@@ -87,9 +88,11 @@ def hub_frame(
         fps: frames a second.
         resize: letterbox, squash or crop.
         colours: mean and std where the folder does not say.
+        usual_filter: what a picture is made smaller with where it does not say.
 
     Raises:
         CheckpointInvalid: the folder's colours are none.
     """
     mean, std = hub.colours(*colours)
-    return FrameInput(size_px, fps, resize, channels=3, mean=mean, std=std)
+    kind = hub.filter(usual_filter)
+    return FrameInput(size_px, fps, resize, channels=3, mean=mean, std=std, filter=kind)

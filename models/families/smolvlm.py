@@ -82,7 +82,9 @@ class SmolVlm:
             decoder=decoder,
             tokenizer=tokenizer,
             prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
-            frame=hub_frame(hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY)),
+            frame=hub_frame(
+                hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY), "lanczos"
+            ),
             tokens=vision.tokens,
             stored=hub.stored_decoder(decoder),
         )

@@ -220,3 +220,15 @@ def test_a_null_end_token_does_not_hide_the_next_file_s(whole, tmp_path, hidden)
         told["eos_token_id"] = None if name == hidden else other
         file.write_text(json.dumps(told))
     assert load_checkpoint(folder).layout.token_texts["stop_ids"][1:] == ("<image>",)
+
+
+@pytest.mark.parametrize(
+    ("resample", "kind"),
+    [(3, "bicubic"), (4, "area"), (0, "lanczos"), ("no number", "lanczos"), (None, "lanczos")],
+)
+def test_pictures_are_made_smaller_as_the_folder_says(whole, tmp_path, resample, kind):
+    folder = Path(shutil.copytree(whole, tmp_path / "filter"))
+    assert load_checkpoint(folder).frame_input.filter == "lanczos", "SmolVLM's own"
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resample": resample}))
+    assert load_checkpoint(folder).frame_input.filter == kind
