@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arena import Arena
-from .engine import Engine
+from .engine import NOTHING, Arrays, Engine
 from .errors import EngineNotFinite, EngineUnusable, InputMismatch
 from .frame_positions import positions_of
 from .token_rows import TokenRows
@@ -66,6 +66,7 @@ class LanguageModel:
         self._embeds = np.zeros((1, chunk_tokens, rows.width), np.float32)
         self._is_finite = np.zeros(self._embeds.shape[1:], np.bool_)
         self._mask = np.ones((1, arena.capacity), np.int64)
+        self._adapter: Arrays = NOTHING
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
@@ -152,7 +153,7 @@ class LanguageModel:
             first += size
 
     def step(self, token_id: int) -> Float32:
-        """Put one token into the cache; as `append`, without making an array."""
+        """Put one token into the cache; as `append`, no array is made."""
         self._rows.into(token_id, self._row[0])
         return self.append(self._row)
 
@@ -160,6 +161,28 @@ class LanguageModel:
         """Let slots of the cache go, in the lane like any other run; see `Arena.evict`."""
         with self._lane.speak():
             self.arena.evict(keep, new_positions)
+
+    def use(self, adapter: Arrays) -> None:
+        """Compute with an adapter from now on; without any where it is empty.
+
+        What is in the cache stays as it was computed: who swaps empties it, or means it so.
+
+        Args:
+            adapter: all optional inputs of the decoder's graph; see `adapters.Adapters`.
+
+        Raises:
+            InputMismatch: it belongs to another graph; the old one stays.
+
+        Cost: a new binding of all inputs; no weight is copied.
+        """
+        before, self._adapter = self._adapter, adapter
+        is_bound = False
+        try:
+            self._bind(self._engine)
+            is_bound = True
+        finally:
+            if not is_bound:
+                self._adapter = before
 
     def replace_engine(self, engine: Engine) -> bool:
         """Go on with another engine of the same decoder.
@@ -189,12 +212,12 @@ class LanguageModel:
         past = {PAST + name: view for name, view in self.arena.tensors().items()}
         present = {PRESENT + name: view for name, view in self.arena.tensors().items()}
         inputs: dict[str, NDArray[Any]] = {
-            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past
+            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past, **self._adapter
         }  # fmt: skip
         if positions is not None:
             inputs["position_ids"] = positions
         self._call = engine.bind(inputs, {"logits": logits, **present})
-        self._positions, self._logits = positions, logits
+        self._engine, self._positions, self._logits = engine, positions, logits
         self._is_sound = np.zeros(logits.shape, np.bool_)
         self.vocabulary: int = logits.shape[-1]
 

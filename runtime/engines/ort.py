@@ -113,6 +113,8 @@ class OrtEngine:
         self.provider = provider
         self.inputs = tuple(map(_spec, session.get_inputs()))
         self.outputs = tuple(map(_spec, session.get_outputs()))
+        # What has a default: matrices of an adapter, of rank 0 where none is chosen.
+        self.optional = tuple(map(_spec, session.get_overridable_initializers()))
         self._names = [spec.name for spec in self.outputs]
         self._graph = graph.name
         self._session: Any = session
@@ -120,7 +122,7 @@ class OrtEngine:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for these inputs, by name; see `Engine.run`."""
         session = self._opened()
-        check_arrays(self.inputs, arrays)
+        check_arrays((*self.inputs, *self._chosen(arrays)), arrays)
         try:
             outputs = session.run(self._names, dict(arrays))
         except _faults() as error:
@@ -135,9 +137,13 @@ class OrtEngine:
                 f"are, but {self.provider} has memory of its own",
                 hint="run the language model with the provider cpu",
             )
-        check_bound("input", self.inputs, inputs)
+        check_bound("input", (*self.inputs, *self._chosen(inputs)), inputs)
         check_bound("output", self.outputs, outputs)
         return OrtCall(self, inputs, outputs)
+
+    def _chosen(self, arrays: Arrays) -> tuple[TensorSpec, ...]:
+        """The optional inputs: all or none, since a part of an adapter is another adapter."""
+        return self.optional if any(one.name in arrays for one in self.optional) else ()
 
     def run_bound(self, binding: Any) -> None:
         """Run with a binding of this session; errors as in `run`."""
