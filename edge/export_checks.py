@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..runtime.errors import UsageError
@@ -9,6 +10,8 @@ from ..runtime.file_names import MANIFEST_FILE
 from ..runtime.whole_folder import check_place
 
 TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
+_SIZE = re.compile(r"\d{1,5}(x\d{1,5})?", re.ASCII)
+
 
 
 def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
@@ -23,6 +26,21 @@ def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
             f"got --search with --target {target}, which measures the CPU of this machine alone",
             hint="search first, then export with the --vision and --llm that it chose",
         )
+
+
+def parsed_frame_px(text: str) -> int | tuple[int, int]:
+    """The side of a square, or (height, width), px, of `448` or `896x504` (width first).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    sides = [int(side) for side in text.split("x")] if _SIZE.fullmatch(text) else []
+    if not sides or 0 in sides:
+        raise UsageError(
+            f"got --frame-px {text}, expected a side or a width and a height, px",
+            hint="--frame-px 448 is a square, --frame-px 896x504 a wide picture",
+        )
+    return sides[0] if len(set(sides)) == 1 else (sides[1], sides[0])
 
 
 def check_places(out: Path, report: Path | None, *, force: bool) -> None:

@@ -103,6 +103,7 @@ def say_exported(
             "seconds": round(seconds, 1),
             "peak_rss_bytes": peak_bytes,
             "parity": summary,
+            "notes": list(made.notes),
         }
         if made.searched is not None:
             told["search"] = made.searched.as_json()
@@ -120,6 +121,8 @@ def say_exported(
             print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
     if advisory:
         print(f"note: {advisory[0].note}; what this bundle says means nothing")
+    for note in made.notes:
+        print(f"note: {note}")
     if engines:
         size = sum(one.n_bytes for one in engines) / 1e6
         print(f"{len(engines)} engines in {engines[0].path.parent}, {size:.1f} MB")

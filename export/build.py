@@ -85,12 +85,14 @@ class Exported:
         report: all checks.
         n_bytes: size of the bundle.
         searched: how its schemes were found; None where they were named.
+        notes: of the checkpoint.
     """
 
     bundle_sha256: str
     report: ParityReport
     n_bytes: int
     searched: Searched | None = None
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(folder: Path, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -143,6 +145,7 @@ def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
     """Everything that is read before anything is written; raises as `export_bundle` does."""
     tell("loading", "checkpoint")
     checkpoint = load_checkpoint(folder, choice.options)
+    check_capacity(checkpoint, choice.capacity)
     if choice.adapter is not None:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
@@ -156,7 +159,6 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
     """The rest of `export_bundle`."""
     checkpoint, calibration = model.checkpoint, model.calibration
     checked_plans(checkpoint, choice.schemes)
-    check_capacity(checkpoint, choice.capacity)
     check_target(choice.target, checkpoint, choice.schemes, has_adapters=bool(model.adapters))
     with (
         bundle_writer(target, force=choice.force) as writer,
@@ -180,7 +182,7 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
         tell("keeping", "bundle")
         sha256 = _keep(writer, model, graphs, packed, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    return Exported(sha256, report, n_bytes, choice.searched)
+    return Exported(sha256, report, n_bytes, choice.searched, checkpoint.notes)
 
 
 def _tokenizer_file(checkpoint: Checkpoint, folder: Path, writer: BundleWriter) -> Path:
@@ -227,6 +229,7 @@ def _proven(
         "prefixes compared": len(data.prefixes),
         "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
+        **({"notes": "; ".join(checkpoint.notes)} if checkpoint.notes else {}),
     }
     if packed:
         proving("adapters")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.parity import Check, noise_check
-from ..models.decoder_weights import EMBEDDINGS, DecoderWeights
+from ..models.decoder_weights import EMBEDDINGS
 from ..models.family import Checkpoint
 from ..quant.numerics import PORTION, SignalToNoise
 from ..runtime.values import Float32
@@ -36,10 +36,10 @@ class StoredEmbeddings:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._weights = checkpoint.decoder_weights()
-        self.shape = (self._weights.shape.vocabulary, self._weights.shape.hidden)
+        self._checkpoint, shape = checkpoint, checkpoint.decoder_weights().shape
+        self.shape = (shape.vocabulary, shape.hidden)
         self.dtype: np.dtype[Any] = np.dtype(np.float16)
-        if any(np.abs(rows).max() > LARGEST_FLOAT16 for rows in table_portions(self._weights)):
+        if any(np.abs(rows).max() > LARGEST_FLOAT16 for rows in self._portions()):
             self.dtype = np.dtype(np.float32)
 
     @property
@@ -50,25 +50,32 @@ class StoredEmbeddings:
     def write(self, path: Path) -> None:
         """The file, row after row."""
         with path.open("wb") as file:
-            for rows in table_portions(self._weights):
+            for rows in self._portions():
                 file.write(np.ascontiguousarray(rows, self.dtype).data)
 
     def rows(self, ids: Sequence[int]) -> Float32:
         """Rows as the device reads them, (ids, hidden) float32."""
-        found: Float32 = self._weights.tensor(EMBEDDINGS, list(ids)).astype(self.dtype)
+        found = self._checkpoint.token_rows(ids).astype(self.dtype)
         return found.astype(np.float32)
 
     def check(self) -> Check:
         """What storing it costs, against its floor."""
         noise = SignalToNoise()
-        for rows in table_portions(self._weights):
+        for rows in self._portions():
             noise.add(rows, rows.astype(self.dtype).astype(np.float32))
         return noise_check("embeddings", f"table as {self.dtype}", noise.db, FLOOR_DB)
 
-
-def table_portions(weights: DecoderWeights) -> Iterator[Float32]:
-    """The table some rows at a time, (rows, hidden) float32."""
-    vocabulary, hidden = weights.shape.vocabulary, weights.shape.hidden
-    step = max(1, PORTION // hidden)
-    for start in range(0, vocabulary, step):
-        yield weights.tensor(EMBEDDINGS, slice(start, min(start + step, vocabulary)))
+    def _portions(self) -> Iterator[Float32]:
+        """The table some rows at a time, (rows, hidden) float32."""
+        weights, own = self._checkpoint.decoder_weights(), self._checkpoint.own_rows
+        vocabulary, hidden = self.shape
+        step = max(1, PORTION // hidden)
+        for start in range(0, vocabulary, step):
+            end = min(start + step, vocabulary)
+            rows = weights.tensor(EMBEDDINGS, slice(start, end))
+            inside = {token - start: row for token, row in own.items() if start <= token < end}
+            if inside:
+                rows = rows.copy()
+            for at, row in inside.items():
+                rows[at] = row
+            yield rows

@@ -67,6 +67,8 @@ def manifest_facts(
     }
     if checkpoint.gate_facts is not None:
         facts["gate"] = json_from_value(checkpoint.gate_facts)
+    if checkpoint.notes:
+        facts["notes"] = list(checkpoint.notes)
     return facts
 
 

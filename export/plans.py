@@ -9,9 +9,13 @@ from ..quant.llm_words import variant_name
 from ..quant.plan import Plan, default_rules, plan_for
 from ..quant.schemes import PartName
 from ..runtime.errors import SchemeUnknown, SettingsInvalid
+from ..runtime.prompt_layout import ids_of
+from ..runtime.speaking import slots_needed
 from .decoder_plan import decoder_plan, decoder_schemes, tensor_infos
 from .graphs import Schemes
 from .layer_writer import LARGEST_POSITION
+
+CAPACITY_STEP = 64
 
 
 def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName, Plan]:
@@ -35,16 +39,28 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
 
 
 def check_capacity(checkpoint: Checkpoint, capacity: int) -> None:
-    """Refuse a cache with more positions than the decoder can tell apart.
+    """Refuse a cache with more positions than the decoder can tell apart, or too few to speak.
 
     Raises:
-        SettingsInvalid: it has.
+        SettingsInvalid: it has; with a capacity that would do, where there is one.
     """
     most = min(checkpoint.decoder_weights().shape.max_positions, LARGEST_POSITION)
     if capacity > most:
         raise SettingsInvalid(
             f"got --capacity {capacity}, expected at most {most}, the positions of this decoder",
             hint="512 to 2048 keep a device fast; the stream may be of any length",
+        )
+    tokens, tokenizer = checkpoint.tokens_per_frame, checkpoint.tokenizer
+    needed = slots_needed(checkpoint.layout, lambda text: ids_of(tokenizer, text), tokens)
+    if capacity < needed:
+        enough = -(-needed // CAPACITY_STEP) * CAPACITY_STEP
+        raise SettingsInvalid(
+            f"got --capacity {capacity}, expected {needed} or more: the shortest question about "
+            f"one frame of {tokens} tokens takes {needed // 2} positions, and an answer may take "
+            "as many",
+            hint=f"--capacity {enough}, or smaller frames: --frame-px or --tokens-per-frame"
+            if enough <= most
+            else "smaller frames: --frame-px or --tokens-per-frame",
         )
 
 

@@ -46,6 +46,9 @@ class ChatWords:
         text_open: begins a turn of the user that has no frames, where it is another text than
             `user_open`; None where it is the same.
         frames_close: between the last frame and the question; it or `frame_close` is not empty.
+        frame_join: between two frames, where it is another text than `frame_close`; None where it
+            is the same. `frame_open` follows in any case.
+        is_timed: each frame stands behind its time, also a remembered one.
         answer_open: begins an answer of earlier dialogue, where it is another text than
             `assistant_open`; None where it is the same.
         memory_open, memory_time: what a remembered frame is introduced with, around its time.
@@ -66,6 +69,8 @@ class ChatWords:
     bos: str | None = None
     text_open: str | None = None
     frames_close: str = ""
+    frame_join: str | None = None
+    is_timed: bool = False
     answer_open: str | None = None
     memory_open: str = "Earlier, at "
     memory_time: str = " s: "
@@ -116,23 +121,17 @@ def chat_layout(words: ChatWords, tokenizer: Tokenizer, stops: Iterable[str] = (
 def _segments(words: ChatWords) -> dict[str, Pieces]:
     if not words.frame_close + words.frames_close:
         raise ValueError("frame_close and frames_close are empty: nothing ends a stretch of frames")
+    told = () if words.is_timed else (words.memory_open, Slot("time"), words.memory_time)
+    shown = (words.frame_open, *((Slot("time"),) if words.is_timed else ()), Slot("embeds"))
+    closed = (words.frame_close, words.frames_close)
     segments = {
         "frame_open": _pieces(words.user_open),
-        "frame": _pieces(words.frame_open, Slot("embeds")),
+        "frame": _pieces(*shown),
         # What ends a frame is written with what follows it, so that there is a `frame_close`.
-        "frame_join": _pieces(words.frame_close),
-        "frame_close": _pieces(words.frame_close, words.frames_close),
+        "frame_join": _pieces(words.frame_close if words.frame_join is None else words.frame_join),
+        "frame_close": _pieces(*closed),
         "memory_entry": _pieces(
-            words.user_open,
-            words.frame_open,
-            Slot("embeds"),
-            words.frame_close,
-            words.frames_close,
-            words.memory_open,
-            Slot("time"),
-            words.memory_time,
-            Slot("said"),
-            words.user_close,
+            *(words.user_open, *shown, *closed, *told, Slot("said"), words.user_close)
         ),
         "user": (Slot("question"),),
         "user_close": _pieces(words.user_close),

@@ -55,6 +55,9 @@ class Checkpoint:
         questions: what its proof asks where no calibration set says it; empty for the default.
         stored_decoder: of a decoder that is too large for the memory: its weights stay in their
             files, and `decoder` has none (its parameters are on the device `meta`).
+        own_rows: id of a token that no text has → (hidden,) float32, which the language model reads
+            in place of its embedding: a learned row that the table does not have.
+        notes: sentences for who exports it: what was found in the folder, and what was made of it.
     """
 
     vision: nn.Module
@@ -72,6 +75,8 @@ class Checkpoint:
     remembers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     questions: tuple[str, ...] = ()
     stored_decoder: DecoderWeights | None = None
+    own_rows: Mapping[int, Float32] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
 
     def decoder_weights(self) -> DecoderWeights:
         """The decoder's weights, wherever they are.
@@ -82,8 +87,14 @@ class Checkpoint:
         return self.stored_decoder or ModuleWeights(self.decoder)
 
     def token_rows(self, ids: Sequence[int]) -> Float32:
-        """Embeddings of tokens, (ids, hidden) float32."""
-        return self.decoder_weights().tensor(EMBEDDINGS, list(ids))
+        """What the language model reads of tokens, (ids, hidden) float32."""
+        found = self.decoder_weights().tensor(EMBEDDINGS, list(ids))
+        own = [(at, self.own_rows[token]) for at, token in enumerate(ids) if token in self.own_rows]
+        if own:
+            found = found.copy()
+        for at, row in own:
+            found[at] = row
+        return found
 
     @property
     def embeddings(self) -> Tensor:
@@ -103,14 +114,26 @@ class LoadOptions:
     """What the user chose of a checkpoint that leaves a choice; None: what the family takes.
 
     Attributes:
-        frame_px: side of the square that a frame is fitted into, px.
+        frame_px: side of the square that a frame is fitted into, or (height, width), px.
         tokens_per_frame: that the language model reads of a frame.
         fps: frames a second that the bundle is made for.
     """
 
-    frame_px: int | None = None
+    frame_px: int | tuple[int, int] | None = None
     tokens_per_frame: int | None = None
     fps: float | None = None
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """(height, width) of a frame, px."""
+        return (self.frame_px, self.frame_px) if isinstance(self.frame_px, int) else self.frame_px
+
+    @property
+    def frame_text(self) -> str:
+        """What was chosen, as the command line has it."""
+        if isinstance(self.frame_px, tuple):
+            return f"{self.frame_px[1]}x{self.frame_px[0]}"
+        return str(self.frame_px)
 
     def check_fixed(self, family: str, frame_input: FrameInput, tokens_per_frame: int) -> None:
         """Refuse another choice than the one that a checkpoint was made for.
@@ -122,15 +145,19 @@ class LoadOptions:
         Raises:
             SettingsInvalid: names the option, what was chosen and what is fixed.
         """
-        fixed = {"frame_px": frame_input.size_px[0], "tokens_per_frame": tokens_per_frame,
-                 "fps": frame_input.fps}  # fmt: skip
-        for name, value in fixed.items():
-            chosen, option = getattr(self, name), name.replace("_", "-")
+        height, width = frame_input.size_px
+        fixed = LoadOptions(height if height == width else (height, width), tokens_per_frame,
+                            frame_input.fps)  # fmt: skip
+        for name in ("frame_px", "tokens_per_frame", "fps"):
+            chosen, value = (getattr(one, name) for one in (self, fixed))
             if chosen is not None and chosen != value:
+                told = (one.frame_text if name == "frame_px" else f"{getattr(one, name):g}"
+                        for one in (self, fixed))  # fmt: skip
+                option = f"--{name.replace('_', '-')}"
                 raise SettingsInvalid(
-                    f"got --{option} {chosen:g}, but this checkpoint of the family {family} is "
-                    f"made for {value:g}",
-                    hint=f"leave --{option} out",
+                    f"got {option} {next(told)}, but this checkpoint of the family {family} is "
+                    f"made for {next(told)}",
+                    hint=f"leave {option} out",
                 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -39,6 +40,8 @@ _FRONT_MATTER = re.compile(r"\A---\n(?P<lines>.*?)\n---\n", re.DOTALL)
 _LICENCE = re.compile(r"^license:[ \t]*[\"']?(?P<licence>[\w.+-]+)", re.MULTILINE)
 
 
+# As PIL counts them, and so `resample` of a processor.
+_FILTERS = MappingProxyType({1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"})
 # PEFT's, which transformers reads where it lies beside a model.
 ADAPTER = "adapter_config.json"
 
@@ -131,7 +134,9 @@ class HubCheckpoint:
         generation = self.file("generation_config.json")
         text = self.config.maybe("text_config", lambda below: below)
         told = (one for one in (generation, self.config, text) if one and "eos_token_id" in one)
-        found: Any = next((one.anything("eos_token_id") for one in told), ())
+        # A null there says nothing: it does not hide what the next file says.
+        ids_told = (one.anything("eos_token_id") for one in told)
+        found: Any = next((ids for ids in ids_told if ids is not None), ())
         ids = found if isinstance(found, tuple | list) else [found]
         texts = [tokenizer.id_to_token(token) for token in ids if isinstance(token, int)]
         return tuple(dict.fromkeys(text for text in texts if text))
@@ -147,9 +152,7 @@ class HubCheckpoint:
         Raises:
             CheckpointInvalid: colours are not brought to a mean and std at all.
         """
-        fields = self.file("preprocessor_config.json")
-        if fields is None and (whole := self.file("processor_config.json")) is not None:
-            fields = whole.maybe("image_processor", lambda below: below)  # as transformers 5 writes
+        fields = self._image_processor()
         if fields is None:
             return mean, std
         if "do_normalize" in fields and not fields.flag("do_normalize"):
@@ -161,6 +164,22 @@ class HubCheckpoint:
             fields.numbers("image_mean") if "image_mean" in fields else mean,
             fields.numbers("image_std") if "image_std" in fields else std,
         )
+
+    def filter(self, usual: str) -> str:
+        """What the model's own processor makes a picture smaller with, as `FrameInput` has it.
+
+        Args:
+            usual: where no file says, or it says something that a bundle does not have.
+        """
+        fields = self._image_processor()
+        named = fields.anything("resample") if fields and "resample" in fields else None
+        return _FILTERS.get(named, usual) if isinstance(named, int) else usual
+
+    def _image_processor(self) -> Fields | None:
+        fields = self.file("preprocessor_config.json")
+        if fields is None and (whole := self.file("processor_config.json")) is not None:
+            fields = whole.maybe("image_processor", lambda below: below)  # as transformers 5 writes
+        return fields
 
     def model(
         self, config_class: type[PreTrainedConfig], model_class: type[PreTrainedModel]

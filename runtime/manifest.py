@@ -34,6 +34,7 @@ DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "
 EMBEDDING_DTYPES = ("float32", "float16")
 PROOFS = ("passed", "pending-device")
 RESIZES = ("letterbox", "squash", "crop")
+FILTERS = ("area", "bilinear", "bicubic", "lanczos")
 COLOURS = 3
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -108,6 +109,7 @@ def frame_input_from_json(fields: Fields) -> FrameInput:
         mean=_per_channel(fields, "mean"),
         std=_per_channel(fields, "std"),
         motion=fields.maybe("motion", _motion),
+        filter=fields.text("filter", one_of=FILTERS) if "filter" in fields else None,
         extra=fields.rest(),
     )
 

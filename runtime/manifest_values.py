@@ -83,6 +83,8 @@ class FrameInput:
         mean, std: per channel, of colours on the scale [0, 1], of motion maps in their own units;
             empty or None where nothing is taken off or divided.
         motion: None for parts that read no motion.
+        filter: what a picture is made smaller with: area, bilinear, bicubic or lanczos, each over
+            as many pixels as become one; None for area.
     """
 
     size_px: tuple[int, int]
@@ -93,6 +95,7 @@ class FrameInput:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     motion: MotionInput | None = None
+    filter: str | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 

@@ -14,17 +14,21 @@ SMALL_PX = 112
 """Side of the picture that stage 0 looks at: the `size_px` of the manifest's motion maps."""
 
 
-def small_picture(pixels: UInt8, size_px: tuple[int, int] = (SMALL_PX, SMALL_PX)) -> UInt8:
+def small_picture(
+    pixels: UInt8, size_px: tuple[int, int] = (SMALL_PX, SMALL_PX), kind: str = "area"
+) -> UInt8:
     """The picture squashed to a size, each pixel the mean of the area it stands for.
 
     Args:
         pixels: (height, width, 3) uint8 RGB, any size from 1 x 1.
         size_px: (height, width) wanted, px.
+        kind: of the mean: area, where each pixel counts as much; bilinear, bicubic or lanczos,
+            which are within a level of 255 of what PIL and PyTorch make with antialiasing.
 
     Returns:
         (height, width, 3) uint8 RGB, an array of its own.
 
-    Cost: 1.2 ms for 1280 x 720 on one core; interpolation by area, because anything faster aliases.
+    Cost: 1.2 ms for 1280 x 720 on one core, bicubic half as much again; anything faster aliases.
     """
     import av
     from av.video.reformatter import VideoReformatter
@@ -33,7 +37,7 @@ def small_picture(pixels: UInt8, size_px: tuple[int, int] = (SMALL_PX, SMALL_PX)
     # from_ndarray reads rows from start to end: a cropped or mirrored view has to be copied first.
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
     small = VideoReformatter().reformat(
-        frame, width, height, "rgb24", interpolation="AREA", threads=1
+        frame, width, height, "rgb24", interpolation=kind.upper(), threads=1
     )
     return np.asarray(small.to_ndarray(), np.uint8)
 
@@ -45,7 +49,7 @@ def fitted_picture(pixels: UInt8, frame_input: FrameInput) -> UInt8:
 
     Args:
         pixels: (height, width, 3) uint8 RGB, any size from 1 x 1.
-        frame_input: size_px (height, width) and resize are read.
+        frame_input: size_px (height, width), resize and filter are read.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -56,22 +60,23 @@ def fitted_picture(pixels: UInt8, frame_input: FrameInput) -> UInt8:
     Cost: as `small_picture`.
     """
     height, width = frame_input.size_px
+    kind = frame_input.filter or "area"
     if frame_input.resize == "squash":
-        return small_picture(pixels, (height, width))
+        return small_picture(pixels, (height, width), kind)
     rows, columns = pixels.shape[:2]
     if frame_input.resize == "letterbox":
         scale = min(height / rows, width / columns)
         size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
         top, left = (height - size[0]) // 2, (width - size[1]) // 2
         canvas = np.zeros((height, width, 3), np.uint8)
-        canvas[top : top + size[0], left : left + size[1]] = small_picture(pixels, size)
+        canvas[top : top + size[0], left : left + size[1]] = small_picture(pixels, size, kind)
         return canvas
     if frame_input.resize == "crop":
         scale = max(height / rows, width / columns)
         kept_rows, kept_columns = round(height / scale), round(width / scale)
         top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
         kept = pixels[top : top + max(1, kept_rows), left : left + max(1, kept_columns)]
-        return small_picture(kept, (height, width))
+        return small_picture(kept, (height, width), kind)
     raise ValueError(f"resize is {frame_input.resize!r}, expected squash, letterbox or crop")
 
 

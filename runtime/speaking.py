@@ -167,10 +167,21 @@ def context_of(
     return ContinuousContext(model, layout, text, continuous, plain)
 
 
-def _check_room(capacity: int, layout: PromptLayout, encode: Encode, frame_tokens: int) -> None:
-    """Whether half of the cache, which answers leave to prompts, holds the shortest prompt."""
+def slots_needed(layout: PromptLayout, encode: Encode, frame_tokens: int) -> int:
+    """Slots of the smallest cache with which a model can speak.
+
+    Half of it, which answers leave to prompts, holds the shortest question about one frame.
+
+    Args:
+        layout, encode: how it reads.
+        frame_tokens: of one frame.
+    """
     shortest = planned_prompt(layout, encode, PromptParts("?"), budget_tokens=1 << 30).tokens
-    needed = 2 * (shortest + frame_tokens + FRAME_WORDS)
+    return 2 * (shortest + frame_tokens + FRAME_WORDS)
+
+
+def _check_room(capacity: int, layout: PromptLayout, encode: Encode, frame_tokens: int) -> None:
+    needed = slots_needed(layout, encode, frame_tokens)
     if capacity < needed:
         raise SettingsInvalid(
             f"the cache has {capacity} slots, expected {needed} or more: the shortest question "

@@ -102,7 +102,8 @@ class VisionEncoder:
         self._engine = engine
         self._frame_input = frame_input
         # The picture of stage 0 is squashed too: where the sizes are the same, so is the picture.
-        self._reads_small = frame_input.resize == "squash" and frame_input.size_px == SMALL
+        is_squashed = frame_input.resize == "squash" and frame_input.filter in (None, "area")
+        self._reads_small = is_squashed and frame_input.size_px == SMALL
         self._lane = lane
         self._heartbeat_s = heartbeat_s
         self._settle_s = settle_s

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..export_checks import check_engines, check_places, refuse_other_targets
+from ..export_checks import (
+    check_engines,
+    check_places,
+    parsed_frame_px,
+    refuse_other_targets,
+)
 from ..export_text import say_exported, told_steps
 
 if TYPE_CHECKING:
@@ -84,8 +89,12 @@ def export(
         str | None, typer.Option("--name", help="Name of the bundle; its folder's otherwise.")
     ] = None,
     frame_px: Annotated[
-        int | None,
-        typer.Option("--frame-px", min=1, help="Side of a frame as the model sees it, px."),
+        str | None,
+        typer.Option(
+            "--frame-px",
+            metavar="SIDE|WIDTHxHEIGHT",
+            help="Size of a frame as the model sees it, px; a side alone is of a square.",
+        ),
     ] = None,
     tokens_per_frame: Annotated[
         int | None,
@@ -141,6 +150,7 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     refuse_other_targets(target, is_searched=search)
+    frame_size = None if frame_px is None else parsed_frame_px(frame_px)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with told_steps() as tell:
@@ -160,7 +170,7 @@ def export(
             threads=threads,
             force=force,
             report=report,
-            options=family.LoadOptions(frame_px, tokens_per_frame, fps),
+            options=family.LoadOptions(frame_size, tokens_per_frame, fps),
             target=target,
         )
         if wanted is not None:

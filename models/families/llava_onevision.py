@@ -1,10 +1,11 @@
 """The family `llava_onevision`: LLaVA-OneVision with a SigLIP tower and Qwen2, as the Hub has it.
 
-A frame is a video of one frame: the whole picture at the tower's own size, projected, its grid of
-tokens halved by bilinear interpolation (27 x 27 → 14 x 14), and one learned token for a new line.
-Fewer tokens are the same interpolation to a smaller grid. Graphs: pixels (1, 3, px, px) → tokens
-(1, patches, dim) → embeds (1, cells² + 1, hidden); inputs_embeds and a past with plain rotary
-positions. Peak memory of an export: about three times the float32 weights (0.5B: 11 GB).
+The frames of a turn are one video: each picture whole at the tower's own size, projected, its grid
+of tokens halved by bilinear interpolation (27 x 27 → 14 x 14); behind the last frame stands one
+learned row for a new line, which a bundle keeps as that of the token `<video>`. Fewer tokens are
+the same interpolation to a smaller grid. Graphs: pixels (1, 3, px, px) → tokens (1, patches, dim) →
+embeds (1, cells², hidden); inputs_embeds and a past with plain rotary positions. Peak memory of an
+export: about three times the float32 weights (0.5B: 11 GB).
 
 Source: transformers' `llava_onevision`, its `get_video_features`; differs: images are not cut into
 tiles, which costs up to ten times the tokens.
@@ -22,29 +23,36 @@ from torch.nn.functional import interpolate, normalize
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid, SettingsInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ...runtime.prompt_layout import single_id
+from ...runtime.values import Float32
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
+from ..template_words import hub_prompt
 from ..text_parts import decoder_of
 
+VIDEO = "<video>"
+"""Of the video's token; the one that stands in a prompt is read as the new line."""
 WORDS = ChatWords(
     user_open="<|im_start|>user ",
     text_open="<|im_start|>user \n",
     frame_open="",
     frame_close="",
-    frames_close="\n",
+    frames_close=f"{VIDEO}\n",
     user_close="<|im_end|>",
     assistant_open="<|im_start|>assistant\n",
     answer_open="<|im_start|>assistant \n",
     turn_end="<|im_end|>",
     after_turn="",
 )
+PICTURES = PictureWords(VIDEO, is_video=True, video_close=VIDEO)
 FPS = 1.0
 GREY = (0.5, 0.5, 0.5)
 CELLS = 8
-"""Along each side of a frame, where nobody says otherwise: 65 tokens with the new line, which is
-what a small machine reads in time. The model's own videos have 14, 197 tokens."""
+"""Along each side of a frame, where nobody says otherwise: 64 tokens, which is what a small machine
+reads in time. The model's own videos have 14, 196 tokens."""
 
 
 class LlavaOnevision:
@@ -70,9 +78,7 @@ class LlavaOnevision:
         inner: Any = model.model
         vision = LlavaVision(inner.vision_tower, _layers(model.config))
         cells = _cells(model.config, options)
-        connector = LlavaConnector(
-            inner.multi_modal_projector, inner.image_newline, vision.grid, cells
-        )
+        connector = LlavaConnector(inner.multi_modal_projector, vision.grid, cells)
         decoder = decoder_of(inner.language_model, model.lm_head)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
         side_px = model.config.vision_config.image_size
@@ -83,10 +89,11 @@ class LlavaOnevision:
             connector=connector,
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
-            tokens=cells * cells + 1,
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
+            frame=hub_frame(hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY)),
+            tokens=cells * cells,
             stored=hub.stored_decoder(decoder),
+            own_rows={single_id(tokenizer, VIDEO, "the video's token"): _row(inner.image_newline)},
         )
 
 
@@ -118,24 +125,29 @@ class LlavaVision(nn.Module):
 
 
 class LlavaConnector(nn.Module):
-    """Projector, interpolation to cells x cells, and the token of a new line.
+    """Projector, and interpolation to cells x cells.
 
-    Tokens (1, grid², dim) → embeds (1, cells² + 1, hidden).
+    Tokens (1, grid², dim) → embeds (1, cells², hidden).
     """
 
     pooling: Tensor
-    newline: Tensor
 
-    def __init__(self, projector: nn.Module, newline: Tensor, grid: int, cells: int) -> None:
+    def __init__(self, projector: nn.Module, grid: int, cells: int) -> None:
         super().__init__()
         self.projector = projector
-        self.register_buffer("newline", newline.detach()[None, None], persistent=False)
         each = torch.eye(grid * grid).view(-1, 1, grid, grid)
         pooled = interpolate(each, size=(cells, cells), mode="bilinear")
         self.register_buffer("pooling", pooled.flatten(1).T.contiguous(), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return torch.cat([self.pooling @ self.projector(tokens), self.newline], dim=1)
+        embeds: Tensor = self.pooling @ self.projector(tokens)
+        return embeds
+
+
+def _row(newline: Tensor) -> Float32:
+    """(hidden,) float32, an array of its own."""
+    row: Float32 = newline.detach().float().numpy().copy()
+    return row
 
 
 def _layers(config: LlavaOnevisionConfig) -> int:
@@ -157,18 +169,18 @@ def _cells(config: LlavaOnevisionConfig, options: LoadOptions) -> int:
     """Cells along each side of a frame.
 
     Raises:
-        SettingsInvalid: another size than the tower's, or tokens that are no square and one more.
+        SettingsInvalid: another size than the tower's, or tokens that are no square.
     """
     seen: Any = config.vision_config
     most = math.ceil(seen.image_size // seen.patch_size / 2)
-    tokens = options.tokens_per_frame or min(CELLS, most) ** 2 + 1
-    cells = math.isqrt(max(tokens - 1, 0))
-    is_square = cells * cells == tokens - 1 and 1 <= cells <= most
+    tokens = options.tokens_per_frame or min(CELLS, most) ** 2
+    cells = math.isqrt(tokens)
+    is_square = cells * cells == tokens and 1 <= cells <= most
     if not is_square or options.frame_px not in (None, seen.image_size):
         raise SettingsInvalid(
-            f"got --frame-px {options.frame_px}, --tokens-per-frame {tokens}; this model sees "
-            f"{seen.image_size} px and gives a square of up to {most * most} tokens and one more, "
-            f"such as {min(CELLS, most) ** 2 + 1} or {most * most + 1}",
-            hint=f"leave both options out, or choose --tokens-per-frame {most * most + 1}",
+            f"got --frame-px {options.frame_text}, --tokens-per-frame {tokens}; this model sees "
+            f"{seen.image_size} px and gives a square of up to {most * most} tokens, such as "
+            f"{min(CELLS, most) ** 2}",
+            hint=f"leave both options out, or choose --tokens-per-frame {most * most}",
         )
     return cells

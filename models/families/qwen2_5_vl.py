@@ -1,10 +1,10 @@
 """The family `qwen2_5_vl`: Qwen2.5-VL (3B, 7B) as the Hub has it.
 
 A tower with window attention, a merger (2 x 2 patches become one token), and a Qwen2 whose
-positions have three axes. A frame is an image of the chat template. Graphs: pixels (1, 3, px, px) →
-tokens (1, (px / 28)², 4 dim); embeds and position_ids [3, 1, tokens] into a past whose keys are
-turned by time, height and width. Peak memory of an export: about three times the float32 weights,
-of the tower alone where the decoder stays in its files (over 1.2e9 parameters).
+positions have three axes. A frame is an image of the chat template. Graphs: pixels (1, 3, height,
+width) → tokens (1, height · width / 28², 4 dim); embeds and position_ids [3, 1, tokens] into a past
+whose keys are turned by time, height and width. Peak memory of an export: about three times the
+float32 weights, of the tower alone where the decoder stays in its files (over 1.2e9 parameters).
 
 Source: transformers' `qwen2_5_vl`; differs: windows, rotations and places of the tower are
 constants of its graph, since every frame has the same size.
@@ -12,18 +12,18 @@ constants of its graph, since every frame has the same size.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from ...runtime.errors import SettingsInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..frame_grid import frame_grid
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen2_5_vl_vision import Merger, WindowTower
+from ..template_words import hub_prompt
 from ..text_decoder import TextDecoder
 
 WORDS = ChatWords(
@@ -35,10 +35,9 @@ WORDS = ChatWords(
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
 )
+PICTURES = PictureWords("<|image_pad|>")
 FPS = 2.0
 """Frames a second that its processor takes of a video."""
-TOKENS = 64
-MOST_TOKENS = 1024
 # Those of OpenAI's CLIP, per colour on the scale [0, 1].
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -53,8 +52,8 @@ class Qwen25Vl:
     def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, float32, checked.
 
-        The model sees pictures of any size; a bundle sees squares of one, 224 px (64 tokens) unless
-        something else is chosen.
+        The model sees pictures of any size; a bundle sees those of one, 224 x 224 px (64 tokens)
+        unless something else is chosen.
 
         Raises:
             CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
@@ -65,12 +64,12 @@ class Qwen25Vl:
         hub = HubCheckpoint.opened(folder, ("Qwen2_5_VLForConditionalGeneration",))
         model = hub.model(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
         tower = model.model.visual
-        side = tokens_along_side(tower.config, options)
-        merge = tower.config.spatial_merge_size
-        vision = WindowTower(tower, (side * merge, side * merge))
+        merge, patch_px = tower.config.spatial_merge_size, tower.config.patch_size
+        rows, columns = frame_grid(merge * patch_px, options)
+        vision = WindowTower(tower, (rows * merge, columns * merge))
         decoder = TextDecoder(model.model.language_model, model.lm_head).eval()
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        size_px = side * merge * tower.config.patch_size
+        size_px = (rows * merge * patch_px, columns * merge * patch_px)
         return gateless_checkpoint(
             hub,
             self.name,
@@ -78,35 +77,9 @@ class Qwen25Vl:
             connector=Merger(tower.merger),
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            frame=square_frame(hub, size_px, options.fps or FPS, "letterbox", (MEAN, STD)),
-            tokens=side * side,
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
+            frame=hub_frame(hub, size_px, options.fps or FPS, "letterbox", (MEAN, STD)),
+            tokens=rows * columns,
             stored=hub.stored_decoder(decoder),
-            grid=(side, side),
+            grid=(rows, columns),
         )
-
-
-def tokens_along_side(tower: Any, options: LoadOptions, default: int = TOKENS) -> int:
-    """Tokens along each side of a frame, for a tower that sees pictures of any size.
-
-    Args:
-        tower: its config: patch_size, spatial_merge_size.
-        options: what the user chose.
-        default: tokens of a frame where nothing was.
-
-    Raises:
-        SettingsInvalid: the frame is no whole number of tokens wide, or they are no square.
-    """
-    block = tower.patch_size * tower.spatial_merge_size
-    tokens, frame_px = options.tokens_per_frame, options.frame_px
-    if tokens is None:
-        tokens = default if frame_px is None else (frame_px // block) ** 2
-    side = math.isqrt(tokens)
-    is_square = side * side == tokens and 1 <= tokens <= MOST_TOKENS
-    if not is_square or frame_px not in (None, side * block):
-        raise SettingsInvalid(
-            f"got --frame-px {frame_px}, --tokens-per-frame {options.tokens_per_frame}; a frame of "
-            f"n x n tokens is {block} n px wide, and n is 1 to {math.isqrt(MOST_TOKENS)}",
-            hint=f"--frame-px {8 * block} gives 64 tokens; one of the two options is enough",
-        )
-    return side

@@ -3,10 +3,11 @@
 A tower with learned places that are stretched to the grid, rotations beside them, and mergers: m x
 m patches become one token, once after the last block and once after each block that DeepStack
 taps. The decoder norms queries and keys, turns them with interleaved mRoPE, and adds the taps'
-tokens after its first layers. A frame is an image of the chat template. Graphs: pixels (1, 3, px,
-px) → tokens (1, (px / patch / m)², (1 + taps) · m² · dim) → rows (1, n, (1 + taps) · hidden), which
-the decoder reads whole, with position_ids (3, 1, S). Peak memory of an export: about three times
-the float32 weights, of the tower alone where the decoder stays in its files.
+tokens after its first layers. A frame is an image of the chat template. Graphs: pixels (1, 3,
+height, width) → tokens (1, n, (1 + taps) · m² · dim), one for m x m patches → rows
+(1, n, (1 + taps) · hidden), which the decoder reads whole, with position_ids (3, 1, S). Peak memory
+of an export: about three times the float32 weights, of the tower alone where the decoder stays in
+its files.
 
 Source: transformers' `qwen3_vl`; differs: what follows from the size of a frame is constant, and
 the taps' tokens come to the decoder in the rows of the frame.
@@ -20,13 +21,15 @@ from typing import Any
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from ...runtime.errors import CheckpointInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..deepstack_decoder import DeepStackDecoder
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..frame_grid import frame_grid
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen3_vl_vision import DeepMergers, GridTower
-from .qwen2_5_vl import tokens_along_side
+from ..template_words import hub_prompt
 
 WORDS = ChatWords(
     user_open="<|im_start|>user\n",
@@ -36,6 +39,7 @@ WORDS = ChatWords(
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
 )
+PICTURES = PictureWords("<|image_pad|>")
 FPS = 2.0
 """Frames a second of its training videos."""
 GREY = (0.5, 0.5, 0.5)
@@ -53,8 +57,8 @@ class Qwen3Vl:
     def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, float32, checked.
 
-        The model sees pictures of any size; a bundle sees squares of one, 256 px (64 tokens) unless
-        something else is chosen.
+        The model sees pictures of any size; a bundle sees those of one, 256 x 256 px (64 tokens)
+        unless something else is chosen.
 
         Raises:
             CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
@@ -65,11 +69,12 @@ class Qwen3Vl:
         hub = HubCheckpoint.opened(folder, ("Qwen3VLForConditionalGeneration",))
         model = hub.model(Qwen3VLConfig, Qwen3VLForConditionalGeneration)
         tower = model.model.visual
-        side, merge = tokens_along_side(tower.config, options), tower.config.spatial_merge_size
-        vision = GridTower(tower, (side * merge, side * merge))
+        merge, patch_px = tower.config.spatial_merge_size, tower.config.patch_size
+        rows, columns = frame_grid(merge * patch_px, options)
+        vision = GridTower(tower, (rows * merge, columns * merge))
         decoder = _decoder(model)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
-        side_px = side * merge * tower.config.patch_size
+        size_px = (rows * merge * patch_px, columns * merge * patch_px)
         return gateless_checkpoint(
             hub,
             self.name,
@@ -77,11 +82,11 @@ class Qwen3Vl:
             connector=DeepMergers(tower),
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            frame=square_frame(hub, side_px, options.fps or FPS, "letterbox", (GREY, GREY)),
-            tokens=side * side,
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
+            frame=hub_frame(hub, size_px, options.fps or FPS, "letterbox", (GREY, GREY)),
+            tokens=rows * columns,
             stored=hub.stored_decoder(decoder),
-            grid=(side, side),
+            grid=(rows, columns),
         )
 
 

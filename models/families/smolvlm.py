@@ -21,10 +21,12 @@ from torch.nn.functional import normalize
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from ...runtime.errors import SettingsInvalid
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
+from ..template_words import hub_prompt
 from ..text_parts import decoder_of
 
 WORDS = ChatWords(
@@ -37,6 +39,9 @@ WORDS = ChatWords(
     assistant_open="Assistant:",
     answer_open="Assistant: ",
     turn_end="<end_of_utterance>",
+)
+PICTURES = PictureWords(
+    "<image>", open="<fake_token_around_image><global-img>", close="<fake_token_around_image>"
 )
 FPS = 1.0
 """Frames a second of its training videos."""
@@ -76,8 +81,10 @@ class SmolVlm:
             connector=model.model.connector.modality_projection,
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=chat_layout(WORDS, tokenizer, hub.stop_texts(tokenizer)),
-            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, PICTURES),
+            frame=hub_frame(
+                hub, (side_px, side_px), options.fps or FPS, "squash", (GREY, GREY), "lanczos"
+            ),
             tokens=vision.tokens,
             stored=hub.stored_decoder(decoder),
         )
@@ -138,7 +145,7 @@ def _side_px(config: SmolVLMConfig, options: LoadOptions) -> int:
     if chosen not in sizes or options.frame_px not in (None, sizes[chosen]):
         told = ", ".join(f"{n} at {side} px" for n, side in sizes.items())
         raise SettingsInvalid(
-            f"got --frame-px {options.frame_px}, --tokens-per-frame {options.tokens_per_frame}; "
+            f"got --frame-px {options.frame_text}, --tokens-per-frame {options.tokens_per_frame}; "
             f"the tokens of a frame of this model are {told}",
             hint="choose one of them, or leave both options out for the last",
         )

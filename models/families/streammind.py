@@ -243,6 +243,7 @@ def _frame_input(hub: HubCheckpoint, tower: CLIPVisionModel, options: LoadOption
         channels=3,
         mean=mean,
         std=std,
+        filter=hub.filter("bicubic"),
     )
     options.check_fixed(StreamMind.name, found, 1)
     return found

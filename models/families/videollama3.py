@@ -2,7 +2,7 @@
 
 A SigLIP-like tower whose patches turn by their row and column, the mean of each 2 x 2 of them, two
 matrices, and a Qwen2. A frame is one of a video in the chat template, with its time before it.
-Graphs: pixels (1, 3, px, px) → tokens (1, (px / 28)², dim); inputs_embeds and a past with plain
+Graphs: pixels (1, 3, height, width) → tokens (1, n, dim); inputs_embeds and a past with plain
 rotary positions. Peak memory of an export: about three times the float32 weights,
 of the tower alone where the decoder stays in its files (over 1.2e9 parameters).
 
@@ -18,22 +18,21 @@ Source: transformers' `video_llama_3`, and LiamZhao326/CogStream at 16f4958.
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
 
-from ...runtime.errors import SettingsInvalid
-from ...runtime.prompt_layout import PromptLayout, Slot, Text, with_text_ids
-from ..chat_layout import ChatWords, chat_layout
+from ..chat_layout import ChatWords
+from ..chat_template import PictureWords
 from ..checkpoint import config_fields
 from ..decoder_weights import FileWeights, fill_beside_decoder_
 from ..family import Checkpoint, LoadOptions
-from ..hub_assembly import gateless_checkpoint, square_frame
+from ..frame_grid import frame_grid
+from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
+from ..template_words import hub_prompt
 from ..text_parts import decoder_of
 from ..transformers_parts import model_of
 from ..video_llama_tower import VideoLlamaTower
@@ -48,16 +47,19 @@ VISION, PROJECTOR = "model.vision_encoder.", "model.mm_projector."
 """Begin the names of tensors in CogStream's files; the decoder's are those of a Qwen2."""
 MERGE = 2
 """Patches along each side of a token of a video; a single picture would have 1."""
-SIDE = 8
-"""Tokens along each side of a frame, unless chosen: 64 of them are what a small device can read."""
 FPS = 1.0
 """Frames a second of its training videos."""
 GREY = (0.5, 0.5, 0.5)
+SYSTEM = "You are a helpful assistant."
+"""What the authors' own conversations begin with; no template writes it by itself."""
 WORDS = ChatWords(
-    system="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+    system=f"<|im_start|>system\n{SYSTEM}<|im_end|>\n",
     user_open="<|im_start|>user\n",
     frame_open="",
-    frame_close=",",
+    frame_close="",
+    frame_join=",",
+    frames_close="\n",
+    is_timed=True,
     user_close="<|im_end|>\n",
     assistant_open="<|im_start|>assistant\n",
     turn_end="<|im_end|>",
@@ -83,7 +85,7 @@ class VideoLlama3:
     def load(self, folder: Path, options: LoadOptions) -> Checkpoint:
         """The checkpoint in this folder, float32, checked.
 
-        A frame may be any square of whole tokens, each 28 x 28 px in the released models.
+        A frame may be any rectangle of whole tokens, each 28 x 28 px in the released models.
 
         Raises:
             CheckpointMissing, CheckpointInvalid, VocabularyMismatch, PromptInvalid: what is wrong.
@@ -102,9 +104,9 @@ class VideoLlama3:
             decoder = decoder_of(model.model.language_model, model.lm_head)
             stored_decoder = _fill(hub, model, decoder)
         seen: Any = model.config.vision_config
-        side = _side(seen.patch_size * MERGE, options)
-        grid, side_px = MERGE * side, MERGE * side * seen.patch_size
-        vision = VideoLlamaTower(model.model.vision_model, (grid, grid), MERGE)
+        rows, columns = frame_grid(seen.patch_size * MERGE, options)
+        vision = VideoLlamaTower(model.model.vision_model, (MERGE * rows, MERGE * columns), MERGE)
+        size_px = (MERGE * rows * seen.patch_size, MERGE * columns * seen.patch_size)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)
         return gateless_checkpoint(
             hub,
@@ -113,31 +115,24 @@ class VideoLlama3:
             connector=model.model.projector.readout,
             decoder=decoder,
             tokenizer=tokenizer,
-            layout=video_layout(tokenizer, hub.stop_texts(tokenizer)),
-            frame=square_frame(hub, side_px, options.fps or FPS, "squash", (GREY, GREY)),
-            tokens=side * side,
+            prompt=hub_prompt(hub, self.name, tokenizer, WORDS, _pictures(hub, tokenizer)),
+            frame=hub_frame(hub, size_px, options.fps or FPS, "squash", (GREY, GREY)),
+            tokens=rows * columns,
             stored=stored_decoder,
             config="config.json",
         )
 
 
-def video_layout(tokenizer: Tokenizer, stops: tuple[str, ...]) -> PromptLayout:
-    """The chat template with its video: each frame behind its time, commas between them.
-
-    Raises:
-        PromptInvalid: the tokenizer is of another model.
-    """
-    layout = chat_layout(WORDS, tokenizer, stops)
-    shown = (Slot("time"), Slot("embeds"))
-    segments = {
-        **layout.segments,
-        "frame": shown,
-        "frame_close": (Text("\n"),),
-        "memory_entry": (
-            *(Text(WORDS.user_open), *shown, Text("\n"), Slot("said"), Text(WORDS.user_close)),
-        ),
-    }
-    return with_text_ids(replace(layout, segments=segments), tokenizer)
+def _pictures(hub: HubCheckpoint, tokenizer: Tokenizer) -> PictureWords:
+    """What a template writes for a frame: the token that config.json names."""
+    is_native = hub.config.text("model_type") == NATIVE
+    key, usual = (
+        ("video_token_id", "<|video_pad|>") if is_native else ("image_token_index", "<image>")
+    )
+    named = hub.config.whole(key) if key in hub.config else -1
+    token = (tokenizer.id_to_token(named) if named >= 0 else None) or usual
+    variables = {"image_token": token, "add_system_prompt": False}
+    return PictureWords(token, is_video=True, system=SYSTEM, variables=variables)
 
 
 def _mapped(hub: HubCheckpoint) -> Any:
@@ -174,25 +169,3 @@ def _fill(hub: HubCheckpoint, model: Any, decoder: nn.Module) -> FileWeights | N
         stored.pop("lm_head.weight", None)
     modules = {VISION: model.model.vision_model, PROJECTOR: model.model.projector}
     return fill_beside_decoder_(decoder, modules, stored)
-
-
-def _side(token_px: int, options: LoadOptions) -> int:
-    """Tokens along each side of a frame.
-
-    Raises:
-        SettingsInvalid: no square of whole tokens has this size, or so many tokens.
-    """
-    px, tokens = options.frame_px, options.tokens_per_frame
-    side = SIDE
-    if px is not None:
-        side = px // token_px
-    elif tokens is not None:
-        side = math.isqrt(tokens)
-    if side < 1 or px not in (None, side * token_px) or tokens not in (None, side * side):
-        raise SettingsInvalid(
-            f"got --frame-px {px}, --tokens-per-frame {tokens}; this model has a token for each "
-            f"{token_px} x {token_px} px of a square frame",
-            hint=f"for example --frame-px {SIDE * token_px}, which is "
-            f"--tokens-per-frame {SIDE * SIDE}",
-        )
-    return side

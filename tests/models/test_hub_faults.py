@@ -208,3 +208,27 @@ def test_a_tokenizer_s_last_length_cuts_no_text(whole, tmp_path):
     text = "a question of many more words than four"
     ids = load_checkpoint(folder).tokenizer.encode(text, add_special_tokens=False).ids
     assert ids == TOKENIZER.encode(text, add_special_tokens=False).ids and len(ids) > 4
+
+
+@pytest.mark.parametrize("hidden", ["generation_config.json", "config.json"])
+def test_a_null_end_token_does_not_hide_the_next_file_s(whole, tmp_path, hidden):
+    folder = Path(shutil.copytree(whole, tmp_path / "null"))
+    other = TOKENIZER.token_to_id("<image>")
+    for name in ("config.json", "generation_config.json"):
+        file = folder / name
+        told = json.loads(file.read_text())
+        told["eos_token_id"] = None if name == hidden else other
+        file.write_text(json.dumps(told))
+    assert load_checkpoint(folder).layout.token_texts["stop_ids"][1:] == ("<image>",)
+
+
+@pytest.mark.parametrize(
+    ("resample", "kind"),
+    [(3, "bicubic"), (4, "area"), (0, "lanczos"), ("no number", "lanczos"), (None, "lanczos")],
+)
+def test_pictures_are_made_smaller_as_the_folder_says(whole, tmp_path, resample, kind):
+    folder = Path(shutil.copytree(whole, tmp_path / "filter"))
+    assert load_checkpoint(folder).frame_input.filter == "lanczos", "SmolVLM's own"
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resample": resample}))
+    assert load_checkpoint(folder).frame_input.filter == kind

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionProcessor,
+    PreTrainedTokenizerFast,
+)
 
+from edgestream.export.embeddings import StoredEmbeddings
 from edgestream.models.chat_layout import chat_layout
 from edgestream.models.families import load_checkpoint
 from edgestream.models.families.llava_onevision import WORDS
 from edgestream.models.family import LoadOptions
 from edgestream.runtime.errors import CheckpointInvalid, SettingsInvalid
+from edgestream.runtime.prompt import PromptParts
+from edgestream.runtime.prompt_layout import ids_of
+from edgestream.runtime.prompt_plan import planned_prompt
+from edgestream.runtime.recent import DialogueTurn
 
-from ..family_law import FamilyLaw, check_layout
+from ..family_law import QUESTION, FamilyLaw
 from ..hub_checkpoints import chat_tokenizer, save_hub, varied_
 from .test_checkpoint_faults import config
 
@@ -39,7 +50,7 @@ STOP, IMAGE, VIDEO = (TOKENIZER.token_to_id(text) for text in SPECIAL[2:])
 
 
 def tiny_llava(layer: int = -1) -> LlavaOnevisionForConditionalGeneration:
-    """56 px in patches of 8: 7 x 7 patches, 4 x 4 cells and the new line."""
+    """56 px in patches of 8: 7 x 7 patches, 4 x 4 cells."""
     model_config = LlavaOnevisionConfig(
         text_config={
             "model_type": "qwen2", "vocab_size": TOKENIZER.get_vocab_size() + 3, "hidden_size": 64,
@@ -57,14 +68,17 @@ def tiny_llava(layer: int = -1) -> LlavaOnevisionForConditionalGeneration:
         torch.manual_seed(3)
         model = LlavaOnevisionForConditionalGeneration(model_config).eval()
         varied_(model, seeing=1.5)
+        # Kept in half precision, as the table.
+        newline = model.model.image_newline
+        newline.data.copy_((newline * 10).half().float())
     model.generation_config.eos_token_id = STOP
     return model
 
 
 def full_inputs(ids: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Each frame is a video of one frame."""
+    """All frames are one video, whose last token is the new line."""
     mask = torch.ones_like(ids)
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values_videos": pixels[:, None]}
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values_videos": pixels[None]}
 
 
 @pytest.fixture(scope="module")
@@ -96,36 +110,64 @@ def test_int8_and_int4_pass_the_proof(law):
 
 
 def test_the_prompt_is_what_the_published_template_writes():
-    layout = chat_layout(WORDS, TOKENIZER)
-
-    def expand(text: str) -> str:
-        return text.replace("<image>", "<image>" * 5)
-
-    check_layout(layout, TOKENIZER, TEMPLATE, expand, IMAGE, tokens_per_frame=5)
+    """As transformers' processor writes a video: its frames without a word, then the new line."""
+    processor = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
+    processor.video_token, processor.num_image_tokens = "<video>", 9  # of which 2 x 2 are left
+    theirs = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER)
+    layout, rows = chat_layout(WORDS, TOKENIZER), np.zeros((4, 1), np.float32)
+    before = [("user", "Is it dark?"), ("assistant", "No.")]
+    for frames, dialogue in ((1, []), (3, []), (2, before), (0, before), (0, [])):
+        turns = [DialogueTurn(1.0, "Is it dark?", "No.")] if dialogue else []
+        parts = PromptParts(QUESTION, [(2.0, rows)] * frames, turns)
+        plan = planned_prompt(layout, lambda text: ids_of(TOKENIZER, text), parts, 10_000)
+        ours = [
+            token
+            for one in plan.segments
+            for token in (one.ids if one.embeds is None else [VIDEO] * one.positions)
+        ]
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in (*dialogue, ("user", QUESTION))
+        ]
+        messages[-1]["content"][:0] = [{"type": "video"}] * bool(frames)
+        written = theirs.apply_chat_template(
+            messages, chat_template=TEMPLATE, tokenize=False, add_generation_prompt=True
+        )
+        seen = {"pixel_values_videos": [np.zeros((frames, 3, 56, 56))]}
+        expanded = written.replace("<video>", processor.replace_video_token(seen, 0))
+        assert ours == list(ids_of(TOKENIZER, expanded)), (TOKENIZER.decode(ours, False), expanded)
 
 
 @pytest.mark.parametrize("layer", [-1, -2])
-def test_a_frame_is_a_video_of_one_frame(tmp_path, layer):
+def test_frames_are_those_of_a_video_and_its_new_line_a_row_of_the_table(tmp_path, layer):
     model = tiny_llava(layer)
     loaded = load_checkpoint(save_hub(tmp_path / "checkpoint", model, TOKENIZER))
-    pixels = torch.randn(1, 3, 56, 56)
+    pixels = torch.randn(2, 3, 56, 56)
     with torch.no_grad():
         expected = model.model.get_video_features(pixels[None]).pooler_output
-        tokens, summary = loaded.vision(pixels)
-        torch.testing.assert_close(loaded.connector(tokens), expected, atol=1e-5, rtol=1e-5)
-    assert loaded.tokens_per_frame == expected.shape[1] == 17
+        tokens, summary = loaded.vision(pixels[:1])
+        frames = [loaded.connector(loaded.vision(one[None])[0]) for one in pixels]
+    newline = torch.from_numpy(loaded.token_rows([3, VIDEO])[1:, None])
+    torch.testing.assert_close(torch.cat([*frames, newline], dim=1), expected, atol=1e-5, rtol=1e-5)
+    assert loaded.tokens_per_frame == 16 and expected.shape[1] == 2 * 16 + 1
     assert tokens.shape == (1, 49, 48) and summary.shape == (1, 48)
+    table, stored = loaded.embeddings.numpy(), StoredEmbeddings(loaded)
+    stored.write(tmp_path / "embeddings.bin")
+    kept = np.fromfile(tmp_path / "embeddings.bin", np.float16).reshape(stored.shape)
+    assert (kept[VIDEO] == newline.numpy().ravel()).all()
+    assert (np.delete(kept, VIDEO, 0) == np.delete(table, VIDEO, 0).astype(np.float16)).all()
+    assert (stored.rows([VIDEO, 3]) == kept[[VIDEO, 3]]).all() and stored.check().passed
 
 
 def test_fewer_tokens_are_a_smaller_grid(tmp_path):
     folder = save_hub(tmp_path / "checkpoint", tiny_llava(), TOKENIZER)
-    loaded = load_checkpoint(folder, LoadOptions(tokens_per_frame=5, fps=2.0))
+    loaded = load_checkpoint(folder, LoadOptions(tokens_per_frame=4, fps=2.0))
     with torch.no_grad():
         embeds = loaded.connector(loaded.vision(torch.randn(1, 3, 56, 56))[0])
-    assert embeds.shape == (1, 5, 64) and loaded.frame_input.fps == 2.0
-    for options in (LoadOptions(tokens_per_frame=16), LoadOptions(tokens_per_frame=26),
+    assert embeds.shape == (1, 4, 64) and loaded.frame_input.fps == 2.0
+    for options in (LoadOptions(tokens_per_frame=15), LoadOptions(tokens_per_frame=25),
                     LoadOptions(frame_px=64)):  # fmt: skip
-        with pytest.raises(SettingsInvalid, match="up to 16 tokens and one more"):
+        with pytest.raises(SettingsInvalid, match="a square of up to 16 tokens, such as 16"):
             load_checkpoint(folder, options)
 
 

@@ -136,11 +136,11 @@ def test_int8_and_int4_pass_the_proof(tmp_path):
 
 @pytest.mark.slow
 def test_a_decoder_in_its_files_and_windows_of_several_sizes(tmp_path, monkeypatch):
-    """As a 3B is exported: its proof and its logits, with a frame of 5 x 5 tokens."""
+    """As a 3B is exported: its proof and its logits, with a wide frame."""
     monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
     folder, model = tiny_folder(tmp_path / "checkpoint")
-    law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions(frame_px=140))
-    assert law.checkpoint.tokens_per_frame == 25 and law.checkpoint.stored_decoder is not None
+    law = FamilyLaw(folder, tmp_path, model, LAW_IMAGE, full_inputs, LoadOptions((140, 196)))
+    assert law.checkpoint.tokens_per_frame == 35 and law.checkpoint.stored_decoder is not None
     law.check_logits()
 
 
@@ -187,11 +187,16 @@ def test_sizes_of_frames_are_whole_tokens(tmp_path):
     assert loaded.frame_input.size_px == (112, 112) and loaded.frame_input.fps == 1.0
     assert loaded.frame_input.mean == (0.48, 0.46, 0.41)
     assert loaded.positions.frame_grid == (4, 4)
+    wide = load_checkpoint(folder, LoadOptions((112, 196)))
+    assert (wide.frame_input.size_px, wide.tokens_per_frame) == ((112, 196), 28)
+    assert wide.positions.frame_grid == (4, 7)
     for options in (
         LoadOptions(frame_px=100),
         LoadOptions(tokens_per_frame=10),
         LoadOptions(frame_px=20),
+        LoadOptions(frame_px=(112, 113)),
+        LoadOptions(frame_px=(28 * 32, 28 * 33)),
         LoadOptions(frame_px=112, tokens_per_frame=64),
     ):
-        with pytest.raises(SettingsInvalid, match="28 n px wide, and n is 1 to 32"):
+        with pytest.raises(SettingsInvalid, match="for each 28 x 28 px of a frame, 1024 at most"):
             load_checkpoint(folder, options)

@@ -112,7 +112,7 @@ def test_it_watches_remembers_and_answers(law, tmp_path, context):
 def test_a_decoder_that_stays_in_its_files_is_the_same_bundle(tmp_path, monkeypatch):
     folder, model = tiny_folder(tmp_path / "checkpoint", gains=0.0)
     monkeypatch.setattr("edgestream.models.decoder_weights.LARGEST_IN_MEMORY", 0)
-    law = FamilyLaw(folder, tmp_path, model, IMAGE, full_inputs, LoadOptions(frame_px=64))
+    law = FamilyLaw(folder, tmp_path, model, IMAGE, full_inputs, LoadOptions((64, 96)))
     assert law.checkpoint.stored_decoder is not None and law.checkpoint.row_width == 3 * 64
     law.check_logits()
 
@@ -178,9 +178,9 @@ def test_what_the_folder_says_of_itself_is_told(tmp_path):
         LoadOptions(frame_px=64, tokens_per_frame=16),
     ],
 )
-def test_a_frame_is_a_square_of_whole_tokens(tmp_path, options):
+def test_a_frame_is_of_whole_tokens(tmp_path, options):
     folder, _ = tiny_folder(tmp_path / "checkpoint")
-    with pytest.raises(SettingsInvalid, match="n x n tokens is 32 n px wide"):
+    with pytest.raises(SettingsInvalid, match="a token for each 32 x 32 px"):
         load_checkpoint(folder, options)
 
 

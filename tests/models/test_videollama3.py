@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from edgestream.models.adapters import merge_adapter
+from edgestream.models.chat_layout import chat_layout
 from edgestream.models.families import load_checkpoint
-from edgestream.models.families.videollama3 import video_layout
+from edgestream.models.families.videollama3 import WORDS
 from edgestream.models.family import LoadOptions
 from edgestream.models.layerwise_merge import layerwise_adapter
 from edgestream.models.video_llama_tower import VideoLlamaTower
@@ -285,7 +286,7 @@ def test_the_tower_at_a_fixed_grid_is_the_tower(grid, merge):
 
 def test_the_prompt_is_what_the_published_template_writes():
     tokenizer = qwen2_tokenizer()
-    layout = video_layout(tokenizer, ())
+    layout = chat_layout(WORDS, tokenizer)
     template = json.loads(TEMPLATE_FILE.read_text())["chat_template"]
     theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     image, rows = tokenizer.token_to_id("<image>"), np.zeros((3, 1), np.float32)
@@ -330,6 +331,8 @@ def test_what_the_folder_says_of_itself_is_told(tmp_path):
     loaded = load_checkpoint(law.folder, LoadOptions(frame_px=24, tokens_per_frame=9, fps=0.5))
     assert (loaded.tokens_per_frame, loaded.frame_input.size_px) == (9, (24, 24))
     assert loaded.frame_input.fps == 0.5
+    wide = load_checkpoint(law.folder, LoadOptions(frame_px=(24, 40)))
+    assert (wide.tokens_per_frame, wide.frame_input.size_px) == (15, (24, 40))
     for options in (
         LoadOptions(frame_px=20),
         LoadOptions(tokens_per_frame=5),

@@ -172,6 +172,7 @@ VARIANT = ("parts", 0, "variants", 0)
         (("input", "size_px"), [112], "input.size_px", "[height, width] in px"),
         (("input", "size_px"), [0, 1], "input.size_px", "whole numbers of at least 1"),
         (("input", "resize"), "stretch", "input.resize", "letterbox, squash, crop"),
+        (("input", "filter"), "nearest", "input.filter", "area, bilinear, bicubic, lanczos"),
         (("input", "fps"), 0, "input.fps", "a number above 0"),
         (("input", "fps"), 10**400, "input.fps", "a number above 0"),
         (("input", "mean"), [0.5], "input.mean", "9 numbers, one per channel"),

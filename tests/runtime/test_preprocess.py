@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgestream.runtime.preprocess import SMALL_PX, small_picture
+from edgestream.runtime.manifest import FILTERS
+from edgestream.runtime.manifest_values import FrameInput
+from edgestream.runtime.preprocess import SMALL_PX, fitted_picture, small_picture
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,3 +44,34 @@ def test_it_takes_a_read_only_picture() -> None:
     pixels = np.zeros((10, 10, 3), np.uint8)
     pixels.flags.writeable = False
     small_picture(pixels)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 255), st.sampled_from(FILTERS))
+def test_no_filter_changes_a_plain_picture(height: int, width: int, level: int, kind: str) -> None:
+    plain = np.full((height, width, 3), (level, 255 - level, 40), np.uint8)
+    small = small_picture(plain, (40, 60), kind)
+    assert small.shape == (40, 60, 3)
+    assert np.abs(small.astype(int) - plain[0, 0]).max() <= 2
+
+
+@pytest.mark.parametrize("kind", FILTERS[1:])
+def test_a_filter_is_what_processors_call_by_its_name(kind: str) -> None:
+    """Nearer than one level to PIL's, and nearer than the mean of areas."""
+    image = pytest.importorskip("PIL.Image")
+    y, x = np.mgrid[0:360, 0:640]
+    waves = [128 + 100 * np.sin(x / 9.0) * np.cos(y / k) for k in (7.0, 11.0, 23.0)]
+    pixels = np.stack(waves, -1).astype(np.uint8)
+    pixels[100:200, 150:420] = (200, 30, 90)  # edges, which show a filter best
+    for size in ((112, 196), (224, 224), (320, 400)):
+        how = getattr(image.Resampling, kind.upper())
+        wanted = np.asarray(image.fromarray(pixels).resize(size[::-1], how)).astype(int)
+        found = fitted_picture(pixels, FrameInput(size, 1.0, "squash", filter=kind))
+        area = fitted_picture(pixels, FrameInput(size, 1.0, "squash"))
+        error, other = (np.abs(one - wanted).mean() for one in (found, area))
+        assert error < 1.0 and error < 0.7 * other, (kind, size, error, other)
+
+
+def test_a_picture_of_the_wanted_size_stays() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    for kind in FILTERS:
+        assert np.abs(small_picture(pixels, (64, 96), kind).astype(int) - pixels).max() <= 1
