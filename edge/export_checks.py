@@ -18,6 +18,15 @@ def refuse_other_targets(target: str) -> None:
         )
 
 
+def refuse_other_sources(vision: str, *, search: bool) -> None:
+    """Raise UsageError for a search that was handed a part: it writes its parts itself."""
+    if search and vision.endswith(".onnx"):
+        raise UsageError(
+            f"got --search with --vision {vision}, expected one of both",
+            hint="--search compares schemes of our own; without it the file is taken",
+        )
+
+
 def check_places(out: Path, report: Path | None, *, force: bool) -> None:
     """Raise OutputError at once, and not after everything was proven."""
     from .contact_sheet import check_writable

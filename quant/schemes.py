@@ -34,7 +34,7 @@ from ..runtime.errors import SchemeUnknown
 
 WeightType: TypeAlias = Literal["float32", "int8", "int4", "nf4"]
 ActivationType: TypeAlias = Literal["float32", "int8"]
-Method: TypeAlias = Literal["nearest", "gptq"]
+Method: TypeAlias = Literal["nearest", "gptq", "given"]
 Ranges: TypeAlias = Literal["minmax", "entropy", "percentile"]
 PartName: TypeAlias = Literal["vision", "connector", "decoder"]
 
@@ -50,7 +50,8 @@ class Scheme:
         symmetric: zero is stored exactly, at the same code for every scale.
         activations: type in which the engine multiplies; int8 is made on the fly.
         floor_db: least signal to noise of a whole matrix, dB; None where nothing is lost.
-        method: how a code is chosen: the nearest one, or by what the layer reads in calibration.
+        method: how a code is chosen: the nearest one, by what the layer reads in calibration, or by
+            another tool, whose graph was handed in.
         ranges: how the ranges of static int8 activations are taken from calibration data; None:
             they are measured anew in each call.
     """
@@ -182,6 +183,24 @@ def scheme_named(name: str, part: PartName | None = None) -> Scheme:
     return SCHEMES[known[name]]
 
 
+def given_scheme(weights: WeightType, block: int | None, activations: ActivationType) -> Scheme:
+    """The scheme of a graph that another tool quantized, as it was found there.
+
+    Its floor is that of our own scheme of the next larger block.
+
+    Args:
+        weights: int8 or int4.
+        block: of most of its weights.
+        activations: `int8` where what is computed is in Q/DQ pairs too.
+    """
+    words = weights if block is None else f"{weights}-{block}"
+    floors = {scheme.block or 0: scheme.floor_db for scheme in SCHEMES.values()
+              if scheme.weights == weights and scheme.method == "nearest"}  # fmt: skip
+    next_larger = next((one for one in sorted(floors) if one >= (block or 0)), max(floors))
+    return Scheme(f"{words}-given", weights, block, activations=activations,
+                  floor_db=floors[next_larger], method="given")  # fmt: skip
+
+
 def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     """The scheme that a manifest's `scheme` object describes.
 
@@ -200,7 +219,10 @@ def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     }
     if described.get("method") == "nearest":
         del described["method"]
-    for scheme in SCHEMES.values():
+    known = list(SCHEMES.values())
+    if described.get("method") == "given" and described["weights"] in ("int8", "int4"):
+        known = [given_scheme(described["weights"], described["block"], described["activations"])]
+    for scheme in known:
         if scheme.as_json() == described:
             return scheme
     raise SchemeUnknown(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..export_checks import check_places, refuse_other_targets
+from ..export_checks import check_places, refuse_other_sources, refuse_other_targets
 from ..terminal import BOLD, GREEN, column_widths, painted
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def export(
     vision: Annotated[
         str,
         typer.Option(
-            "--vision", help="Weights of vision and connector: int8, fp32, or int8-static-minmax."
+            "--vision",
+            help="Weights of vision and connector: int8, fp32, int8-static-minmax; or FILE.onnx: "
+            "vision as ModelOpt quantized it.",
         ),
     ] = "int8",
     llm: Annotated[
@@ -126,6 +128,7 @@ def export(
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
     refuse_other_targets(target)
+    refuse_other_sources(vision, search=search)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with _told_steps() as tell:
