@@ -98,14 +98,20 @@ def loopback_hub(cached, tmp_path, monkeypatch):
             self._answer(None)
 
         def _answer(self, body):
-            if "/api/models/" in self.path:
-                files = [{"rfilename": file.name} for file in cached[1].iterdir()]
-                told = {"id": "acme/tiny-smolvlm", "sha": COMMIT, "siblings": files}
-                content, kind = json.dumps(told).encode(), "application/json"
-            else:
+            known, kind = self.path.startswith(("/api/models/", "/acme/")), "application/json"
+            if "/tree/" in self.path:
+                files = [(file.name, file.stat().st_size) for file in cached[1].iterdir()]
+                told = [
+                    {"type": "file", "path": name, "size": size, "oid": str(size)}
+                    for name, size in files
+                ]
+                content = json.dumps(told).encode()
+            elif "/resolve/" in self.path:
                 asked.append(self.path.rpartition("/")[2])
                 content, kind = (cached[1] / asked[-1]).read_bytes(), "application/octet-stream"
-            self.send_response(200)
+            else:
+                content = json.dumps({"id": "acme/tiny-smolvlm", "sha": COMMIT}).encode()
+            self.send_response(200 if known else 404)
             for name, value in (
                 ("Content-Type", kind),
                 ("Content-Length", len(content)),
