@@ -66,7 +66,13 @@ class QdqGraph:
                 hint="--vision fp32 keeps full precision, --vision int8 quantizes it here",
             )
         (weights, block), _ = sizes.most_common(1)[0]
-        return given_scheme(weights, block, "int8" if self.activations else "float32")
+        try:
+            return given_scheme(weights, block, "int8" if self.activations else "float32")
+        except ValueError as error:  # 4 bits in rows, or blocks of a few
+            raise GraphRefused(
+                f"got {weights} in {'rows' if block is None else f'blocks of {block}'}: {error}",
+                hint="block_size=32, 64 or 128",
+            ) from error
 
 
 def read_qdq(model: ModelProto) -> QdqGraph:
@@ -139,7 +145,12 @@ class _Graph:
             )
         scales, axis, block = self._array(node.input[1]), *_axis_and_block(node)
         array = numpy_helper.to_array(codes)
-        values = dequantized(array.astype(np.int8), scales, axis, block, node.name)
+        try:
+            values = dequantized(array.astype(np.int8), scales, axis, block, node.name)
+        except GraphRefused as error:
+            reader = next(one.name for one in self.graph.node if node.output[0] in one.input)
+            hint = f"quantize it without what reads it: nodes_to_exclude=['{reader}']"
+            raise GraphRefused(error.message, hint=hint) from error
         return QdqWeight(name, values, _TYPES[codes.data_type], block)
 
     def folded(self, node: NodeProto) -> TensorProto:
@@ -248,6 +259,5 @@ def _check_scales(
 ) -> None:
     if list(got) != list(wanted):
         raise GraphRefused(
-            f"{name}: got scales {list(got)} for a weight {list(codes)}, expected {list(wanted)}",
-            hint="quantize it without this operator, as with op_types_to_exclude=['Gemm']",
+            f"{name}: got scales {list(got)} for a weight {list(codes)}, expected {list(wanted)}"
         )

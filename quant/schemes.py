@@ -26,6 +26,7 @@ fail them, most of all a scale per row, where one large weight spoils its whole 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
@@ -186,17 +187,19 @@ def scheme_named(name: str, part: PartName | None = None) -> Scheme:
 def given_scheme(weights: WeightType, block: int | None, activations: ActivationType) -> Scheme:
     """The scheme of a graph that another tool quantized, as it was found there.
 
-    Its floor is that of our own scheme of the next larger block.
+    Its floor is that of our own of the next larger block; of int4 that of GPTQ, since such tools
+    too give up some of a matrix for what its layer says.
 
     Args:
         weights: int8 or int4.
         block: of most of its weights.
         activations: `int8` where what is computed is in Q/DQ pairs too.
     """
-    words = weights if block is None else f"{weights}-{block}"
+    method = "gptq" if weights == "int4" else "nearest"
     floors = {scheme.block or 0: scheme.floor_db for scheme in SCHEMES.values()
-              if scheme.weights == weights and scheme.method == "nearest"}  # fmt: skip
+              if (scheme.weights, scheme.method) == (weights, method)}  # fmt: skip
     next_larger = next((one for one in sorted(floors) if one >= (block or 0)), max(floors))
+    words = weights if block is None else f"{weights}-{block}"
     return Scheme(f"{words}-given", weights, block, activations=activations,
                   floor_db=floors[next_larger], method="given")  # fmt: skip
 
@@ -221,7 +224,9 @@ def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
         del described["method"]
     known = list(SCHEMES.values())
     if described.get("method") == "given" and described["weights"] in ("int8", "int4"):
-        known = [given_scheme(described["weights"], described["block"], described["activations"])]
+        with suppress(TypeError, ValueError):  # of a block that no scheme has
+            words = described["weights"], described["block"], described["activations"]
+            known.append(given_scheme(*words))
     for scheme in known:
         if scheme.as_json() == described:
             return scheme
