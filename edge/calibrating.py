@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..calibration.frame_checks import (
 )
 from ..calibration.prompts import QUESTIONS
 from ..calibration.selection import Diversity, Reservoir, diversity, farthest_first
-from ..runtime.errors import CalibrationTooSmall
+from ..runtime.errors import CalibrationTooSmall, SettingsInvalid
 from ..runtime.values import Frame, UInt8
 from ..runtime.whole_folder import check_place
 from .calibration_looks import Fit, Look, fit_of, look_for
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 POOL = 4
 """Pictures that are kept while it watches, for each one that is wanted."""
+MOST_BYTES = 4 << 30
+"""Of all pictures that are kept while it watches; those of the set are copied once more."""
 LARGEST_PX = 512
 """Longer side where no bundle says what is read: the largest input of the models that are known."""
 _LONGER = "watch longer (--seconds), look more often (--every) or name more sources"
@@ -125,10 +128,11 @@ def calibrate(
         OutputError: the set cannot be written there; found before anything is watched.
         SourceError: nothing can be read, or a camera gives nothing.
         CalibrationTooSmall, CalibrationConstant, CalibrationNoise: the pictures are of no use.
+        SettingsInvalid: so many pictures of this size need more memory than MOST_BYTES.
         BundleError, EngineError: the bundle cannot be used.
 
-    Cost: memory of POOL pictures for each that is wanted; 3 ms a picture looked at on one core,
-    with a bundle its vision too. The same files give the same bytes.
+    Cost: memory of POOL pictures for each that is wanted, MOST_BYTES at most; 3 ms a picture looked
+    at on one core, with a bundle its vision too. The same files give the same bytes.
     """
     check_place(out, replaces=SET_FILE if choice.force else None)
     sources = watched(addresses, settings, choice.every_s, choice.seconds)
@@ -190,7 +194,32 @@ class _Watching:
         if self.fit is None:
             most_px = self.choice.size_px
             self.fit = fit_of(pixels, self.look.frame_input, most_px, LARGEST_PX)
+            check_room(self.choice.count, self.fit(pixels).shape[:2])
         return Candidate(self.fit(pixels), frame.time_s, number, picture_correlation(pixels))
+
+
+def check_room(count: int, size_px: tuple[int, ...]) -> None:
+    """Refuse a set whose pictures would fill the memory.
+
+    Args:
+        count: pictures that are wanted.
+        size_px: height and width of each.
+
+    Raises:
+        SettingsInvalid: says how many of this size, and how large so many, there may be.
+    """
+    height, width = size_px
+    each = 3 * height * width
+    got = POOL * count * each
+    if got <= MOST_BYTES:
+        return
+    longer = int(max(size_px) * math.sqrt(MOST_BYTES / got))
+    fewer = MOST_BYTES // (POOL * each)
+    raise SettingsInvalid(
+        f"got {count} pictures of {width} x {height} px, for which {got / 1e9:.1f} GB are kept "
+        f"while watching, expected at most {MOST_BYTES / 1e9:.1f} GB",
+        hint=f"--size {longer}" + (f", or --count {fewer}" if fewer >= FEWEST_FRAMES else ""),
+    )
 
 
 def _check(pool: Reservoir[Candidate]) -> None:

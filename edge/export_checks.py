@@ -13,7 +13,6 @@ TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
 _SIZE = re.compile(r"\d{1,5}(x\d{1,5})?", re.ASCII)
 
 
-
 def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
     """Raise UsageError for a target that this version does not write, or cannot measure."""
     if target not in TARGETS:
@@ -41,6 +40,15 @@ def parsed_frame_px(text: str) -> int | tuple[int, int]:
             hint="--frame-px 448 is a square, --frame-px 896x504 a wide picture",
         )
     return sides[0] if len(set(sides)) == 1 else (sides[1], sides[0])
+
+
+def refuse_other_sources(vision: str, *, search: bool) -> None:
+    """Raise UsageError for a search that was handed a part: it writes its parts itself."""
+    if search and vision.endswith(".onnx"):
+        raise UsageError(
+            f"got --search with --vision {vision}, expected one of both",
+            hint="--search compares schemes of our own; without it the file is taken",
+        )
 
 
 def check_places(out: Path, report: Path | None, *, force: bool) -> None:

@@ -23,6 +23,8 @@ from .decoder_examples import decoder_cache_scales, decoder_hessians
 from .decoder_onnx import write_decoder
 from .decoder_plan import decoder_schemes
 from .evict_graph import evict_graph
+from .given_graph import write_given
+from .given_weights import GivenWeight
 from .int8_large import int8_from_large
 from .int8_static import static_from_float
 from .int8_vision import int8_from_float
@@ -46,22 +48,26 @@ class Schemes:
         decoder: of the language model.
         exceptions: for some of its matrices; the first that matches decides.
         cache: type of its keys and values.
+        vision_file: graph of vision that another tool quantized; then `vision` is of the connector.
     """
 
     vision: Scheme
     decoder: Scheme
     exceptions: tuple[Rule, ...] = ()
     cache: CacheType = "float32"
+    vision_file: Path | None = None
 
     @classmethod
     def named(cls, vision: str, llm: str, kv: str = "fp32") -> Schemes:
-        """By the words of the command line.
+        """By the words of the command line; for vision also a file whose name ends in .onnx.
 
         Raises:
             SchemeUnknown: a part's engine cannot run it.
         """
         decoder, exceptions = decoder_words(llm)
-        return cls(scheme_named(vision, "vision"), decoder, exceptions, cache_type_named(kv))
+        file = Path(vision) if vision.endswith(".onnx") else None
+        scheme = scheme_named("int8" if file else vision, "vision")
+        return cls(scheme, decoder, exceptions, cache_type_named(kv), file)
 
     @property
     def are_calibrated(self) -> bool:
@@ -83,6 +89,7 @@ class Graph:
         exceptions: of a decoder: schemes of some of its matrices.
         hessians: of a decoder whose codes depend on what its matrices read.
         provider: that runs it; only `cpu` is run by an export.
+        given: of a graph that another tool quantized: its weights.
     """
 
     role: str
@@ -93,6 +100,7 @@ class Graph:
     exceptions: tuple[Rule, ...] = ()
     hessians: Hessians | None = None
     provider: str = "cpu"
+    given: tuple[GivenWeight, ...] | None = None
 
     @property
     def is_float(self) -> bool:
@@ -182,13 +190,20 @@ def write_graphs(
 
     Raises:
         EngineError: a part cannot be turned into ONNX, or a quantizer left something out.
-        BundleError: the decoder's builder would misread the checkpoint.
+        BundleError: the decoder's builder would misread the checkpoint; GraphRefused: see
+            `write_given`.
     """
     graphs = []
     for role, part in traced_parts(checkpoint).items():
         if roles is not None and role not in roles:
             continue
         tell(role)
+        if role == "vision" and schemes.vision_file is not None:
+            path = folder / f"{role}.onnx"
+            given = write_given(schemes.vision_file, part, path)
+            name = f"cpu-{given.scheme.name}"
+            graphs.append(Graph(role, name, path, given.scheme, given=given.weights))
+            continue
         # The gate costs a tenth of vision and carries its errors along: it stays as it is.
         scheme = scheme_named("fp32") if role == "gate" else schemes.vision
         graphs.append(_float_or_int8(role, part, scheme, folder, examples))

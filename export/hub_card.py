@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..runtime.bundle import Bundle
 from ..runtime.manifest_values import Variant
+from .hub_configs import MODEL_TYPES
 from .hub_program import hub_program
 
 UNPACKED = ("vision", "connector", "gate", "decoder")
@@ -21,7 +22,7 @@ def hub_card(bundle: Bundle, files: Mapping[str, str], has_own_config: bool) -> 
     """
     manifest = bundle.manifest
     listed = "\n".join(f"- `{name}`: {what}" for name, what in files.items())
-    config = "the checkpoint's own" if has_own_config else "what the graphs say"
+    config = "the checkpoint's own" if has_own_config else _config_made(manifest.source.family)
     height, width = manifest.input.size_px
     return f"""{_front_matter(bundle)}
 # {manifest.name}
@@ -45,6 +46,15 @@ With numpy and onnxruntime, in this folder:
 With onnxruntime-genai (text alone): `onnxruntime_genai.Model(".")`. With transformers.js, the files
 go by the names of `dtype: "fp32"`, whatever their weights are kept as.
 """
+
+
+def _config_made(family: str) -> str:
+    if family in MODEL_TYPES:
+        return "what the graphs say"
+    return (
+        "the language model's alone, as the graphs say: `transformers` has no\n"
+        f"model type for the family `{family}`"
+    )
 
 
 def _origin(bundle: Bundle) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from onnx import GraphProto, NodeProto, helper
@@ -12,6 +13,16 @@ from ..runtime.manifest_values import CacheShape, Embeddings, Positions
 from ..runtime.prompt_layout import PromptLayout
 from .hub_graphs import FOLDER, IDS, POSITIONS, TEXT, decoder_graph
 
+# Families that transformers knows, by its own names; of others it reads the language model alone.
+MODEL_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "llava_onevision": "llava_onevision",
+        "qwen2_5_vl": "qwen2_5_vl",
+        "qwen3_vl": "qwen3_vl",
+        "smolvlm": "smolvlm",
+        "videollama3": "video_llama_3",
+    }
+)
 PAST, PRESENT = "past_key_values.%d.", "present.%d."
 ATTENTION = "GroupQueryAttention"
 
@@ -49,6 +60,8 @@ def text_config(bundle: Bundle) -> dict[str, Any]:
 def model_config(bundle: Bundle, given: dict[str, Any] | None, data: Sequence[str]) -> Any:
     """config.json: the checkpoint's own where it is `given`, else what the bundle says.
 
+    Of a family that `transformers` does not know this is the language model's, which it does.
+
     Args:
         bundle: any.
         given: config.json of the checkpoint.
@@ -56,14 +69,24 @@ def model_config(bundle: Bundle, given: dict[str, Any] | None, data: Sequence[st
     """
     manifest = bundle.manifest
     frame = manifest.input
-    found = given or {
-        "model_type": manifest.source.family,
-        "text_config": text_config(bundle),
-        "vision_config": {
-            "image_size": max(frame.size_px),
-            "num_channels": frame.channels or 3,
-        },
-    }
+    found = given
+    if found is None and (kind := MODEL_TYPES.get(manifest.source.family)) is not None:
+        found = {
+            "model_type": kind,
+            "text_config": text_config(bundle),
+            "vision_config": {
+                "image_size": max(frame.size_px),
+                "num_channels": frame.channels or 3,
+            },
+        }
+    elif found is None:
+        has_biases = any(".attn." in one.name and one.name.endswith("bias")
+                         for one in decoder_graph(bundle).initializer)  # fmt: skip
+        found = {
+            "model_type": "qwen2" if has_biases else "llama",
+            "edgestream_family": manifest.source.family,
+            **text_config(bundle),
+        }
     return {**found, "transformers.js_config": {"use_external_data_format": dict.fromkeys(data, 1)}}
 
 

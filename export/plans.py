@@ -27,10 +27,13 @@ def checked_plans(checkpoint: Checkpoint, schemes: Schemes) -> Mapping[PartName,
     if checkpoint.stored_decoder is not None:
         _refuse_what_needs_memory(schemes)
     decoder_schemes(checkpoint.decoder, schemes.decoder, schemes.exceptions)
+    # A graph that was handed in has a plan of its own.
+    seen: tuple[PartName, ...] = () if schemes.vision_file is not None else ("vision",)
     return {
-        "vision": plan_for(
-            tensor_infos(checkpoint.vision), default_rules("vision", schemes.vision)
-        ),
+        **{
+            part: plan_for(tensor_infos(checkpoint.vision), default_rules(part, schemes.vision))
+            for part in seen
+        },
         "connector": plan_for(
             tensor_infos(checkpoint.connector), default_rules("connector", schemes.vision)
         ),

@@ -27,6 +27,7 @@ from ..runtime.engines.ort import OrtBackend
 from ..runtime.errors import EngineError
 from ..runtime.golden import GoldenCall, Tolerance
 from ..runtime.values import Float32
+from .given_weights import given_checks, likeness_check, put_in
 from .graphs import Graph
 from .int8_vision import stored_int8
 from .proof_data import ProofData
@@ -115,7 +116,7 @@ def _tokens(
     expected = list(exact)
     if graph.scheme.weights != "float32":
         reference = copy.deepcopy(module)
-        proof.checks += _int8_weights(graph, module, reference)
+        proof.checks += _weights(graph, module, reference)
         with torch.inference_mode():
             expected = [_first(reference(*map(torch.from_numpy, one))) for one in inputs]
     names, first = [spec.name for spec in engine.inputs], engine.outputs[0].name
@@ -126,6 +127,8 @@ def _tokens(
         proof.checks.append(float_check(graph.role, first, left, right))
     else:
         proof.checks += token_checks(graph.role, left, right)
+    if graph.given is not None:
+        proof.checks.append(likeness_check(graph.role, np.concatenate(exact), right))
     proof.golden += [
         _call(graph, f"frame {number}", one, outputs, CLOSE)
         for number, (one, outputs) in enumerate(zip(given, found, strict=True))
@@ -137,6 +140,14 @@ def _first(outputs: Any) -> NDArray[np.float32]:
     tensor = outputs[0] if isinstance(outputs, tuple) else outputs
     array: NDArray[np.float32] = tensor.numpy()
     return array
+
+
+def _weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list[Check]:
+    """What the file holds of each weight; leaves what is left of it in `reference`."""
+    if graph.given is None:
+        return _int8_weights(graph, module, reference)
+    put_in(graph.given, reference)
+    return given_checks(graph.role, graph.given)
 
 
 def _int8_weights(graph: Graph, module: nn.Module, reference: nn.Module) -> list[Check]:

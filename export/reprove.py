@@ -21,6 +21,7 @@ from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
 from .decoder_examples import decoder_hessians
+from .given_graph import weights_of_given
 from .graphs import Graph
 from .onnx_from_torch import constant_matmuls, onnx_from_torch
 from .part_inputs import traced_parts
@@ -98,6 +99,10 @@ def _graph(
     bundle: Bundle, checkpoint: Checkpoint, role: str, variant: Variant, work: Path
 ) -> Graph:
     scheme = _scheme(variant)
+    path = bundle.path(variant.file)
+    if scheme.method == "given":
+        given = weights_of_given(path, traced_parts(checkpoint)[role])
+        return Graph(role, variant.id, path, scheme, given=given)
     traced = None
     if role in ("vision", "connector") and not scheme.is_exact:
         part = traced_parts(checkpoint)[role]
@@ -106,14 +111,13 @@ def _graph(
         graph = onnx_from_torch(part.module, examples, names, part.outputs, work_file)
         traced = traced_weights(graph, constant_matmuls(graph), part.module, work)
     exceptions = exceptions_from_json((variant.scheme or {}).get("except"))
-    path = bundle.path(variant.file)
     return Graph(role, variant.id, path, scheme, traced, exceptions)
 
 
 def _with_hessians(graph: Graph, checkpoint: Checkpoint, calibration: CalibrationSet) -> Graph:
     """The graph with what its matrices read, where its codes depend on that."""
     schemes = (graph.scheme, *(rule.scheme for rule in graph.exceptions))
-    if all(scheme.method == "nearest" for scheme in schemes):
+    if all(scheme.method != "gptq" for scheme in schemes):
         return graph
     examples = proof_data(checkpoint, calibration, is_for_fitting=True)
     return replace(graph, hessians=decoder_hessians(checkpoint, examples))

@@ -2,15 +2,18 @@
 
 What plans share is done once: the checkpoint is loaded, the calibration set made and each module
 traced one time, and parts are written, proven and measured one by one, since the proof of a part
-and its speed do not depend on the scheme of the others.
+and its speed do not depend on the scheme of the others. On disk are the best way of keeping a part
+so far and the one that is tried, which is measured in turn with it.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import cast
 
 from ..calibration.parity import Check
@@ -55,20 +58,31 @@ class SearchChoice:
 
 @dataclass(slots=True)
 class _Candidate:
-    """One way of keeping some parts. State: what is known of it so far."""
+    """One way of keeping some parts. State: what is known of it so far, and its files."""
 
     part: PartName
     word: str
+    place: Path
     graphs: tuple[Graph, ...] = ()
     why_not: str = ""
+    n_bytes: int = 0
     likeness: float = 0.0
     ms: dict[str, list[float]] = field(default_factory=dict)
 
     def measured(self) -> Part:
         """What the choice reads."""
-        n_bytes = sum(graph.n_bytes() for graph in self.graphs)
         times = {name: tuple(rounds) for name, rounds in self.ms.items()}
-        return Part(self.word, self.why_not, n_bytes, times, self.likeness)
+        return Part(self.word, self.why_not, self.n_bytes, times, self.likeness)
+
+    def busy_ms(self, workload: Workload) -> float:
+        """Its share of what a plan is compared by."""
+        zeros = dict.fromkeys(("frame", "prompt", "token"), 0.0)
+        of = zeros | {name: median(rounds) for name, rounds in self.ms.items()}
+        return workload.busy_ms(of["frame"], of["prompt"], of["token"])
+
+    def remove(self) -> None:
+        """Its files go; what is known of it stays."""
+        shutil.rmtree(self.place, ignore_errors=True)
 
 
 def search_bundle(
@@ -86,12 +100,13 @@ def search_bundle(
         as `export_bundle`.
 
     Cost: that of one export and, for each way of keeping a part, of its writing, its proof and its
-    measuring; the graphs of all of them lie in the folder for temporary files meanwhile.
+    measuring; the graphs of two of them lie in the folder for temporary files meanwhile.
     """
     check_place(target, replaces=MANIFEST_FILE if choice.force else None)
-    with traced_once(), tempfile.TemporaryDirectory(prefix="edgestream-search-") as work:
+    with traced_once():
         model = loaded(folder, choice, tell)
-        found = _Search(model, choice, search, tell, Path(work)).found()
+        with tempfile.TemporaryDirectory(prefix="edgestream-search-") as work:
+            found = _Search(model, choice, search, tell, Path(work)).found()
         best = found.choice.chosen
         chosen = replace(choice, schemes=Schemes.named(best.vision, best.llm), searched=found)
         return export_loaded(model, target, chosen, tell)
@@ -145,17 +160,12 @@ class _Search:
         self.tell("proving", "reference")
         data = proof_data(checkpoint, self.model.calibration)
         examples = self._examples()
+        watch = Stopwatch(self.choice.threads)
+        workload = self._workload()
         seen, spoken = (
-            [self._candidate(part, word, data, examples) for word in asked or words_of(part)]
+            self._tried(part, asked or words_of(part), (data, examples), watch, workload)
             for part, asked in self._asked()
         )
-        watch = Stopwatch(self.choice.threads)
-        for number in range(self.search.rounds):
-            self.tell("measuring", f"round {number + 1} of {self.search.rounds}")
-            self._round([*seen, *spoken], data, watch)
-        asked = self.search.frames_per_s
-        frames_per_s = checkpoint.frame_input.fps if asked is None else asked
-        workload = Workload(frames_per_s, self.search.tokens_per_s)
         rows = plan_rows(
             [one.measured() for one in seen], [one.measured() for one in spoken], workload
         )
@@ -175,6 +185,11 @@ class _Search:
             watch.clock,
         )
 
+    def _workload(self) -> Workload:
+        asked = self.search.frames_per_s
+        frames_per_s = self.model.checkpoint.frame_input.fps if asked is None else asked
+        return Workload(frames_per_s, self.search.tokens_per_s)
+
     def _asked(self) -> tuple[tuple[PartName, tuple[str, ...]], ...]:
         return ("vision", self.search.vision), ("decoder", self.search.llm)
 
@@ -186,18 +201,47 @@ class _Search:
         self.tell("calibrating", "reference")
         return proof_data(self.model.checkpoint, self.model.calibration, is_for_fitting=True)
 
+    def _tried(
+        self,
+        part: PartName,
+        words: Sequence[str],
+        given: tuple[ProofData, ProofData | None],
+        watch: Stopwatch,
+        workload: Workload,
+    ) -> list[_Candidate]:
+        """Each way of keeping a part; on disk stays the best of them, until the next is better."""
+        tried: list[_Candidate] = []
+        best: _Candidate | None = None
+        for word in words:
+            one = self._candidate(part, word, *given)
+            tried.append(one)
+            if one.why_not:
+                one.remove()
+                continue
+            self._measure(one, best, given[0], watch)
+            if best is None:
+                best = one
+            elif one.busy_ms(workload) < best.busy_ms(workload):
+                best.remove()
+                best = one
+            else:
+                one.remove()
+        if best is not None:
+            best.remove()
+        return tried
+
     def _candidate(
         self, part: PartName, word: str, data: ProofData, examples: ProofData | None
     ) -> _Candidate:
         """Written and proven, or why not."""
-        found = _Candidate(part, word)
+        place = self.work / f"{part}-{word}"
+        found = _Candidate(part, word, place)
         roles = SEEING if part == "vision" else SPEAKING
         schemes = Schemes.named(word, "fp32") if part == "vision" else Schemes.named("fp32", word)
         if scheme_named(word, part).weights in FOR_CHECKS:
             found.why_not = f"{word} is for checks of fidelity alone"
             return found
         self.tell("trying", f"{part} {word}")
-        place = self.work / f"{part}-{word}"
         place.mkdir()
         checkpoint, threads = self.model.checkpoint, self.choice.threads
         try:
@@ -215,25 +259,34 @@ class _Search:
         except (SchemeUnknown, EngineError) as error:
             found.why_not = error.message
             return found
+        found.n_bytes = sum(graph.n_bytes() for graph in found.graphs)
         found.likeness = _likeness(checks)
         failed = [one for one in checks if not one.passed and not one.is_advisory]
         if failed:
             found.why_not = min(failed, key=lambda one: one.margin).sentence()
         return found
 
-    def _round(self, candidates: Sequence[_Candidate], data: ProofData, watch: Stopwatch) -> None:
-        """Each one once, so that a busy moment of the machine hits them all."""
-        for one in candidates:
-            if one.why_not:
-                continue
-            if one.part == "vision":
-                times = {"frame": frame_ms(one.graphs, data, watch)}
-            else:
-                decoder = next(graph for graph in one.graphs if graph.role == "decoder")
-                prompt_ms, token_ms = answer_ms(decoder, self.model.checkpoint, data, watch)
-                times = {"prompt": prompt_ms, "token": token_ms}
-            for name, ms in times.items():
-                one.ms.setdefault(name, []).append(ms)
+    def _measure(
+        self, one: _Candidate, best: _Candidate | None, data: ProofData, watch: Stopwatch
+    ) -> None:
+        """Its times, at the pace that the machine had when the best one was measured.
+
+        Both are measured in turn, so that a busy moment of the machine hits both, and what the best
+        one takes now by what it took then tells how much slower the machine has become.
+        """
+        self.tell("measuring", f"{one.part} {one.word}")
+        for number in range(self.search.rounds):
+            now = {} if best is None else self._times(best, data, watch)
+            for name, ms in self._times(one, data, watch).items():
+                pace = 1.0 if best is None else best.ms[name][number] / now[name]
+                one.ms.setdefault(name, []).append(ms * pace)
+
+    def _times(self, one: _Candidate, data: ProofData, watch: Stopwatch) -> dict[str, float]:
+        if one.part == "vision":
+            return {"frame": frame_ms(one.graphs, data, watch)}
+        decoder = next(graph for graph in one.graphs if graph.role == "decoder")
+        prompt_ms, token_ms = answer_ms(decoder, self.model.checkpoint, data, watch)
+        return {"prompt": prompt_ms, "token": token_ms}
 
 
 def _likeness(checks: Sequence[Check]) -> float:

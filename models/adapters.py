@@ -188,6 +188,12 @@ def _read(folder: Path) -> dict[str, Stored]:
     config = read_json(folder / PEFT_CONFIG)
     fields = Fields(config, PEFT_CONFIG, CheckpointInvalid)
     fields.text("peft_type", one_of=("LORA",))
+    if config.get("use_dora"):
+        raise CheckpointInvalid(
+            f"the adapter {folder} is DoRA, LoRA with a length for each row (use_dora), expected "
+            "plain LoRA",
+            hint="merge it with peft (merge_and_unload, save_pretrained) and give what that writes",
+        )
     # Where PEFT was told of no task it names the class of the base, which is not looked up here.
     mapping = config.get("auto_mapping")
     library = mapping.get("parent_library") if isinstance(mapping, dict) else None

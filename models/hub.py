@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..runtime.errors import CheckpointMissing, OutputUnwritable
@@ -17,12 +18,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
-def checkpoint_folder(source: str) -> Path:
+def checkpoint_folder(source: str, files: Sequence[str] = PATTERNS) -> Path:
     """The folder of a checkpoint, downloaded first where the source is a Hub id.
 
     Args:
         source: a folder, or `owner/name` or `owner/name@revision` of the Hugging Face Hub; a
             folder of that name goes first.
+        files: names or patterns of what is needed of a model on the Hub.
 
     Returns:
         The folder as it was given, or the snapshot in the Hub's cache: with HF_HUB_OFFLINE=1, or
@@ -31,7 +33,8 @@ def checkpoint_folder(source: str) -> Path:
     Raises:
         CheckpointMissing: no such folder, and no such model on the Hub or in its cache.
 
-    Cost: the first time a download of the whole model, but for pickled weights and code.
+    Cost: the first time a download of these files: of the whole model, but for pickled weights and
+    code, where none are named.
     """
     folder = Path(source).expanduser()
     if folder.exists():
@@ -42,10 +45,10 @@ def checkpoint_folder(source: str) -> Path:
             f"there is no checkpoint folder {source}",
             hint="give the folder with config.json, or owner/name of a model on the Hub",
         )
-    return _snapshot(named["id"], named["revision"])
+    return _snapshot(named["id"], named["revision"], files)
 
 
-def _snapshot(model: str, revision: str | None) -> Path:
+def _snapshot(model: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -55,7 +58,7 @@ def _snapshot(model: str, revision: str | None) -> Path:
     )
 
     try:
-        found = snapshot_download(model, revision=revision, allow_patterns=list(PATTERNS))
+        found = snapshot_download(model, revision=revision, allow_patterns=list(files))
     except GatedRepoError as error:
         raise CheckpointMissing(
             f"the model {model} is gated: its owner lets in only who asked",

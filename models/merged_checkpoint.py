@@ -22,8 +22,8 @@ from torch import Tensor
 from ..runtime.bundle import sha256_of_file
 from ..runtime.errors import AdapterMismatch
 from ..runtime.whole_folder import whole_folder
-from .adapters import PEFT_WEIGHTS, merge_adapter
-from .checkpoint import CONFIG, read_json
+from .adapters import OURS, PEFT_CONFIG, PEFT_WEIGHTS, merge_adapter
+from .checkpoint import CONFIG, GATE_WEIGHTS, read_json
 from .decoder_weights import EMBEDDINGS, HEAD
 from .families import family_of, load_checkpoint
 from .family import Checkpoint
@@ -35,7 +35,10 @@ from .weights import INDEX, Stored, opened, stored_tensors, weight_files
 Change = Callable[[Tensor], Tensor]
 _CONNECTOR = "connector."
 _TOLD_IN = ("README.md", "MODEL_CARD.md")
-_COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".md", ".safetensors", ""})
+_COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
+_TERMS = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
+# Weights of other formats would stay unmerged, and an adapter's config would have it merged again.
+_NEVER = frozenset({PEFT_CONFIG, OURS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,18 @@ def _write_weights(
 
 
 def _copy_others(source: Path, folder: Path, weights: set[str]) -> None:
-    """Everything else that describes the model; no code, no pickled weights, no subfolders."""
+    """What else describes the model; no code, no other weights, no subfolders."""
     for file in sorted(source.iterdir()):
-        is_kept = file.suffix in _COPIED and not file.name.startswith(".")
-        if file.is_file() and is_kept and file.name not in weights:
+        if file.is_file() and file.name not in weights and _describes(file):
             shutil.copyfile(file, folder / file.name)
+
+
+def _describes(file: Path) -> bool:
+    if file.name.startswith(".") or file.name in _NEVER:
+        return False
+    if not file.suffix:
+        return file.name.upper().startswith(_TERMS)
+    return file.suffix in _COPIED or file.name == GATE_WEIGHTS
 
 
 def _note_own_head(folder: Path, where: Mapping[str, str]) -> None:

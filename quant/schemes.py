@@ -26,6 +26,7 @@ fail them, most of all a scale per row, where one large weight spoils its whole 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
@@ -34,7 +35,7 @@ from ..runtime.errors import SchemeUnknown
 
 WeightType: TypeAlias = Literal["float32", "int8", "int4", "nf4"]
 ActivationType: TypeAlias = Literal["float32", "int8"]
-Method: TypeAlias = Literal["nearest", "gptq"]
+Method: TypeAlias = Literal["nearest", "gptq", "given"]
 Ranges: TypeAlias = Literal["minmax", "entropy", "percentile"]
 PartName: TypeAlias = Literal["vision", "connector", "decoder"]
 
@@ -50,7 +51,8 @@ class Scheme:
         symmetric: zero is stored exactly, at the same code for every scale.
         activations: type in which the engine multiplies; int8 is made on the fly.
         floor_db: least signal to noise of a whole matrix, dB; None where nothing is lost.
-        method: how a code is chosen: the nearest one, or by what the layer reads in calibration.
+        method: how a code is chosen: the nearest one, by what the layer reads in calibration, or by
+            another tool, whose graph was handed in.
         ranges: how the ranges of static int8 activations are taken from calibration data; None:
             they are measured anew in each call.
     """
@@ -182,6 +184,26 @@ def scheme_named(name: str, part: PartName | None = None) -> Scheme:
     return SCHEMES[known[name]]
 
 
+def given_scheme(weights: WeightType, block: int | None, activations: ActivationType) -> Scheme:
+    """The scheme of a graph that another tool quantized, as it was found there.
+
+    Its floor is that of our own of the next larger block; of int4 that of GPTQ, since such tools
+    too give up some of a matrix for what its layer says.
+
+    Args:
+        weights: int8 or int4.
+        block: of most of its weights.
+        activations: `int8` where what is computed is in Q/DQ pairs too.
+    """
+    method = "gptq" if weights == "int4" else "nearest"
+    floors = {scheme.block or 0: scheme.floor_db for scheme in SCHEMES.values()
+              if (scheme.weights, scheme.method) == (weights, method)}  # fmt: skip
+    next_larger = next((one for one in sorted(floors) if one >= (block or 0)), max(floors))
+    words = weights if block is None else f"{weights}-{block}"
+    return Scheme(f"{words}-given", weights, block, activations=activations,
+                  floor_db=floors[next_larger], method="given")  # fmt: skip
+
+
 def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     """The scheme that a manifest's `scheme` object describes.
 
@@ -200,7 +222,12 @@ def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     }
     if described.get("method") == "nearest":
         del described["method"]
-    for scheme in SCHEMES.values():
+    known = list(SCHEMES.values())
+    if described.get("method") == "given" and described["weights"] in ("int8", "int4"):
+        with suppress(TypeError, ValueError):  # of a block that no scheme has
+            words = described["weights"], described["block"], described["activations"]
+            known.append(given_scheme(*words))
+    for scheme in known:
         if scheme.as_json() == described:
             return scheme
     raise SchemeUnknown(

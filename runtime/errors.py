@@ -14,6 +14,7 @@
     │                                                           FamilyUnknown RemoteCodeNeeded
     │                                                           VocabularyMismatch AdapterMismatch
     │                                                           StateMismatch StateInvalid
+    │                                                           UntrainedModel GraphRefused
     ├─ EngineError             engine or device             4   SessionMissing BackendMissing
     │                                                           EngineUnusable InputMismatch
     │                                                           EngineFailed EngineNotFinite
@@ -242,6 +243,12 @@ class UntrainedModel(BundleError):
     """The model has learned nothing, so what it says is no answer."""
 
     code = "untrained-model"
+
+
+class GraphRefused(BundleError):
+    """A graph of another tool is not what the checkpoint needs."""
+
+    code = "graph-refused"
 
 
 class EngineError(EdgeStreamError):

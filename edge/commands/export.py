@@ -13,6 +13,7 @@ from ..export_checks import (
     check_engines,
     check_places,
     parsed_frame_px,
+    refuse_other_sources,
     refuse_other_targets,
 )
 from ..export_text import say_exported, told_steps
@@ -51,7 +52,9 @@ def export(
     vision: Annotated[
         str,
         typer.Option(
-            "--vision", help="Weights of vision and connector: int8, fp32, or int8-static-minmax."
+            "--vision",
+            help="Weights of vision and connector: int8, fp32, int8-static-minmax; or FILE.onnx: "
+            "vision as ModelOpt quantized it.",
         ),
     ] = "int8",
     llm: Annotated[
@@ -151,6 +154,7 @@ def export(
     """
     refuse_other_targets(target, is_searched=search)
     frame_size = None if frame_px is None else parsed_frame_px(frame_px)
+    refuse_other_sources(vision, search=search)
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with told_steps() as tell:

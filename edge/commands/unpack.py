@@ -23,7 +23,8 @@ def unpack(
         typer.Option(
             "--checkpoint",
             metavar="CHECKPOINT",
-            help="What the bundle was exported from: its configs and chat template are taken over.",
+            help="What the bundle was exported from, a folder or owner/name on the Hub: its "
+            "configs and chat template are taken over, its weights are not read.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older such folder.")] = False,
@@ -38,7 +39,7 @@ def unpack(
     from ...runtime.errors import BackendMissing
 
     try:
-        from ...export.hub_folder import unpack_bundle
+        from ...export.hub_folder import TAKEN_OVER, unpack_bundle
     except ImportError as error:
         raise BackendMissing(
             f"unpack needs {error.name}, which is not installed here", hint="pip install onnx"
@@ -48,7 +49,7 @@ def unpack(
     if checkpoint is not None:
         from ...models.hub import checkpoint_folder
 
-        folder = checkpoint_folder(checkpoint)
+        folder = checkpoint_folder(checkpoint, TAKEN_OVER)
     made = unpack_bundle(opened, out, folder, force=force)
     if as_json:
         print(json.dumps({"folder": str(out), "bytes": made.n_bytes, "files": made.files}))

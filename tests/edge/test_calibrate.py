@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -11,14 +12,23 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgestream.calibration.dataset import read_calibration_set
 from edgestream.calibration.look import look_of
 from edgestream.calibration.selection import distances_to, diversity
-from edgestream.edge.calibrating import POOL, CalibrationChoice, calibrate
+from edgestream.edge.calibrating import (
+    MOST_BYTES,
+    POOL,
+    CalibrationChoice,
+    calibrate,
+    check_room,
+)
 from edgestream.edge.calibration_looks import look_for
 from edgestream.edge.cli import main
 from edgestream.edge.settings_tables import Settings
+from edgestream.runtime.errors import SettingsInvalid
 from edgestream.runtime.preprocess import small_picture
 from edgestream.runtime.sources import SourceSettings, open_source
 from edgestream.runtime.values import Frame
@@ -143,6 +153,29 @@ def test_the_pool_is_bounded_and_what_is_left_differs_most():
     pictures = [frame.pixels for frame in frames_of("sweep.mp4", 10)]
     uniform = np.stack([look_of(small_picture(pictures[at])) for at in range(0, 600, 40)])
     assert found.spread.least > diversity(uniform[:16]).least
+
+
+def test_more_than_the_memory_holds_is_refused_at_the_first_picture(clip, capsys, monkeypatch):
+    most = POOL * 20 * 64 * 96 * 3
+    monkeypatch.setattr("edgestream.edge.calibrating.MOST_BYTES", most)
+    words = ["calibrate", str(clip), "--out", "set"]
+    assert main([*words, "--count", "21"]) == 2
+    err = capsys.readouterr().err
+    assert "21 pictures of 96 x 64 px" in err and "--count 20" in err and not Path("set").exists()
+    assert main([*words, "--count", "20"]) == 0
+
+
+@given(count=st.integers(16, 1024), height=st.integers(32, 4096), width=st.integers(32, 4096))
+def test_what_is_advised_is_not_refused(count, height, width):
+    if POOL * count * height * width * 3 <= MOST_BYTES:
+        return check_room(count, (height, width))
+    with pytest.raises(SettingsInvalid) as refused:
+        check_room(count, (height, width))
+    advised = dict(re.findall(r"--(size|count) (\d+)", refused.value.hint))
+    scale = int(advised["size"]) / max(height, width)
+    check_room(count, (int(scale * height), int(scale * width)))
+    if "count" in advised:
+        check_room(int(advised["count"]), (height, width))
 
 
 def frames_of(path, fps):

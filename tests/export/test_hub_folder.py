@@ -177,6 +177,11 @@ def test_a_frame_is_seen_the_same(seeing, tmp_path):
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     own = json.loads((checkpoint / "config.json").read_text())
     assert own.items() <= config.items() and config["model_type"] in FAMILIES
+    unpack_bundle(bundle, tmp_path / "alone")
+    transformers = pytest.importorskip("transformers", reason="it comes with the extra export")
+    alone = transformers.AutoConfig.from_pretrained(tmp_path / "alone")
+    assert alone.model_type == own["model_type"]
+    assert alone.get_text_config().hidden_size == own["text_config"]["hidden_size"]
 
 
 @pytest.mark.slow
@@ -249,9 +254,24 @@ def test_transformers_reads_its_configs(unpacked):
     generation = transformers.GenerationConfig.from_pretrained(folder)
     assert generation.max_new_tokens == layout.max_answer_tokens and not generation.do_sample
     made = json.loads((ROOT / "assets/reference-checkpoint/config.json").read_text())["text_config"]
-    found = json.loads((folder / "config.json").read_text())["text_config"]
+    found = json.loads((folder / "config.json").read_text())
+    assert found.pop("edgestream_family") == "reference" and found.pop("transformers.js_config")
     for key in set(found) - {"eos_token_id", "pad_token_id", "bos_token_id"}:
         assert found[key] == made[key], key
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert (config.model_type, config.hidden_size) == ("llama", made["hidden_size"])
+    assert "has no\nmodel type for the family `reference`" in (folder / "README.md").read_text()
+
+
+def test_families_go_by_the_names_that_transformers_has_for_them():
+    transformers = pytest.importorskip("transformers", reason="it comes with the extra export")
+    from edgestream.export.hub_configs import MODEL_TYPES
+    from edgestream.models.families import FAMILIES
+
+    known = transformers.CONFIG_MAPPING.keys()
+    names = {name: [kind for kind in one.model_types if kind in known]
+             for name, one in FAMILIES.items()}  # fmt: skip
+    assert {name: kinds[0] for name, kinds in names.items() if kinds} == dict(MODEL_TYPES)
 
 
 def test_the_checkpoints_own_configs_are_taken_over(unpacked, tmp_path):

@@ -73,8 +73,11 @@ def test_the_bundle_is_sound_and_says_how_it_was_chosen(searched):
     assert row["bytes"] < sum(entry["bytes"] for entry in manifest["files"].values())
     page = (target / "report.html").read_text()
     assert made.searched.choice.because in page and "CPU share" in page
-    assert [part for stage, part in told if stage == "measuring"] == [
-        f"round {number} of 3" for number in (1, 2, 3)
+    measured = [part for stage, part in told if stage == "measuring"]
+    assert measured == [
+        f"{part} {word}"
+        for part, words in (("vision", VISION), ("decoder", LLM[:2]))
+        for word in words
     ]
     wide = [one for one in found["candidates"] if one["llm"] == "int4-128"]
     assert wide and all("narrower than a block" in one["why_not"] for one in wide)
@@ -92,6 +95,24 @@ def test_it_is_the_bundle_that_the_chosen_words_give(searched, checkpoint_folder
     assert {file.name for file in target.iterdir()} == {
         file.name for file in (tmp_path / "tiny").iterdir()
     } | {"search.json"}
+
+
+def test_no_more_than_two_ways_of_keeping_a_part_lie_on_disk(
+    checkpoint_folder, tmp_path, monkeypatch
+):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    seen: list[int] = []
+
+    def count(stage: str, part: str) -> None:
+        seen.append(sum(graph.stat().st_size > 0 for graph in temporary.glob("*/*/*.onnx")))
+
+    choice = ExportChoice(schemes=Schemes.named("fp32", "fp32"), name="tiny")
+    search = SearchChoice(rounds=3, vision=("fp32", "int8"), llm=("fp32", "int8", "int4-128"))
+    search_bundle(checkpoint_folder, tmp_path / "bundle", choice, search, count)
+    # Of each: vision and connector, or decoder and evict. Before the export itself none is left.
+    assert max(seen) == 4 and seen[-1] == 0 and list(temporary.iterdir()) == []
 
 
 def test_a_plan_that_ruins_a_layer_is_told_and_not_chosen(checkpoint_folder, tmp_path):

@@ -206,6 +206,7 @@ FAULTS = {
     "truncated": (_truncate, CheckpointInvalid, "truncated"),
     "no LoRA": (_edit("adapter_config.json", peft_type="IA3"), CheckpointInvalid, "'IA3'"),
     "code": (_edit("adapter_config.json", auto_mapping={"x": "y"}), RemoteCodeNeeded, "auto_map"),
+    "DoRA": (_edit("adapter_config.json", use_dora=True), CheckpointInvalid, "is DoRA"),
     "ours is newer": (lambda folder: claim(folder, format=2), FormatTooNew, "format 2"),
     "ours lacks the hash": (
         lambda folder: claim(folder, base_sha256=None), CheckpointInvalid, "base_sha256",

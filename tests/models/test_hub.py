@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
 from edgestream.edge.cli import main
+from edgestream.export.hub_folder import TAKEN_OVER
 from edgestream.models.families import load_checkpoint
 from edgestream.models.hub import checkpoint_folder
 from edgestream.runtime.errors import CheckpointMissing, OutputUnwritable
@@ -79,6 +83,67 @@ def test_a_full_disk_and_a_network_that_breaks_are_told_apart(monkeypatch, fault
     with pytest.raises(kind) as caught:
         checkpoint_folder("acme/other")
     assert said in caught.value.message and caught.value.hint
+
+
+@pytest.fixture
+def loopback_hub(cached, tmp_path, monkeypatch):
+    """Paths that a Hub on the loopback was asked for; it serves acme/tiny-smolvlm."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self._answer(b"")
+
+        def do_GET(self):
+            self._answer(None)
+
+        def _answer(self, body):
+            known, kind = self.path.startswith(("/api/models/", "/acme/")), "application/json"
+            if "/tree/" in self.path:
+                files = [(file.name, file.stat().st_size) for file in cached[1].iterdir()]
+                told = [
+                    {"type": "file", "path": name, "size": size, "oid": str(size)}
+                    for name, size in files
+                ]
+                content = json.dumps(told).encode()
+            elif "/resolve/" in self.path:
+                asked.append(self.path.rpartition("/")[2])
+                content, kind = (cached[1] / asked[-1]).read_bytes(), "application/octet-stream"
+            else:
+                content = json.dumps({"id": "acme/tiny-smolvlm", "sha": COMMIT}).encode()
+            self.send_response(200 if known else 404)
+            for name, value in (
+                ("Content-Type", kind),
+                ("Content-Length", len(content)),
+                ("X-Repo-Commit", COMMIT),
+                ("ETag", f'"{len(content)}"'),
+            ):
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(content if body is None else body)
+
+        def log_message(self, *words):
+            """Nothing on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for name, value in (
+            ("ENDPOINT", address),
+            ("HF_HUB_OFFLINE", False),
+            ("HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
+            ("HF_HUB_CACHE", str(tmp_path / "cache")),
+        ):
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        yield asked
+        server.shutdown()
+
+
+def test_of_what_describes_a_model_no_weights_are_downloaded(loopback_hub, cached):
+    folder = checkpoint_folder("acme/tiny-smolvlm", TAKEN_OVER)
+    there = {file.name for file in cached[1].iterdir()}
+    assert {file.name for file in folder.iterdir()} == there & set(TAKEN_OVER)
+    assert set(loopback_hub) <= set(TAKEN_OVER) and "model.safetensors" in there
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from edgestream.runtime.prompt_plan import planned_prompt
 from edgestream.runtime.recent import DialogueTurn
 
 from ..family_law import QUESTION, FamilyLaw
+from ..family_tests import AlsoQuantized
 from ..hub_checkpoints import chat_tokenizer, save_hub, varied_
 from .test_checkpoint_faults import config
 
@@ -89,24 +90,8 @@ def law(tmp_path_factory) -> FamilyLaw:
     return FamilyLaw(folder, work, model, VIDEO, full_inputs)
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_transformers(law):
-    law.check_logits()
-
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_generate(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
-
-
-@pytest.mark.slow
-def test_int8_and_int4_pass_the_proof(law):
-    law.check_quantized()
+class TestLlavaOnevision(AlsoQuantized):
+    """Held to the model that it comes from."""
 
 
 def test_the_prompt_is_what_the_published_template_writes():

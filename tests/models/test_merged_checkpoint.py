@@ -72,6 +72,20 @@ def test_what_was_written_loads_as_what_was_merged(tmp_path, made, targets, boun
     assert "is assumed" in told.assumed
 
 
+def test_what_describes_the_model_is_copied_and_nothing_else(tmp_path):
+    base = random_live_checkpoint(tmp_path / "base", has_gate=True)
+    peft = adapter(tmp_path / "speaks", load_checkpoint(base), targets=["q_proj"])
+    kept = {"LICENSE", "NOTICE", "Licence-of-the-tower", "vocab.txt", "chat_template.jinja"}
+    left = {"Makefile", "core", "train", "consolidated.safetensors", "optimizer.safetensors",
+            "pytorch_model.bin", "modeling.py", "adapter_config.json", ".env"}  # fmt: skip
+    for name in kept | left:
+        (base / name).write_text("{}")
+    own = {file.name for file in base.iterdir()} - kept - left
+    write_merged(base, peft, tmp_path / "merged")
+    written = {file.name for file in (tmp_path / "merged").iterdir()}
+    assert written == own | kept | {"README.md"} and "gate.safetensors" in own
+
+
 def test_weights_stay_of_the_type_that_they_were(tmp_path):
     base = small_reference_checkpoint(tmp_path / "base")
     checkpoint = load_checkpoint(base)

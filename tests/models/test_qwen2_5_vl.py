@@ -26,6 +26,7 @@ from edgestream.runtime.token_rows import TokenRows
 from edgestream.runtime.values import Features, Load, Observed, Question, Turn
 
 from ..family_law import FamilyLaw, check_layout, clip_frames
+from ..family_tests import SaysWhatTheModelSays
 from ..hub_checkpoints import chat_tokenizer, qwen2_tokenizer
 from ..qwen2_5_vl_checkpoint import (
     CHAT_TEMPLATE,
@@ -58,20 +59,11 @@ def law(tmp_path_factory) -> FamilyLaw:
     return FamilyLaw(folder, work, model, LAW_IMAGE, full_inputs)
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_transformers(law):
-    law.check_logits()
+class TestQwen25Vl(SaysWhatTheModelSays):
+    """Held to the model that it comes from."""
 
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_generate(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
-    assert law.bundle.manifest.positions.frame_grid == (8, 8)
+    def test_its_frames_are_a_grid(self, law):
+        assert law.bundle.manifest.positions.frame_grid == (8, 8)
 
 
 class Mirrored(LanguageModel):

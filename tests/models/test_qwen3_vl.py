@@ -16,6 +16,7 @@ from edgestream.models.family import LoadOptions
 from edgestream.runtime.errors import CheckpointInvalid, SettingsInvalid
 
 from ..family_law import CLIP, FamilyLaw, check_layout
+from ..family_tests import SaysWhatTheModelSays
 from ..hub_checkpoints import LICENCE, chat_tokenizer, qwen2_tokenizer
 from ..qwen3_vl_checkpoint import CHAT_TEMPLATE, SPECIAL, image_grid, image_values, tiny_folder
 
@@ -41,19 +42,8 @@ def law(tmp_path_factory) -> FamilyLaw:
     return FamilyLaw(folder, work, model, IMAGE, full_inputs, LoadOptions(tokens_per_frame=16))
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_transformers(law):
-    law.check_logits()
-
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_generate(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
+class TestQwen3Vl(SaysWhatTheModelSays):
+    """Held to the model that it comes from."""
 
 
 @pytest.mark.slow

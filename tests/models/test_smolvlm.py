@@ -16,6 +16,7 @@ from edgestream.models.family import LoadOptions
 from edgestream.runtime.errors import SettingsInvalid
 
 from ..family_law import FamilyLaw, check_layout
+from ..family_tests import AlsoQuantized
 from ..hub_checkpoints import LICENCE, chat_tokenizer, save_hub, varied_
 
 SPECIAL = ("<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>",
@@ -77,24 +78,8 @@ def law(tmp_path_factory) -> FamilyLaw:
     return FamilyLaw(folder, work, model, IMAGE, full_inputs)
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_transformers(law):
-    law.check_logits()
-
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_generate(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
-
-
-@pytest.mark.slow
-def test_int8_and_int4_pass_the_proof(law):
-    law.check_quantized()
+class TestSmolvlm(AlsoQuantized):
+    """Held to the model that it comes from."""
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from edgestream.runtime.prompt_layout import Ids
 from edgestream.runtime.recent import DialogueTurn
 
 from ..family_law import QUESTION, FamilyLaw, clip_frames, independent_pixels
+from ..family_tests import AlsoQuantized
 from ..streammind_twin import StreamMindTwin, save_streammind, streammind_tokenizer
 
 IMAGE = 0
@@ -49,24 +50,8 @@ def law(tmp_path_factory) -> FamilyLaw:
     return streammind_law(tmp_path_factory.mktemp("streammind"))
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_the_twin(law):
-    law.check_logits()
-
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_the_twin(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
-
-
-@pytest.mark.slow
-def test_int8_and_int4_pass_the_proof(law):
-    law.check_quantized()
+class TestStreammind(AlsoQuantized):
+    """Held to the model that it comes from."""
 
 
 @pytest.mark.slow

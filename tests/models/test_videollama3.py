@@ -33,6 +33,7 @@ from edgestream.runtime.prompt_plan import planned_prompt
 from edgestream.runtime.recent import DialogueTurn
 
 from ..family_law import QUESTION, FamilyLaw
+from ..family_tests import AlsoQuantized
 from ..hub_checkpoints import (
     LICENCE,
     QWEN2_FILES,
@@ -150,24 +151,8 @@ def law(tmp_path_factory) -> FamilyLaw:
     return native_law(tmp_path_factory.mktemp("videollama3"))
 
 
-@pytest.mark.slow
-def test_logits_are_those_of_transformers(law):
-    law.check_logits()
-
-
-@pytest.mark.slow
-def test_greedy_tokens_are_those_of_generate(law):
-    law.check_greedy()
-
-
-@pytest.mark.slow
-def test_an_eviction_leaves_what_attends_over_the_kept_tokens(law):
-    law.check_eviction()
-
-
-@pytest.mark.slow
-def test_int8_and_int4_pass_the_proof(law):
-    law.check_quantized()
+class TestVideollama3(AlsoQuantized):
+    """Held to the model that it comes from."""
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from edgestream.quant.schemes import (
     PART_NAMES,
     SCHEMES,
     Scheme,
+    given_scheme,
     scheme_from_json,
     scheme_named,
 )
@@ -95,6 +96,25 @@ def test_unknown_names_are_refused_with_what_there_is(name, part, listed):
     assert repr(name) in error.value.message and listed in error.value.message
     assert (error.value.exit_code, error.value.code) == (2, "scheme-unknown")
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("weights", "block", "floor_db"),
+    [("int8", None, 38.0), ("int4", 16, 14.0), ("int4", 64, 13.0), ("int4", 100, 12.0),
+     ("int4", 512, 12.0)],
+)  # fmt: skip
+@pytest.mark.parametrize("activations", ["int8", "float32"])
+def test_what_another_tool_made_is_read_again(weights, block, floor_db, activations):
+    scheme = given_scheme(weights, block, activations)
+    assert scheme_from_json(scheme.as_json()) == scheme and scheme.floor_db == floor_db
+    assert scheme not in SCHEMES.values() and scheme.name.endswith("-given")
+
+
+@pytest.mark.parametrize("change", [{"block": 8}, {"block": "64"}, {"block": None}, {"weights": 4}])
+def test_what_no_tool_makes_is_refused(change):
+    told = given_scheme("int4", 64, "float32").as_json()
+    with pytest.raises(SchemeUnknown):
+        scheme_from_json({**told, **change})
 
 
 @pytest.mark.parametrize(
