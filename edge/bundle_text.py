@@ -100,6 +100,8 @@ def _origin_rows(bundle: Bundle) -> Iterator[Row]:
     yield "from", f"{source.checkpoint}{revision}, family {source.family}"
     if source.adapter:
         yield "adapter", f"{source.adapter}, merged"
+    for one in manifest.adapters or ():
+        yield f"adapter {one.name}", f"rank {one.rank}, kept beside the model: run --adapter"
     yield "licence", source.licence
     how = "every file hashed" if bundle.is_checked else "not hashed: `edgestream verify` does that"
     yield "size", f"{size_text(bundle.n_bytes)} in {len(manifest.files)} files, {how}"

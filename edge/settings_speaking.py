@@ -157,6 +157,13 @@ class SessionSettings(Table):
         "A question ends a sentence about an event that is being spoken. On, because a person who "
         "waits goes before a sentence nobody asked for.",
     )
+    adapter: str = setting(
+        "",
+        "",
+        "Adapter of the bundle that answers where a request names no other; empty: the model "
+        "without one. `edgestream inspect` lists them.",
+        max_length=64,
+    )
     describe_prompt: str = setting(
         "",
         "",

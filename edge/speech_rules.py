@@ -52,6 +52,7 @@ def speaking_rules(settings: Settings) -> SpeakingRules:
         decoding=decoding(settings),
         partials_every_s=session.partials_every_s,
         token_gate=_token_gate(settings),
+        adapter=session.adapter or None,
         memory=memory_rules(settings),
         recall=recall_rules(settings),
     )

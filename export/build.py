@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
+from .adapter_inputs import PackedAdapter
 from .calibration_of_export import calibration_for
 from .cuda_graphs import CudaGraph, remove_twins, write_cuda_graphs
 from .embeddings import StoredEmbeddings
@@ -29,6 +30,13 @@ from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .prove_cuda import prove_cuda
 from .searched import SEARCH_FILE, Searched
+from .swappable_adapters import (
+    ReadAdapter,
+    adapter_facts,
+    keep_adapters,
+    prove_adapters,
+    read_adapters,
+)
 from .write_bundle import BundleWriter, bundle_writer
 
 # Told as (stage, part): `loading`, `calibrating`, `writing`, `proving` or `keeping`, which part.
@@ -42,6 +50,7 @@ class ExportChoice:
     Attributes:
         schemes: how each part is kept.
         adapter: PEFT folder that is merged first; None for none.
+        adapters: name → PEFT folder of those that are kept beside the model, to be chosen.
         calibration: folder of a calibration set; None for frames of the rendered clips.
         name: of the bundle.
         capacity: positions of the decoder's cache.
@@ -56,6 +65,7 @@ class ExportChoice:
     schemes: Schemes
     name: str
     adapter: Path | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
     calibration: Path | None = None
     capacity: int = 512
     threads: int = 1
@@ -111,11 +121,13 @@ class Loaded:
         folder: of the checkpoint.
         checkpoint: full precision, adapter merged.
         calibration: at its input size.
+        adapters: that are kept beside it.
     """
 
     folder: Path
     checkpoint: Checkpoint
     calibration: CalibrationSet
+    adapters: tuple[ReadAdapter, ...] = ()
 
     def tokenizer_file(self, place: Path) -> Path:
         """The checkpoint's own tokenizer.json, or what its older files make, written to `place`."""
@@ -135,8 +147,9 @@ def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
         tell("loading", "adapter")
         checkpoint = merge_adapter(checkpoint, choice.adapter)
     check_layout(checkpoint.layout, checkpoint.tokenizer)
+    adapters = read_adapters(checkpoint, choice.adapters)
     tell("loading", "calibration")
-    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration))
+    return Loaded(folder, checkpoint, calibration_for(checkpoint, choice.calibration), adapters)
 
 
 def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell) -> Exported:
@@ -162,11 +175,12 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             cuda = write_cuda_graphs(
                 checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
             )
-        report, golden = _proven(checkpoint, graphs, cuda, calibration, choice, tell)
+        packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
+        report, golden = _proven(model, graphs, cuda, packed, choice, tell)
         remove_twins(cuda)
         graphs = (*graphs, *(one.graph for one in cuda))
         tell("keeping", "bundle")
-        sha256 = _keep(writer, checkpoint, graphs, calibration, report, golden, choice)
+        sha256 = _keep(writer, model, graphs, packed, report, golden, choice)
     n_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(sha256, report, n_bytes, choice.searched)
 
@@ -191,10 +205,10 @@ def _examples(
 
 
 def _proven(
-    checkpoint: Checkpoint,
+    model: Loaded,
     graphs: Sequence[Graph],
     cuda: Sequence[CudaGraph],
-    calibration: CalibrationSet,
+    packed: Sequence[PackedAdapter],
     choice: ExportChoice,
     tell: Tell,
 ) -> tuple[ParityReport, list[GoldenCall]]:
@@ -202,6 +216,7 @@ def _proven(
         tell("proving", part)
 
     proving("reference")
+    checkpoint, calibration = model.checkpoint, model.calibration
     data = proof_data(checkpoint, calibration)
     proof = prove(checkpoint, graphs, data, choice.threads, proving)
     if cuda:
@@ -216,6 +231,11 @@ def _proven(
         "answers compared": f"{ANSWERS}, greedy, of full precision",
         "processor": platform.machine(),
     }
+    if packed:
+        tell("proving", "adapters")
+        decoder = next(graph for graph in graphs if graph.role == "decoder")
+        pairs = tuple(zip(model.adapters, packed, strict=True))
+        proof.checks += prove_adapters(checkpoint, decoder, pairs, data, choice.threads)
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
         every = (*graphs, *(one.graph for one in cuda))
@@ -256,19 +276,22 @@ def _page(
 
 def _keep(
     writer: BundleWriter,
-    checkpoint: Checkpoint,
+    model: Loaded,
     graphs: Sequence[Graph],
-    calibration: CalibrationSet,
+    packed: Sequence[PackedAdapter],
     report: ParityReport,
     golden: Sequence[GoldenCall],
     choice: ExportChoice,
 ) -> str:
     """Everything beside the graphs, then the manifest."""
+    checkpoint, calibration = model.checkpoint, model.calibration
     StoredEmbeddings(checkpoint).write(writer.path("embeddings.bin"))
     write_golden(writer.path(GOLDEN_FILE), golden)
     writer.write_json("parity.json", report.as_json())
     writer.write_text("report.html", _page(checkpoint, report, graphs, choice))
     facts = manifest_facts(checkpoint, graphs, calibration, report, choice.name, choice.capacity)
+    if packed:
+        facts["adapters"] = adapter_facts(packed, checkpoint.source.sha256)
     if choice.searched is not None:
         facts["search"] = choice.searched.summary()
         writer.write_json(SEARCH_FILE, choice.searched.as_json())

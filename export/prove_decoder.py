@@ -80,15 +80,14 @@ def prove_decoder(
     reference = decoder
     if not graph.is_float:
         reference = copy.deepcopy(decoder)
-        _untie_(reference)
-        checks += _weights(graph, decoder, reference)
+        checks += left_of_weights(graph, decoder, reference)
     found = np.stack(
         [
             next_logits(engine, prefix, empty_cache(engine, len(prefix)))[0]
             for prefix in data.prefixes
         ]
     )
-    expected = _torch_logits(reference, data.prefixes)
+    expected = torch_logits(reference, data.prefixes)
     del reference
     has_float_cache = graph.cache_type() == "float32"
     if graph.is_float and has_float_cache:
@@ -108,8 +107,9 @@ def _untie_(decoder: Decoder) -> None:
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
 
 
-def _weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
+def left_of_weights(graph: Graph, decoder: Decoder, reference: Decoder) -> list[Check]:
     """Stored codes, scales and SNR of every matrix; leaves what is left of it in `reference`."""
+    _untie_(reference)
     schemes = decoder_schemes(decoder, graph.scheme, graph.exceptions)
     ours = dict(decoder.named_parameters(remove_duplicate=False))
     left = dict(reference.named_parameters(remove_duplicate=False))
@@ -158,7 +158,7 @@ def _proven(
     checks.append(stored_count_check("decoder", weight.name, wrong))
 
 
-def _torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
+def torch_logits(decoder: Decoder, prefixes: Sequence[Stretch]) -> Float32:
     """(prefixes, vocabulary): prefixes of one length go through together."""
     logits: dict[int, NDArray[np.float32]] = {}
     for length in sorted({len(prefix) for prefix in prefixes}):

@@ -238,6 +238,7 @@ def _session(
         plain_text(tokenizer),
         opener.indexer(speaking.recall),
     )
+    adapters = pool.adapters
     return LanguageSession(
         model,
         context,
@@ -246,6 +247,8 @@ def _session(
         speaking.decoding,
         next_rung=lambda fault, tell: rungs.next_rung(model, fault, context.reset, tell),
         partials_every_s=speaking.partials_every_s,
+        adapters=adapters,
+        adapter=adapters.checked(speaking.adapter),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arena import Arena
-from .engine import Engine
+from .engine import NOTHING, Arrays, Engine
 from .errors import EngineUnusable
 from .held import HeldArray, HeldCall, HoldingEngine, holding
 from .held_block import HeldBlock
@@ -40,20 +40,28 @@ class DecoderCall(Protocol):
         """
 
 
-def decoder_call(engine: Engine, arena: Arena, width: int, chunk_tokens: int) -> DecoderCall:
+def decoder_call(
+    engine: Engine, arena: Arena, width: int, chunk_tokens: int, adapter: Arrays = NOTHING
+) -> DecoderCall:
     """The call that fits where the arena's numbers lie.
 
     Args:
         width: of one embed.
         chunk_tokens: most tokens of one run.
+        adapter: all optional inputs of the graph; empty for none.
 
     Raises:
-        EngineUnusable: the graph is no decoder of this kind.
+        EngineUnusable: the graph is no decoder of this kind, or takes no adapters.
         InputMismatch: its cache has another shape or dtype than the arena.
     """
     if isinstance(arena.block, HeldBlock):
+        if adapter:
+            raise EngineUnusable(
+                "got an adapter, expected none: the decoder on this device takes none",
+                hint="engine.provider=cpu, or export with the adapter merged (--adapter)",
+            )
         return HeldDecoderCall(engine, arena, arena.block, width, chunk_tokens)
-    return HostDecoderCall(engine, arena, width, chunk_tokens)
+    return HostDecoderCall(engine, arena, width, chunk_tokens, adapter)
 
 
 def holds_its_cache(engine: Engine) -> bool:
@@ -64,7 +72,9 @@ def holds_its_cache(engine: Engine) -> bool:
 class HostDecoderCall:
     """Bound to numpy arrays, whose lengths change from run to run."""
 
-    def __init__(self, engine: Engine, arena: Arena, width: int, chunk_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, arena: Arena, width: int, chunk_tokens: int, adapter: Arrays
+    ) -> None:
         self._arena, self._chunk_tokens = arena, chunk_tokens
         self._logits = np.zeros(_logits_size(engine), np.float32)
         self.vocabulary = self._logits.shape[-1]
@@ -73,7 +83,7 @@ class HostDecoderCall:
         past = {PAST + name: view for name, view in arena.tensors().items()}
         present = {PRESENT + name: view for name, view in arena.tensors().items()}
         inputs: dict[str, NDArray[Any]] = {
-            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past
+            "inputs_embeds": self._embeds, "attention_mask": self._mask, **past, **adapter
         }  # fmt: skip
         self._positions = _position_array(engine, arena, chunk_tokens)
         self.takes_positions = self._positions is not None

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from .adapters import adapters_of
 from .bundle import Bundle
 from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
 from .engines.ladder import PROVIDERS, Rung, proven_engine
@@ -135,7 +136,7 @@ class EnginePool:
     def __init__(self, bundle: Bundle, rules: EngineRules) -> None:
         self.bundle, self.rules = bundle, rules
         self.lane: Lanes = Lane(speak_share=rules.speak_share) if rules.is_shared else OpenLane()
-        self.rows = bundle.token_rows()
+        self.rows, self.adapters = bundle.token_rows(), adapters_of(bundle)
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], _Opened] = {}
         self._chosen: dict[_Asked, tuple[str, str]] = {}

@@ -219,6 +219,12 @@ class AdapterMismatch(BundleError):
     code = "adapter-mismatch"
 
 
+class AdapterUnknown(BundleError):
+    """The bundle has no adapter of this name."""
+
+    code = "adapter-unknown"
+
+
 class StateMismatch(BundleError):
     """A saved state belongs to another bundle."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .arena import Arena
 from .decoder_call import cache_dtype, decoder_call
-from .engine import Engine
+from .engine import NOTHING, Arrays, Engine
 from .errors import EngineNotFinite, InputMismatch
 from .frame_positions import positions_of
 from .token_rows import TokenRows
@@ -64,6 +64,7 @@ class LanguageModel:
         self._chunk_tokens = chunk_tokens
         self._row = np.zeros((1, rows.width), np.float32)
         self._is_finite = np.zeros((chunk_tokens, rows.width), np.bool_)
+        self._adapter: Arrays = NOTHING
         self._bind(engine)
 
     def rows(self, ids: Sequence[int]) -> Float32:
@@ -150,7 +151,7 @@ class LanguageModel:
             first += size
 
     def step(self, token_id: int) -> Float32:
-        """Put one token into the cache; as `append`, without making an array."""
+        """Put one token into the cache; as `append`, no array is made."""
         self._rows.into(token_id, self._row[0])
         return self.append(self._row)
 
@@ -158,6 +159,28 @@ class LanguageModel:
         """Let slots of the cache go, in the lane like any other run; see `Arena.evict`."""
         with self._lane.speak():
             self.arena.evict(keep, new_positions)
+
+    def use(self, adapter: Arrays) -> None:
+        """Compute with an adapter from now on; without any where it is empty.
+
+        What is in the cache stays as it was computed: who swaps empties it, or means it so.
+
+        Args:
+            adapter: all optional inputs of the decoder's graph; see `adapters.Adapters`.
+
+        Raises:
+            InputMismatch: it belongs to another graph; the old one stays.
+
+        Cost: a new binding of all inputs; no weight is copied.
+        """
+        before, self._adapter = self._adapter, adapter
+        is_bound = False
+        try:
+            self._bind(self._engine)
+            is_bound = True
+        finally:
+            if not is_bound:
+                self._adapter = before
 
     def replace_engine(self, engine: Engine, arena: Arena | None = None) -> bool:
         """Go on with another engine of the same decoder.
@@ -188,8 +211,9 @@ class LanguageModel:
 
     def _bind(self, engine: Engine) -> None:
         """Bind a call on our arrays; nothing of ours changes where that fails."""
-        call = decoder_call(engine, self.arena, self._row.shape[1], self._chunk_tokens)
-        self._call, self.vocabulary = call, call.vocabulary
+        width, tokens = self._row.shape[1], self._chunk_tokens
+        call = decoder_call(engine, self.arena, width, tokens, self._adapter)
+        self._engine, self._call, self.vocabulary = engine, call, call.vocabulary
         self._logits = np.zeros((1, 1, call.vocabulary), np.float32)
         self._is_sound = np.zeros(self._logits.shape, np.bool_)
 

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .adapter_facts import adapter_from_json
 from .errors import FormatTooNew, ManifestInvalid
 from .file_names import HASH_FILE, MANIFEST_FILE, path_is_plain
 from .json_fields import Fields
 from .manifest_values import FORMAT
+from .manifest_values import AdapterFacts as AdapterFacts
 from .manifest_values import CacheShape as CacheShape
 from .manifest_values import CalibrationFacts as CalibrationFacts
 from .manifest_values import Embeddings as Embeddings
@@ -71,6 +73,7 @@ def manifest_from_json(value: Any) -> Manifest:
         embeddings=fields.maybe("embeddings", _embeddings),
         calibration=fields.maybe("calibration", _calibration),
         memory=fields.maybe("memory", _memory),
+        adapters=fields.objects("adapters", adapter_from_json) if "adapters" in fields else None,
         extra=fields.rest(),
     )
     manifest.layout()
@@ -252,6 +255,10 @@ def _check_references(manifest: Manifest) -> None:
     used = [(f"parts.{role}.{one.id}.file", one.file) for role, one in manifest.variants()]
     if manifest.embeddings is not None:
         used.append(("embeddings.file", manifest.embeddings.file))
+    for one in manifest.adapters or ():
+        used.append((f"adapters.{one.name}.file", one.file))
+        if one.base_sha256 != manifest.source.sha256:
+            raise _invalid(f"adapters.{one.name}: it belongs to {one.base_sha256[:12]}…, not here")
     for place, name in used:
         if name not in manifest.files:
             raise _invalid(f"{place}: got {name!r}, expected a file that `files` lists")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from .adapter_facts import AdapterFacts as AdapterFacts
 from .json_fields import json_from_value
 from .manifest_parts import Part as Part
 from .manifest_parts import TensorSpec as TensorSpec
@@ -199,6 +200,7 @@ class Manifest:
         files: every file but the manifest and its hash, by its path in the bundle.
         parity: what the proof found: `passed`, and a summary of each of its gates.
         embeddings: None for a bundle without a language model.
+        adapters: one of which may be chosen per answer; None: there are none.
     """
 
     name: str
@@ -217,6 +219,7 @@ class Manifest:
     embeddings: Embeddings | None = None
     calibration: CalibrationFacts | None = None
     memory: MemoryPlan | None = None
+    adapters: tuple[AdapterFacts, ...] | None = None
     format: int = FORMAT
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .adapters import Adapters
 from .answer_text import AnswerText
 from .context import Context
 from .decoder import Decoding, answer_tokens
@@ -63,6 +64,8 @@ class LanguageSession:
         gate: the model's own decision to speak; None where another gate decides.
         next_rung: replaces a decoder that failed; whether there was another. It says so itself.
         partials_every_s: time between two partial texts, at least, seconds; 0 tells every token.
+        adapters: of the bundle.
+        adapter: name of the one that answers; None for the base. May be set between two moments.
         dropped: counts a frame that could not be read.
         monotonic: seconds, for the times in a response.
     """
@@ -75,11 +78,14 @@ class LanguageSession:
     gate: TokenGate | None = None
     next_rung: NextRung = lambda fault, tell: False
     partials_every_s: float = 0.0
+    adapters: Adapters = field(default_factory=Adapters)
+    adapter: str | None = None
     dropped: Callable[[str], None] = lambda what: None
     monotonic: Callable[[], float] = time.perf_counter
     _faults: int = 0
     _is_losing: bool = False
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _in_use: str | None = None
 
     def take(
         self, moment: Moment, cancelled: Callable[[], bool], tell: Callable[[Record], None]
@@ -95,6 +101,7 @@ class LanguageSession:
         if isinstance(moment, Forget):
             self.context.forget_before(moment.before_s)
             return
+        self._use_adapter()
         turn = self._observed(moment, tell) if isinstance(moment, Observed) else moment
         if turn is not None:
             yield from self._answered(turn, cancelled, tell)
@@ -105,6 +112,14 @@ class LanguageSession:
         if self.gate is not None:
             self.gate.reset()
         self._faults = 0
+
+    def _use_adapter(self) -> None:
+        """Compute with the adapter that was chosen; what another one read is read again."""
+        wanted = self.adapters.checked(self.adapter)
+        if wanted != self._in_use:
+            self.context.reset()
+            self.model.use(self.adapters.of(wanted))
+            self._in_use = wanted
 
     def _observed(self, observed: Observed, tell: Callable[[Record], None]) -> Turn | None:
         """Take a frame in; a Turn where the model itself wants to speak of it."""
@@ -281,4 +296,5 @@ class LanguageSession:
             is_cut=is_cut,
             ended_by=saying.ended_by if is_final else None,
             question=None if turn.question is None else turn.question.text,
+            adapter=self._in_use,
         )

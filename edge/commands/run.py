@@ -94,6 +94,15 @@ def run(
             "never; learned where the bundle has such a gate, else change, when nothing is said.",
         ),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter",
+            metavar="NAME",
+            help="Adapter of the bundle that describes and answers; `edgestream inspect` lists "
+            "them.",
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -141,6 +150,7 @@ def run(
         "source.realtime": realtime,
         "gate.kind": gate,
         "governor.target_fps": target_fps,
+        "session.adapter": adapter,
     }
     resolved = load_settings(settings_file, sets or [], flags, os.environ)
     to_stdout = jsonl == "-"

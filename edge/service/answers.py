@@ -23,12 +23,14 @@ class Wishes:
     Attributes:
         max_tokens: at most so many; never more than the settings allow.
         temperature, top_p, seed: see `Decoding`.
+        adapter: of the bundle; None: as the settings say.
     """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    adapter: str | None = None
 
     def over(self, decoding: Decoding) -> Decoding:
         """The decoding with these put over it."""
@@ -228,10 +230,9 @@ class AnsweringSession:
                 answer.warning = record.body["code"], record.body["message"]
             tell(record)
 
-        usual, self._session.decoding = (
-            self._session.decoding,
-            answer.wishes.over(self._session.decoding),
-        )
+        usual = self._session.decoding, self._session.adapter
+        self._session.decoding = answer.wishes.over(usual[0])
+        self._session.adapter = answer.wishes.adapter or usual[1]
         try:
             for response in self._session.take(
                 moment, lambda: answer.is_cancelled or cancelled(), hear
@@ -242,4 +243,4 @@ class AnsweringSession:
                 answer.put(response)
                 yield response
         finally:
-            self._session.decoding = usual
+            self._session.decoding, self._session.adapter = usual

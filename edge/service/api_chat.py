@@ -58,6 +58,7 @@ def router(service: "Service") -> "APIRouter":
         """Answer the last message of the user, whole or, with `stream`, as it is said."""
         check_model(body.model, service.model)
         asked = asked_from(body)
+        service.check_adapter(body.adapter, is_of_camera=not asked.images)
         reply, saying = await _asked(service, asked, body.camera)
         if not body.stream:
             final = await _final(reply, saying, request)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
+from ...runtime.adapters import BASE
 from ...runtime.errors import EdgeStreamError, PageMissing, RequestInvalid
 from .access import Access, Guarded
 from .api_values import ErrorBody
@@ -78,6 +79,24 @@ class Service:
                 hint="name one as camera",
             )
         return cameras[0]
+
+    def check_adapter(self, name: str | None, *, is_of_camera: bool) -> None:
+        """Whether a request may choose this adapter.
+
+        Raises:
+            RequestInvalid: the bundle has none of this name, or the camera's frames are all in a
+                cache that another one computed.
+        """
+        settings = self.board.shared.settings
+        own = settings.session.adapter or BASE
+        names = self.guest.model.session.adapters.names
+        if is_of_camera and settings.context.kind == "continuous":
+            names = (own,)
+        if name is not None and name not in names:
+            raise RequestInvalid(
+                f"adapter: got {name!r}, expected {' or '.join(names)}",
+                hint="leave it out, or export the bundle with --adapters",
+            )
 
 
 def service_app(service: Service, *, logs_json: bool = False) -> App:

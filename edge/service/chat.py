@@ -59,7 +59,7 @@ def asked_from(request: ChatRequest) -> AskedChat:
     most = request.max_completion_tokens or request.max_tokens
     # A seed of ours is 32 bits; any whole number of the client names one of them.
     seed = None if request.seed is None else request.seed % 2**32
-    wishes = Wishes(most, request.temperature, request.top_p, seed)
+    wishes = Wishes(most, request.temperature, request.top_p, seed, request.adapter)
     return AskedChat(question, images, wishes)
 
 

@@ -65,6 +65,12 @@ class ChatRequest(Given):
     camera: CameraName | None = Field(
         None, description="May be left out where there is exactly one camera and no picture."
     )
+    adapter: str | None = Field(
+        None,
+        max_length=64,
+        description="Adapter of the bundle that answers this request; base is the model without "
+        "one. Left out: as the settings say.",
+    )
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
