@@ -15,7 +15,7 @@ from gpu_models import Random
 from gpu_torch import ArenaPeer
 from torch import Tensor
 
-from edgestream.runtime.engines.ort import PROVIDERS
+from edgestream.runtime.engines.ort_session import PROVIDERS
 from edgestream.runtime.errors import BackendMissing, EngineUnusable
 
 TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16,

@@ -13,7 +13,9 @@ TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
 _SIZE = re.compile(r"\d{1,5}(x\d{1,5})?", re.ASCII)
 
 
-def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
+def refuse_other_targets(
+    target: str, *, is_searched: bool = False, has_adapters: bool = False
+) -> None:
     """Raise UsageError for a target that this version does not write, or cannot measure."""
     if target not in TARGETS:
         raise UsageError(
@@ -24,6 +26,11 @@ def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
         raise UsageError(
             f"got --search with --target {target}, which measures the CPU of this machine alone",
             hint="search first, then export with the --vision and --llm that it chose",
+        )
+    if target != "cpu" and has_adapters:
+        raise UsageError(
+            f"got --adapters with --target {target}, whose decoder takes none",
+            hint="merge one with --adapter, or keep them beside a bundle for cpu",
         )
 
 
