@@ -11,7 +11,9 @@ from ..runtime.whole_folder import check_place
 TARGETS = ("cpu", "cuda")
 
 
-def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
+def refuse_other_targets(
+    target: str, *, is_searched: bool = False, has_adapters: bool = False
+) -> None:
     """Raise UsageError for a target that this version does not write, or cannot measure."""
     if target not in TARGETS:
         raise UsageError(
@@ -22,6 +24,11 @@ def refuse_other_targets(target: str, *, is_searched: bool = False) -> None:
         raise UsageError(
             f"got --search with --target {target}, which measures the CPU of this machine alone",
             hint="search first, then export with the --vision and --llm that it chose",
+        )
+    if target != "cpu" and has_adapters:
+        raise UsageError(
+            f"got --adapters with --target {target}, whose decoder takes none",
+            hint="merge one with --adapter, or keep them beside a bundle for cpu",
         )
 
 

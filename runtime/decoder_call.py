@@ -49,14 +49,19 @@ def decoder_call(
     Args:
         width: of one embed.
         chunk_tokens: most tokens of one run.
-        adapter: all optional inputs of the graph; see `adapters.Adapters`.
+        adapter: all optional inputs of the graph; empty for none.
 
     Raises:
-        EngineUnusable: the graph is no decoder of this kind.
+        EngineUnusable: the graph is no decoder of this kind, or takes no adapters.
         InputMismatch: its cache has another shape or dtype than the arena.
     """
     if isinstance(arena.block, HeldBlock):
-        return HeldDecoderCall(engine, arena, arena.block, width, chunk_tokens, adapter)
+        if adapter:
+            raise EngineUnusable(
+                "got an adapter, expected none: the decoder on this device takes none",
+                hint="engine.provider=cpu, or export with the adapter merged (--adapter)",
+            )
+        return HeldDecoderCall(engine, arena, arena.block, width, chunk_tokens)
     return HostDecoderCall(engine, arena, width, chunk_tokens, adapter)
 
 
@@ -72,7 +77,7 @@ class HostDecoderCall:
     """
 
     def __init__(
-        self, engine: Engine, arena: Arena, width: int, chunk_tokens: int, adapter: Arrays = NOTHING
+        self, engine: Engine, arena: Arena, width: int, chunk_tokens: int, adapter: Arrays
     ) -> None:
         self._arena, self._chunk_tokens = arena, chunk_tokens
         self._logits = np.zeros(_logits_size(engine), np.float32)
@@ -122,7 +127,6 @@ class HeldDecoderCall:
         block: HeldBlock,
         width: int,
         chunk_tokens: int,
-        adapter: Arrays = NOTHING,
     ) -> None:
         self._engine: HoldingEngine = holding(engine)
         self._arena, self._block, self._width = arena, block, width
@@ -137,7 +141,6 @@ class HeldDecoderCall:
         self.vocabulary = size[-1]
         self._logits = self._engine.hold(np.zeros(size, np.float32))
         self._used = self._engine.hold(np.zeros(1, np.int32))
-        self._adapter = {name: self._engine.hold(array) for name, array in adapter.items()}
         self._total = np.array([arena.capacity], np.int32)
         positions = _position_array(engine, arena, chunk_tokens)
         self.takes_positions, self._positions = positions is not None, positions
@@ -164,7 +167,7 @@ class HeldDecoderCall:
     def _sized(self, count: int, *, replays: bool) -> _Sized:
         engine, cache = self._engine, self._block.tensors()
         embeds = engine.hold(np.zeros((1, count, self._width), np.float32))
-        inputs = {"inputs_embeds": embeds, USED: self._used, **self._adapter}
+        inputs = {"inputs_embeds": embeds, USED: self._used}
         inputs |= {PAST + name: array for name, array in cache.items()}
         ids: HeldArray | None = None
         if self._positions is not None:

@@ -215,9 +215,8 @@ class LanguageModel:
 
     def _bind(self, engine: Engine) -> None:
         """Bind a call on our arrays; nothing of ours changes where that fails."""
-        call = decoder_call(
-            engine, self.arena, self._row.shape[1], self._chunk_tokens, self._adapter
-        )
+        width, tokens = self._row.shape[1], self._chunk_tokens
+        call = decoder_call(engine, self.arena, width, tokens, self._adapter)
         self._engine, self._call, self.vocabulary = engine, call, call.vocabulary
         self._logits = np.zeros((1, 1, call.vocabulary), np.float32)
         self._is_sound = np.zeros(self._logits.shape, np.bool_)

@@ -125,7 +125,7 @@ def export(
 
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
-    refuse_other_targets(target, is_searched=search)
+    refuse_other_targets(target, is_searched=search, has_adapters=bool(adapters))
     wanted = _search_choice(workload, among, rounds) if search else None
     begun = time.monotonic()
     with told_steps() as tell:

@@ -17,7 +17,7 @@ from ..errors import BackendMissing, EngineFailed, EngineUnusable, InputMismatch
 from ..held import Held
 from ..manifest import TensorSpec, Variant
 from .declared import check_declared
-from .ort_held import OrtHeldArray, OrtHeldCall, check_held
+from .ort_held import OrtHeldArray, OrtHeldCall, check_held, ours
 from .ort_session import (
     FATAL,
     INSTALL_HINT,
@@ -99,6 +99,8 @@ class OrtEngine:
         self.provider = provider
         self.inputs = tuple(map(_spec, opened.session.get_inputs()))
         self.outputs = tuple(map(_spec, opened.session.get_outputs()))
+        # What has a default: matrices of an adapter, of rank 0 where none is chosen.
+        self.optional = tuple(map(_spec, opened.session.get_overridable_initializers()))
         self.records, self.why_not = opened.records, opened.why_not
         self._names = [spec.name for spec in self.outputs]
         self._graph = graph.name
@@ -115,7 +117,7 @@ class OrtEngine:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs for these inputs, by name; see `Engine.run`."""
         session = self._opened()
-        check_arrays(self.inputs, arrays)
+        check_arrays((*self.inputs, *self._chosen(arrays)), arrays)
         if self._is_fixed:
             return self._run_fixed(arrays)
         try:
@@ -150,12 +152,12 @@ class OrtEngine:
         replays: bool = False,
     ) -> OrtHeldCall:
         """A call on arrays that stay where the engine runs; see `HoldingEngine.bind_held`."""
-        ours, theirs = _ours(inputs), _ours(outputs)
-        check_held("input", self.inputs, {**ours, **(host or {})})
-        check_held("output", self.outputs, theirs)
+        given, results = ours(inputs), ours(outputs)
+        check_held("input", self.inputs, {**given, **(host or {})})
+        check_held("output", self.outputs, results)
         graph_id = next(self._ids) if replays and self.records else None
         session = self._opened()
-        return OrtHeldCall(session, self._run_held, ours, theirs, host or {}, graph_id)
+        return OrtHeldCall(session, self._run_held, given, results, host or {}, graph_id)
 
     def _run_held(self, binding: Any, options: Any) -> None:
         session = self._opened()
@@ -173,9 +175,13 @@ class OrtEngine:
                 f"are, but {self.provider} has memory of its own",
                 hint="run the language model with the provider cpu",
             )
-        check_bound("input", self.inputs, inputs)
+        check_bound("input", (*self.inputs, *self._chosen(inputs)), inputs)
         check_bound("output", self.outputs, outputs)
         return OrtCall(self, inputs, outputs)
+
+    def _chosen(self, arrays: Arrays) -> tuple[TensorSpec, ...]:
+        """The optional inputs: all or none, since a part of an adapter is another adapter."""
+        return self.optional if any(one.name in arrays for one in self.optional) else ()
 
     def run_bound(self, binding: Any) -> None:
         """Run with a binding of this session; errors as in `run`."""
@@ -256,17 +262,3 @@ def _all_fixed(specs: tuple[TensorSpec, ...]) -> bool:
 
 def _zeros(spec: TensorSpec) -> NDArray[Any]:
     return np.zeros([size for size in spec.shape if isinstance(size, int)], spec.dtype)
-
-
-def _ours(arrays: Held) -> dict[str, OrtHeldArray]:
-    """The arrays, as ONNX Runtime holds them.
-
-    Raises:
-        InputMismatch: another kind of engine holds one.
-    """
-    found: dict[str, OrtHeldArray] = {}
-    for name, array in arrays.items():
-        if not isinstance(array, OrtHeldArray):
-            raise InputMismatch(f"{name}: got an array that ONNX Runtime does not hold")
-        found[name] = array
-    return found

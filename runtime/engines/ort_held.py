@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..engine import check_fits
 from ..errors import DeviceMemoryExhausted, EngineError, EngineFailed, InputMismatch
+from ..held import Held
 from ..manifest import TensorSpec
 from .ort_session import NOT_RECORDED, faults, mapped, onnxruntime, run_options
 
@@ -115,6 +116,20 @@ def check_held(
         held = arrays[spec.name]
         dtype = held.dtype if isinstance(held, OrtHeldArray) else held.dtype.name
         check_fits(what, spec, held.shape, dtype)
+
+
+def ours(arrays: Held) -> dict[str, OrtHeldArray]:
+    """The arrays, as ONNX Runtime holds them.
+
+    Raises:
+        InputMismatch: another kind of engine holds one.
+    """
+    found: dict[str, OrtHeldArray] = {}
+    for name, array in arrays.items():
+        if not isinstance(array, OrtHeldArray):
+            raise InputMismatch(f"{name}: got an array that ONNX Runtime does not hold")
+        found[name] = array
+    return found
 
 
 def _released(session: weakref.ref[Any], graph_id: int) -> None:

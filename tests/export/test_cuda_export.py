@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgestream.calibration.decoder_calls import empty_cache, next_logits
@@ -216,10 +217,12 @@ def test_wrong_numbers_of_a_device_are_no_rung(made, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(made[1], folder)
     bundle = open_bundle(folder)
-    data = folder / "decoder.cuda-int4-32.onnx.data"
-    content = np.fromfile(data, np.float16)
-    content[:] = content[::-1]
-    content.tofile(data)  # after the hashes were checked: as another build of the engine would
+    graph = onnx.load(str(folder / "decoder.cuda-int4-32.onnx"), load_external_data=False)
+    for tensor in graph.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16 and tensor.raw_data:
+            tensor.raw_data = np.frombuffer(tensor.raw_data, np.float16)[::-1].tobytes()
+    # After the hashes were checked: as another build of the engine would compute.
+    onnx.save(graph, str(folder / "decoder.cuda-int4-32.onnx"))
     with cuda_on_cpu(), attached(bundle, CUDA) as work:
         assert work.variants["decoder"].id == "cpu-int4-32"
         assert [one.variant for one in work.refusals] == ["cuda-int4-32"]
