@@ -275,13 +275,9 @@ def _sha256(fields: Fields) -> str:
     return fields.matching("sha256", _SHA256, "64 hex digits")
 
 
-def _is_given(fields: Fields, key: str) -> bool:
-    """Whether a field that must stand there, if only as null, holds something."""
-    return fields.anything(key) is not None
-
-
 def _text_or_null(fields: Fields, key: str) -> str | None:
-    return fields.text(key) if _is_given(fields, key) else None
+    """A text that must stand there, if only as null."""
+    return fields.text(key) if fields.anything(key) is not None else None
 
 
 def _pair(fields: Fields, key: str, expected: str) -> tuple[int, int]:
