@@ -83,11 +83,16 @@ def in_int8(source, target, examples):
 
 
 def in_int4(model):
-    """As ModelOpt writes int4: DequantizeLinear over blocks of what a MatMul sums."""
+    """As ModelOpt writes int4: DequantizeLinear over blocks of what a MatMul sums.
+
+    Of every second one, as with nodes_to_exclude: all of them ruin so small a model.
+    """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = []
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in tensors:
+    products = [one for one in model.graph.node
+                if one.op_type == "MatMul" and one.input[1] in tensors]  # fmt: skip
+    for node in products[::2]:
+        if len(tensors[node.input[1]].dims) == 2:
             tensor = tensors[node.input[1]]
             weight = numpy_helper.to_array(tensor)
             peaks = np.abs(weight.reshape(-1, BLOCK, weight.shape[1])).max(axis=1)
@@ -180,7 +185,7 @@ def test_each_weight_is_found_where_it_came_from(made, which, tmp_path):
     names = constant_matmuls(graph)
     traced = {one.graph_name: one for one in traced_weights(graph, names, part.module)}
     places = {one.name.removesuffix("_i4"): one for one in found.weights}
-    assert places.keys() <= traced.keys() and len(places) >= 8
+    assert places.keys() <= traced.keys() and len(places) >= 5
     for name, one in places.items():
         assert (one.parameter, one.rows) == (traced[name].parameter, traced[name].rows)
         assert one.snr_db > 20
@@ -211,7 +216,7 @@ def test_the_bundle_says_what_was_found_and_runs(made, which, tmp_path, capsys):
     assert scheme_from_json(variant.scheme) == given_scheme(**told)
     report = reproven(bundle, folder)
     names = {check.name for check in report.checks if check.part == "vision"}
-    assert report.passed and "mean cosine to full precision" in names and len(names) >= 8 + 3
+    assert report.passed and "mean cosine to full precision" in names and len(names) >= 5 + 3
 
 
 @pytest.mark.slow
