@@ -20,6 +20,7 @@ from ..runtime.errors import EdgeStreamError, OutputFull, UsageError
 from .commands.bench import bench
 from .commands.calibrate import calibrate
 from .commands.doctor import doctor
+from .commands.eval_dialogues import dialogues
 from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.inspect import inspect
@@ -85,6 +86,7 @@ train.command()(synthesize)
 train.command()(features)
 train.command()(lora)
 app.add_typer(train)
+evaluate.command()(dialogues)
 app.add_typer(evaluate)
 
 

@@ -123,6 +123,11 @@ class Videos:
         found = self._by_stem.get(name, [])
         if len(found) == 1:
             return found[0]
+        if not found and f"{name}_segment_1" in self._by_stem:  # CogStream's own folder
+            raise DialogueInvalid(
+                f"{place}: got the segments of {name} in {self.folder}, expected the whole video",
+                hint=f"join them in order of their numbers: ffmpeg -f concat -i LIST {name}.mp4",
+            )
         got = "several videos" if found else "no video"
         raise DialogueInvalid(
             f"{place}: got {got} {name} in {self.folder}, expected one",

@@ -2,7 +2,8 @@
 
 Source: VideoLLM-online (arXiv 2406.11816): every frame is a decision, to be silent or to speak.
 Differs: times of frames are those of the video, not of a grid; the frame before a question teaches
-nothing (nobody can know that somebody will ask); the frames behind the last turn teach silence.
+nothing (nobody can know that somebody will ask); the frames behind the last turn teach silence; of
+two sentences behind one frame both are said, not the later one alone.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from torch import nn
 
 from ..models.family import Checkpoint
 from ..runtime.engines.lane import OpenLane
-from ..runtime.errors import DialogueInvalid, OutputExists, SourceError
+from ..runtime.errors import DialogueInvalid, SourceError
 from ..runtime.gate_network import GateNetwork
 from ..runtime.json_fields import json_from_value
 from ..runtime.source_file import VideoFile
@@ -106,6 +106,7 @@ def features_of(
     Raises:
         DialogueInvalid: a video is missing, is none, or has no picture.
         OutputFull, OutputUnwritable: the cache cannot be written; what it had stays.
+        OutputExists: something else lies where features of the cache are to lie.
 
     Cost: decoding and vision of each frame that moves; 2 bytes a number on disk. What is there
         costs the hash of the video, about a second a GB.
@@ -194,8 +195,6 @@ def _extract(
             (place / FACTS).write_text(json.dumps(facts) + "\n", "utf-8")
     except SourceError as error:
         raise DialogueInvalid(f"{video}: {error.message}", hint=error.hint) from error
-    except OutputExists:  # another process has extracted the same; a folder is there whole or not
-        return
 
 
 def _rows(features: Features, reading: Any) -> dict[str, NDArray[Any]]:

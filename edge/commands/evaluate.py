@@ -54,10 +54,10 @@ def footage(
     from ...runtime.errors import QualityError
     from ..footage_evaluation import evaluate_footage
 
-    with _bar("examples") as tell:
+    with counted_bar("examples") as tell:
         found = evaluate_footage(bundle, clips, count=count, fps=fps, seed=seed, on_examples=tell)
     if not as_json:
-        _print_lines(found.lines)
+        print_lines(found.lines)
         print(f"stills of {len(found.footage)} clips: {', '.join(found.footage)}", file=sys.stderr)
     print(json.dumps(found.as_json()))
     return 0 if found.passed else QualityError.exit_code
@@ -106,7 +106,7 @@ def reference(
         full = None if checkpoint is None else _exported(checkpoint, stack)
         measured, compared = (full, None) if bundle is None else (bundle, full)
         assert measured is not None
-        on_clips = stack.enter_context(_bar("clips"))
+        on_clips = stack.enter_context(counted_bar("clips"))
         found = evaluate_reference(
             measured,
             clips=clips,
@@ -145,7 +145,7 @@ def _quiet(stage: str, part: str) -> None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def counted_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, else a line for each tenth."""
     if sys.stderr is None or not sys.stderr.isatty():
         shown = [0]
@@ -176,7 +176,7 @@ def _draw(path: Path, found: Evaluation) -> None:
 
 
 def _print_table(found: Evaluation) -> None:
-    _print_lines((*found.lines, *found.compared))
+    print_lines((*found.lines, *found.compared))
     print(
         f"{found.clips} clips in {found.seconds:.0f} s, {found.processes} processes, "
         f"CPU share {found.cpu_share:.2f}",
@@ -184,7 +184,8 @@ def _print_table(found: Evaluation) -> None:
     )
 
 
-def _print_lines(lines: Sequence[Line]) -> None:
+def print_lines(lines: Sequence[Line]) -> None:
+    """A table for people, on stderr."""
     width = max(len(line.figure.name) for line in lines)
     for line in lines:
         print(_line_text(line, width), file=sys.stderr)

@@ -70,7 +70,7 @@ def synthesize(
     Templates need no model and no network. What an endpoint answered is kept beside FILE, so that
     a run that was cut short goes on when the same command is given again.
     """
-    from ...runtime.errors import OutputExists
+    from ...runtime.errors import DialogueInvalid, OutputExists
     from ...training.annotation_files import read_annotations
     from ...training.dialogues import write_dialogues
 
@@ -82,6 +82,11 @@ def synthesize(
     found = read_annotations(annotations, videos, skip=skip, seed=seed)
     left_out = list(found.left_out)
     made = _made(found, templates, at_start, ask, chats, seed, left_out)
+    if not made:
+        raise DialogueInvalid(
+            f"{annotations}: no dialogue could be made of these captions",
+            hint="other templates may fit them: --kinds unasked",
+        )
     write_dialogues(out, made)
     _say(made, out, left_out, as_json=as_json)
 

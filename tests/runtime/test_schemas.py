@@ -80,7 +80,9 @@ def test_an_example_of_the_page_is_valid(name, value):
 def test_every_schema_has_an_example_and_a_line_in_the_table():
     page = (ROOT / "docs" / "FORMATS.md").read_text("utf-8")
     assert {name for name, _ in EXAMPLES} == set(SCHEMAS)
-    assert set(re.findall(r"^\| \d+ \|[^|]*\| `(\w+)\.json` \|", page, re.MULTILINE)) == set(SCHEMAS)
+    assert set(re.findall(r"^\| \d+ \|[^|]*\| `(\w+)\.json` \|", page, re.MULTILINE)) == set(
+        SCHEMAS
+    )
 
 
 def test_every_json_block_of_the_page_is_marked():

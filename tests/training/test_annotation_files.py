@@ -179,6 +179,14 @@ def test_a_name_that_two_videos_have_is_refused(folder, video):
         read_annotations(given(folder, NARRATION))
 
 
+def test_segments_in_place_of_a_video_are_to_be_joined(folder, video):
+    shutil.copy(video, folder / "c_segment_1.mp4")
+    asked = [[{"Q": "What?", "A": "A dog.", "T": 4.0}]]
+    with pytest.raises(DialogueInvalid, match="segments of c") as caught:
+        read_annotations(given(folder, asked, "c.json"))
+    assert "ffmpeg -f concat" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
