@@ -112,12 +112,14 @@ def test_a_run_writes_an_adapter_and_says_what_it_gained(whole, place):
 def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(whole, place, tmp_path):
     out = tmp_path / "cut"
     process = started(place, out)
-    path, deadline = out / "run/curve.jsonl", time.monotonic() + 200
-    while not (path.is_file() and '"step": 10' in path.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    path, deadline = out / "run/curve.jsonl", time.monotonic() + 250
+    try:
+        while not (path.is_file() and '"step": 10' in path.read_text()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert not (out / "adapter_config.json").exists()
     made = trained(place, out)
     assert made is not None and made.best_step == whole[1].best_step
