@@ -235,6 +235,9 @@ def test_what_cannot_be_is_refused_at_once(made, tmp_path, capsys):
     assert "expected one of cpu, cuda" in capsys.readouterr().err
     assert main(["export", str(made[0]), "--out", out, "--target", "cuda", "--search"]) == 2
     assert "measures the CPU of this machine alone" in capsys.readouterr().err
+    both = ["--target", "cuda", "--adapters", f"one={tmp_path}"]
+    assert main(["export", str(made[0]), "--out", out, *both]) == 2
+    assert "--adapters with --target cuda, whose decoder takes none" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
