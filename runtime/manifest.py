@@ -10,6 +10,8 @@ from typing import Any
 from .adapter_facts import adapter_from_json
 from .errors import FormatTooNew, ManifestInvalid
 from .file_names import HASH_FILE, MANIFEST_FILE, path_is_plain
+from .frame_facts import frame_input_from_json as frame_input_from_json
+from .frame_facts import pair
 from .json_fields import Fields
 from .manifest_values import FORMAT
 from .manifest_values import AdapterFacts as AdapterFacts
@@ -33,9 +35,6 @@ ROLES = ("vision", "gate", "connector", "decoder", "evict", "indexer")
 DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
 EMBEDDING_DTYPES = ("float32", "float16")
 PROOFS = ("passed", "pending-device")
-RESIZES = ("letterbox", "squash", "crop")
-FILTERS = ("area", "bilinear", "bicubic", "lanczos")
-COLOURS = 3
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
@@ -94,32 +93,6 @@ def _source(fields: Fields) -> Source:
         family=fields.text("family"),
         revision=_text_or_null(fields, "revision"),
         adapter=_text_or_null(fields, "adapter"),
-        extra=fields.rest(),
-    )
-
-
-def frame_input_from_json(fields: Fields) -> FrameInput:
-    """What `input` of a manifest says of frames; of a checkpoint too."""
-    return FrameInput(
-        size_px=_pair(fields, "size_px", "[height, width] in px"),
-        fps=fields.number("fps", above=0),
-        resize=fields.text("resize", one_of=RESIZES),
-        channels=fields.whole("channels") if "channels" in fields else None,
-        max_gap_s=fields.number("max_gap_s", above=0) if "max_gap_s" in fields else None,
-        mean=_per_channel(fields, "mean"),
-        std=_per_channel(fields, "std"),
-        motion=fields.maybe("motion", _motion),
-        filter=fields.text("filter", one_of=FILTERS) if "filter" in fields else None,
-        extra=fields.rest(),
-    )
-
-
-def _motion(fields: Fields) -> MotionInput:
-    return MotionInput(
-        kind=fields.text("kind"),
-        cells=fields.whole("cells"),
-        reach_px=fields.whole("reach_px", at_least=0),
-        maps=fields.texts("maps"),
         extra=fields.rest(),
     )
 
@@ -207,7 +180,7 @@ def _variant(fields: Fields) -> Variant:
 
 def _embeddings(fields: Fields) -> Embeddings:
     file, dtype = fields.text("file"), fields.text("dtype", one_of=EMBEDDING_DTYPES)
-    shape = _pair(fields, "shape", "[vocabulary, dim]")
+    shape = pair(fields, "shape", "[vocabulary, dim]")
     width = fields.whole("width", at_least=shape[1]) if "width" in fields else None
     return Embeddings(file, dtype, shape, width, extra=fields.rest())
 
@@ -278,20 +251,3 @@ def _sha256(fields: Fields) -> str:
 def _text_or_null(fields: Fields, key: str) -> str | None:
     """A text that must stand there, if only as null."""
     return fields.text(key) if fields.anything(key) is not None else None
-
-
-def _pair(fields: Fields, key: str, expected: str) -> tuple[int, int]:
-    numbers = fields.wholes(key)
-    if len(numbers) != 2:
-        raise fields.refused(key, numbers, expected)
-    return numbers[0], numbers[1]
-
-
-def _per_channel(fields: Fields, key: str) -> tuple[float, ...] | None:
-    if key not in fields:
-        return None
-    numbers = fields.numbers(key)
-    channels = fields.whole("channels") if "channels" in fields else max(COLOURS, len(numbers))
-    if len(numbers) not in (0, channels):
-        raise fields.refused(key, numbers, f"{channels} numbers, one per channel, or none")
-    return numbers

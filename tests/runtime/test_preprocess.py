@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgestream.runtime.manifest import FILTERS
+from edgestream.runtime.frame_facts import FILTERS
 from edgestream.runtime.manifest_values import FrameInput
 from edgestream.runtime.preprocess import SMALL_PX, fitted_picture, small_picture
 
