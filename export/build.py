@@ -170,12 +170,13 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             lambda part: tell("writing", part),
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
-        packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
         cuda: tuple[CudaGraph, ...] = ()
         if choice.target == "cuda":
             cuda = write_cuda_graphs(
                 checkpoint, graphs, writer.folder, lambda part: tell("writing", part)
             )
+        # Behind those: graphs for a device are made of the CPU's, which has no such inputs yet.
+        packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
         report, golden = _proven(model, graphs, cuda, packed, choice, tell)
         remove_twins(cuda)
         graphs = (*graphs, *(one.graph for one in cuda))
