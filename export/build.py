@@ -173,6 +173,13 @@ def export_loaded(model: Loaded, target: Path, choice: ExportChoice, tell: Tell)
             lambda part: tell("writing", part),
             _examples(checkpoint, choice.schemes, calibration, tell),
         )
+        writing = partial(tell, "writing")
+        folder, capacity = writer.folder, choice.capacity
+        added = added_variants(choice.target, checkpoint, graphs, folder, capacity, writing)
+        # After those: it gives the CPU's decoder, which they are made of, more inputs.
+        packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
+        report, golden = _proven(model, graphs, added, packed, choice, tell)
+        graphs = (*graphs, *added.graphs)
         packed = keep_adapters(checkpoint, graphs, model.adapters, writer.folder)
         writing = partial(tell, "writing")
         folder, capacity = writer.folder, choice.capacity
