@@ -118,11 +118,11 @@ class WipesInTheMiddle(CollectingSink):
 
 
 def test_another_thread_wipes_at_a_frame_boundary_and_the_run_goes_on():
+    # On a busy machine a live run drops frames: one of many events is seen all the same.
+    opens = {0.5 * number for number in range(1, 20)}
     source = ListSource(frames(60), is_live=True, pause=Late(1, 0.01))
     sink, session, log = WipesInTheMiddle(), ForgetfulSession(), DeliveryLog()
-    stages = sink.stages = stages_of(
-        memory=memory(), session=session, gate=ScriptedGate({0.5, 1.0})
-    )
+    stages = sink.stages = stages_of(memory=memory(), session=session, gate=ScriptedGate(opens))
     inbox = Inbox(source.now_s)
     inbox.ask("what?", 0.25)
     inbox.ask("and now?", 14.0)
@@ -135,7 +135,7 @@ def test_another_thread_wipes_at_a_frame_boundary_and_the_run_goes_on():
     assert [turn.question for turn in view.dialogue if turn.time_s < 10] == []
     assert sum(f.covers for f in view.key_frames) == stages.memory.frames - stages.memory.forgotten
 
-    replay, again = Replay(log.watched), stages_of(memory=memory(), gate=ScriptedGate({0.5, 1.0}))
+    replay, again = Replay(log.watched), stages_of(memory=memory(), gate=ScriptedGate(opens))
     records = outlet_of(CollectingSink(), ListSource([]))
     moments = list(watch(replay.frames(), again, replay, replay, replay.orders, records))
     list(again.obey(log.last_orders))
