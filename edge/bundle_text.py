@@ -101,7 +101,7 @@ def _origin_rows(bundle: Bundle) -> Iterator[Row]:
     if source.adapter:
         yield "adapter", f"{source.adapter}, merged"
     for one in manifest.adapters or ():
-        yield f"adapter {one.name}", f"rank {one.rank}, kept beside the model: run --adapter"
+        yield "adapter", f"{one.name}, rank {one.rank}, beside the model: run --adapter {one.name}"
     yield "licence", source.licence
     how = "every file hashed" if bundle.is_checked else "not hashed: `edgestream verify` does that"
     yield "size", f"{size_text(bundle.n_bytes)} in {len(manifest.files)} files, {how}"

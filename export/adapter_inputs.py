@@ -34,16 +34,13 @@ class PackedAdapter:
         name: what it is chosen by.
         tensors: input of the graph → float32 array: A (in, rank) and B (rank, out).
         sha256: of PEFT's file that it was made from.
+        rank: the largest of its layers'.
     """
 
     name: str
     tensors: Mapping[str, Float32]
     sha256: str
-
-    @property
-    def rank(self) -> int:
-        """The largest rank of a matrix of the graph."""
-        return max(int(one.shape[1]) for name, one in self.tensors.items() if name.endswith("A"))
+    rank: int
 
     @property
     def file(self) -> str:
@@ -75,8 +72,8 @@ def packed_adapter(
         heights = [sizes[parameter][0] for parameter in matrix.parameters]
         width = sizes[matrix.parameters[0]][1]
         pairs = [adapter.get(module) for module in _modules(matrix)]
-        rank = sum(pair.a.shape[1] for pair in pairs if pair is not None)
-        a, b = np.zeros((width, rank), np.float32), np.zeros((rank, sum(heights)), np.float32)
+        ranks = sum(pair.a.shape[1] for pair in pairs if pair is not None)
+        a, b = np.zeros((width, ranks), np.float32), np.zeros((ranks, sum(heights)), np.float32)
         row = column = 0
         for pair, height in zip(pairs, heights, strict=True):
             if pair is not None:
@@ -85,7 +82,8 @@ def packed_adapter(
                 row = rows.stop
             column += height
         tensors |= dict(zip(_names(matrix), (a, b), strict=True))
-    return PackedAdapter(name, tensors, sha256)
+    rank = max(int(one.a.shape[1]) for one in adapter.values())
+    return PackedAdapter(name, tensors, sha256, rank)
 
 
 def add_adapter_inputs(

@@ -88,7 +88,7 @@ def read_adapters(checkpoint: Checkpoint, folders: Mapping[str, Path]) -> tuple[
             hint="merge one with `edgestream merge`, and export what that writes",
         )
     return tuple(
-        ReadAdapter(name, _sha256(folder), lora_matrices(checkpoint, folder))
+        ReadAdapter(name, layers=lora_matrices(checkpoint, folder), sha256=_sha256(folder))
         for name, folder in folders.items()
     )
 

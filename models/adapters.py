@@ -27,6 +27,7 @@ from .adapter_patterns import patterns_here
 from .checkpoint import TOKENIZER, read_json
 from .family import Checkpoint
 from .hub_tokenizer import hub_tokenizer
+from .peft_library import peft_library
 from .text_decoder import Decoder
 from .weights import Stored, opened, stored_tensors
 
@@ -126,7 +127,7 @@ def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) ->
     Raises:
         CheckpointInvalid: PEFT refuses it, or its config and its tensors do not agree.
     """
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    peft = peft_library()
 
     with opened(folder / PEFT_WEIGHTS) as tensors:
         names = [name for name in tensors.keys() if only in (None, lora_module(name))]  # noqa: SIM118
@@ -135,15 +136,15 @@ def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) ->
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            config = _config_here(LoraConfig.from_pretrained(str(folder)), decoder, names)
+            config = _config_here(peft.LoraConfig.from_pretrained(str(folder)), decoder, names)
             for each in ("alpha_pattern", "rank_pattern"):
                 given = getattr(config, each) or {}
                 told = patterns_here(given, names, lora_module, is_whole=only is None)
                 setattr(config, each, told)
             if only is not None:
                 config.target_modules, config.modules_to_save = {only}, None
-            model: Any = get_peft_model(decoder, config)
-            done: Any = set_peft_model_state_dict(model, weights)
+            model: Any = peft.get_peft_model(decoder, config)
+            done: Any = peft.set_peft_model_state_dict(model, weights)
             merged = model.merge_and_unload()
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())

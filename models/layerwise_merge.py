@@ -19,6 +19,7 @@ from .adapters import PEFT_CONFIG, adapter_tensors, lora_module, merged_by_peft
 from .decoder_weights import EMBEDDINGS, HEAD
 from .family import Checkpoint
 from .large_model import decoder_names
+from .peft_library import peft_library
 from .weights import Stored
 
 
@@ -112,10 +113,9 @@ def _check_shape(name: str, lora: tuple[int, ...], weight: tuple[int, ...]) -> N
 
 def _check_config(checkpoint: Checkpoint, folder: Path, modules: set[str]) -> None:
     """What the adapter's config chooses of the decoder has tensors."""
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.lora import LoraLayer
+    peft = peft_library()
 
-    config = LoraConfig.from_pretrained(str(folder))
+    config = peft.LoraConfig.from_pretrained(str(folder))
     config.task_type = None
     if isinstance(config.target_modules, str):
         return  # an expression may be about names around the decoder, which only PEFT's base has
@@ -124,10 +124,10 @@ def _check_config(checkpoint: Checkpoint, folder: Path, modules: set[str]) -> No
         bare: Any = copy.deepcopy(checkpoint.decoder)
         bare.to("meta")
         try:
-            chosen = get_peft_model(bare, config, low_cpu_mem_usage=True).named_modules()
+            chosen = peft.get_peft_model(bare, config, low_cpu_mem_usage=True).named_modules()
         except ValueError:
             return  # so may names be
-    found = {name for name, module in chosen if isinstance(module, LoraLayer)}
+    found = {name for name, module in chosen if isinstance(module, peft.tuners.lora.LoraLayer)}
     if absent := sorted({name.removeprefix("base_model.model.") for name in found} - modules):
         raise CheckpointInvalid(
             f"the adapter {folder} and its {PEFT_CONFIG} do not agree on {absent[0]} and "

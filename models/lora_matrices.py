@@ -16,8 +16,11 @@ from .adapter_patterns import patterns_here
 from .adapters import PEFT_CONFIG, PEFT_WEIGHTS, adapter_tensors, lora_module
 from .decoder_shape import LINEARS
 from .family import Checkpoint
+from .peft_library import peft_library
 from .weights import opened
 
+LARGEST_SCALE = 1e4
+"""Of an adapter: far above what is ever trained with, far below what float32 cannot hold."""
 _KEPT_MERGED = "merge it with `export --adapter` or `edgestream merge`"
 
 
@@ -61,14 +64,16 @@ def lora_matrices(checkpoint: Checkpoint, folder: Path) -> Mapping[str, LoraMatr
                 hint=_KEPT_MERGED,
             )
         _check_shape(folder, name, tensor.shape, sizes[module])
+    if not stored:
+        raise CheckpointInvalid(
+            f"the adapter {folder} holds no matrices, expected those of a LoRA adapter"
+        )
     return _read(folder, config, tuple(stored))
 
 
 def _config(folder: Path) -> Any:
-    from peft import LoraConfig
-
     try:
-        config = LoraConfig.from_pretrained(str(folder))
+        config = peft_library().LoraConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointInvalid(f"PEFT refuses the adapter {folder}: {reason}") from error
@@ -76,6 +81,10 @@ def _config(folder: Path) -> Any:
               "lora_bias": getattr(config, "lora_bias", False),
               "fan_in_fan_out": config.fan_in_fan_out,
               "modules_to_save": bool(config.modules_to_save)}  # fmt: skip
+    if not isinstance(config.lora_alpha, int | float) or isinstance(config.lora_alpha, bool):
+        raise CheckpointInvalid(
+            f"{folder / PEFT_CONFIG} has lora_alpha {config.lora_alpha!r}, expected a number"
+        )
     if wrong := [name for name, is_set in merged.items() if is_set]:
         raise CheckpointInvalid(
             f"{folder / PEFT_CONFIG} has {', '.join(wrong)}, expected plain LoRA where several "
@@ -136,5 +145,10 @@ def _scaled(
             f"the adapter {folder} has no pair of matrices of one rank for {module}"
         )
     rank = pair["A"].shape[1]
-    scale = np.float32(alpha / (math.sqrt(rank) if config.use_rslora else rank))
-    return LoraMatrices(np.ascontiguousarray(pair["A"]), np.ascontiguousarray(pair["B"] * scale))
+    scale = alpha / (math.sqrt(rank) if config.use_rslora else rank)
+    if not abs(scale) <= LARGEST_SCALE:
+        raise CheckpointInvalid(
+            f"the adapter {folder} scales {module} by {scale:g}, expected at most {LARGEST_SCALE:g}"
+        )
+    scaled = pair["B"] * np.float32(scale)
+    return LoraMatrices(np.ascontiguousarray(pair["A"]), np.ascontiguousarray(scaled))

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..runtime.errors import DialogueInvalid
@@ -118,7 +118,9 @@ class Videos:
         Raises:
             DialogueInvalid: there is none, or there are several.
         """
-        if (self.folder / name).is_file():
+        path = PurePath(name)
+        is_inside = not path.is_absolute() and ".." not in path.parts
+        if is_inside and (self.folder / name).is_file():
             return self.folder / name
         found = self._by_stem.get(name, [])
         if len(found) == 1:
@@ -229,7 +231,7 @@ def _object(file: Path) -> Mapping[str, Any]:
 def _value(file: Path) -> Any:
     try:
         value = json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise fault_in(file)(f"it cannot be read as JSON: {error}") from error
     if not isinstance(value, Mapping | list):
         raise fault_in(file)("this form of annotations is not known")

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,23 @@ class ChatEndpoint:
 
     url: str
     model: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     temperature: float = 0.7
     timeout_s: float = 120.0
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
+            is_one &= parts.username is None and parts.port != 0
+        except ValueError:  # of a port or an address that is none
+            is_one = False
+        if not is_one:
             raise UsageError(
                 f"got the endpoint {redacted(self.url)!r}, expected http[s]://HOST[:PORT]/v1",
-                hint="a server on this machine: --endpoint http://127.0.0.1:8000/v1",
+                hint="a server on this machine: --endpoint http://127.0.0.1:8000/v1; a key: "
+                "--key-file",
             )
 
     def text(self, messages: Messages, seed: int) -> str:

@@ -157,7 +157,7 @@ def _dialogue_of_line(line: bytes, path: Path, number: int) -> Dialogue:
 
     try:
         value = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # of UTF-8 or of JSON
+    except (ValueError, RecursionError) as error:  # of UTF-8 or of JSON
         raise fault(f"this is no line of JSON: {error}") from error
     fields = Fields(value, "", fault)
     _check_keys(value, _KEYS, "", fault)
@@ -188,6 +188,8 @@ def _turn(fields: Fields, from_s: float, to_s: float | None) -> Turn:
     text = fields.text("text")
     if not text.strip():
         raise fields.refused("text", text, "a text")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise fields.refused("text", ascii(text), "whole characters, and no half of a pair")
     return Turn(float(time_s), role, text, fields.flag("learn") if "learn" in fields else True)
 
 

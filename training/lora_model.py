@@ -7,9 +7,7 @@ with edgestream_adapter.json beside it, which says of which base it is.
 from __future__ import annotations
 
 import copy
-import importlib
 import json
-import logging
 import os
 import shutil
 import warnings
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from ..models.adapters import FORMAT, OURS, untie_
 from ..models.family import Checkpoint
+from ..models.peft_library import bitsandbytes_library, peft_library
 from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
 from .packed_prompts import UNLABELLED, PackedBatch
 
@@ -145,7 +144,7 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
             a CPU.
         BackendMissing: bitsandbytes is not installed.
     """
-    library = _bitsandbytes()
+    library = bitsandbytes_library()
     if library is None:
         raise BackendMissing(
             "NF4 needs bitsandbytes, which is not installed here",
@@ -174,25 +173,10 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
     decoder.is_loaded_in_4bit = True
 
 
-def _bitsandbytes() -> Any:
-    """The library, if installed; what it logs of kernels that nobody asked for is left unsaid."""
-    log = logging.getLogger("bitsandbytes")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        return importlib.import_module("bitsandbytes")
-    except ImportError:
-        return None
-    finally:
-        log.setLevel(before)
-
-
 def _with_lora(decoder: Any, shape: LoraShape) -> Any:
     """PEFT's model around the decoder, in which the layers are replaced in place."""
-    from peft import LoraConfig, get_peft_model
-
-    _bitsandbytes()  # PEFT imports it as well, and not as quietly
-    config = LoraConfig(
+    peft = peft_library()
+    config = peft.LoraConfig(
         r=shape.rank,
         lora_alpha=shape.alpha,
         lora_dropout=shape.dropout,
@@ -204,7 +188,7 @@ def _with_lora(decoder: Any, shape: LoraShape) -> Any:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(decoder, config)
+            return peft.get_peft_model(decoder, config)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointInvalid(f"PEFT does not adapt this decoder: {reason}") from error

@@ -118,8 +118,15 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: a run of another recipe lies there.
+        OutputUnwritable: there can be no such folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputUnwritable(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            hint="give --out in a folder that you may write to",
+        ) from error
     path = folder / BEGUN_FILE
     wanted = json.loads(json.dumps(dict(begun)))
     if path.is_file():
@@ -127,12 +134,21 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
         differs = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
         if differs:
             name = differs[0]
+            got, expected = _first_difference(wanted.get(name), there.get(name))
             raise UsageError(
-                f"{folder} holds a run that was begun with {name} = {there.get(name)}, "
-                f"got {wanted.get(name)}",
+                f"{folder} holds a run that was begun with {name}{expected}, got {got}",
                 hint="repeat its own command to go on with it, or begin anew with --force",
             )
         return
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
     os.replace(fresh, path)
+
+
+def _first_difference(one: Any, other: Any, place: str = "") -> tuple[Any, str]:
+    """What the one has, and where the other has what, at the first place where they differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            if one.get(name) != other.get(name):
+                return _first_difference(one.get(name), other.get(name), f"{place}.{name}")
+    return one, f"{place} = {other}"

@@ -76,8 +76,9 @@ def export(
         typer.Option(
             "--adapters",
             metavar="NAME=PEFT_DIR",
-            help="LoRA adapter that is kept beside the model, to be chosen by `run --adapter NAME` "
-            "or in a request. May be repeated.",
+            help="LoRA adapter of the decoder alone, kept beside the model, to be chosen by `run "
+            "--adapter NAME` or in a request. One that brings a connector, as `train lora` makes "
+            "it, can only be merged. May be repeated.",
         ),
     ] = None,
     calibration: Annotated[
@@ -152,7 +153,7 @@ def export(
 
     No bundle is written when a gate of the proof refuses (exit code 6). Needs the extra `export`.
     """
-    refuse_other_targets(target, is_searched=search)
+    refuse_other_targets(target, is_searched=search, has_adapters=bool(adapters))
     frame_size = None if frame_px is None else parsed_frame_px(frame_px)
     refuse_other_sources(vision, search=search)
     wanted = _search_choice(workload, among, rounds) if search else None

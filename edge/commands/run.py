@@ -131,15 +131,14 @@ def run(
     from ..settings import load_settings
 
     asks = asks_from_options(ask or [])
-    if ask and bundle is None:
-        raise UsageError(
-            "--ask needs a model that answers; got none", hint="name one with --bundle DIR"
-        )
-
-    if tell and bundle is None:
-        raise UsageError(
-            "--tell needs a model that can be asked; got none", hint="name one with --bundle DIR"
-        )
+    needs = (
+        ("--ask", ask, "a model that answers"),
+        ("--tell", tell, "a model that can be asked"),
+        ("--adapter", adapter, "the bundle that has it"),
+    )
+    for option, given, what in needs:
+        if given and bundle is None:
+            raise UsageError(f"{option} needs {what}; got none", hint="name one with --bundle DIR")
     if fps is not None and target_fps is not None:
         raise UsageError(
             f"got --fps {fps:g} and --target-fps {target_fps:g}, expected one of them",

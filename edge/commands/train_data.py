@@ -176,6 +176,11 @@ def _asked_at(endpoint: str | None, model: str | None, key_file: Path | None, ou
             key = key_file.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
             raise UsageError(f"--key-file {key_file} cannot be read", hint=str(error)) from error
+        if not key.isascii() or not key.isprintable() or not key or " " in key:
+            raise UsageError(
+                f"--key-file {key_file} holds no key, expected one word on one line",
+                hint="printf '%s' KEY > FILE",
+            )
     answers = out.with_name(f"{out.name}.answers")
     return KeptAnswers(answers, ChatEndpoint(endpoint, model, key)).text
 

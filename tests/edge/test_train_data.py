@@ -101,6 +101,17 @@ def test_a_language_model_behind_an_endpoint_writes(clips, tmp_path, capsys):
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("held", ["sk-AAA\r\nX: y\n", "two words", "", "sch\u00fcssel"])
+def test_a_key_that_is_none_is_refused_and_never_shown(held, clips, tmp_path, capsys):
+    key, out = tmp_path / "key", tmp_path / "all.jsonl"
+    key.write_text(held)
+    given = ["train", "synthesize", str(clips), "--out", str(out), "--key-file", str(key)]
+    assert main([*given, "--endpoint", "http://127.0.0.1:9/v1", "--model", "m"]) == 2
+    err = capsys.readouterr().err
+    assert "holds no key" in err and "Traceback" not in err
+    assert not held.split() or held.split()[0] not in err
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -114,6 +125,8 @@ def test_a_language_model_behind_an_endpoint_writes(clips, tmp_path, capsys):
             2,
             "/none cannot be",
         ),
+        (["--endpoint", "http://me:pw@h/v1", "--model", "m"], 2, "expected http"),
+        (["--endpoint", "http://[::1/v1", "--model", "m"], 2, "expected http"),
         (["--videos", "/none"], 6, "no video one in /none"),
     ],
 )

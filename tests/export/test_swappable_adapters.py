@@ -31,6 +31,7 @@ from edgestream.runtime.errors import (
     AdapterUnknown,
     BundleError,
     CheckpointInvalid,
+    CheckpointMissing,
     InputMismatch,
     UsageError,
 )
@@ -170,7 +171,7 @@ def test_the_bundle_says_what_it_has_and_its_proof_ran_with_each(made):
     facts = bundle.manifest.adapters
     assert facts is not None and [one.name for one in facts] == list(folders)
     # 3 layers: attention alone is in one packed matrix each, all linears are in four.
-    assert [(one.rank, one.tensors) for one in facts] == [(8, 24), (24, 24)]
+    assert [(one.rank, one.tensors) for one in facts] == [(4, 24), (8, 24)]
     gates = json.loads((bundle.folder / "parity.json").read_text())["gates"]
     named = [one["name"] for one in gates["engine"]["checks"] if "adapter" in one["name"]]
     assert {name.rsplit(" ", 1)[1] for name in named} == set(folders)
@@ -237,6 +238,23 @@ def test_what_cannot_be_swapped_is_refused_before_anything_is_written(made, tmp_
               torn / "adapter_model.safetensors")  # fmt: skip
     with pytest.raises(CheckpointInvalid, match="no pair"):
         read_adapters(base, {"torn": torn})
+
+
+@pytest.mark.slow
+def test_files_that_hold_no_adapter_are_refused(made, tmp_path):
+    base = made[0]
+    with pytest.raises(CheckpointMissing, match="adapter_config"):
+        read_adapters(base, {"gone": tmp_path / "gone"})
+    empty = adapter(tmp_path / "empty", base, 8)
+    save_file({}, empty / "adapter_model.safetensors")
+    with pytest.raises(CheckpointInvalid, match="no matrices"):
+        read_adapters(base, {"empty": empty})
+    config = empty / "adapter_config.json"
+    for alpha in ("32", 1e308):
+        told = adapter(tmp_path / f"alpha{alpha}", base, 9) / config.name
+        told.write_text(json.dumps({**json.loads(told.read_text()), "lora_alpha": alpha}))
+        with pytest.raises(CheckpointInvalid, match=r"lora_alpha|scales"):
+            read_adapters(base, {"alpha": told.parent})
 
 
 @pytest.mark.parametrize("words", [["calm"], ["=x"], ["base=x"], ["a=x", "a=y"], ["a/b=x"], ["a="]])

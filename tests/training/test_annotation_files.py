@@ -172,6 +172,17 @@ def test_what_does_not_fit_is_refused_with_its_place_or_left_out(folder):
     assert len(found.left_out) == 2
 
 
+@pytest.mark.parametrize("name", ["../beside/a.mp4", "{}/beside/a.mp4"])
+def test_a_name_that_leaves_the_folder_is_no_video(folder, video, name):
+    outside = folder.parent / "beside"
+    outside.mkdir(exist_ok=True)
+    shutil.copy(video, outside / "a.mp4")
+    named = name.format(folder.parent)
+    told_of = {named: {"timestamps": [[1.0, 2.0]], "sentences": ["A man."]}}
+    with pytest.raises(DialogueInvalid, match="got no video"):
+        read_annotations(given(folder, told_of))
+
+
 def test_a_name_that_two_videos_have_is_refused(folder, video):
     (folder / "deep").mkdir()
     shutil.copy(video, folder / "deep" / "a.mkv")
@@ -191,6 +202,7 @@ def test_segments_in_place_of_a_video_are_to_be_joined(folder, video):
     ("value", "words"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ("3", "form of annotations is not known"),
         ({"a": 3}, "form of annotations is not known"),
         ([], "form of annotations is not known"),

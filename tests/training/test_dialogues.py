@@ -57,6 +57,7 @@ def test_a_line_becomes_a_dialogue_of_the_video_beside_the_file(folder):
     {
         "no json": ("{", "no line of JSON"),
         "no utf-8": (b"\xff\xfe".decode("latin-1"), "no line of JSON"),
+        "deep": ("[" * 100_000, "no line of JSON"),
         "a list": ("[]", "expected an object"),
         "unknown key": (line(vidoe="x"), "unknown key 'vidoe', did you mean video?"),
         "unknown key of a turn": (line(turns=[turn(when=2)]), "turns: got the unknown key 'when'"),
@@ -67,6 +68,7 @@ def test_a_line_becomes_a_dialogue_of_the_video_beside_the_file(folder):
         "empty dialogue": (line(turns=[]), "turns: got [], expected at least one turn"),
         "nobody answers": (line(turns=TURNS[:1]), "the user alone"),
         "empty text": (line(turns=[turn(text="  ")]), "turns[0].text"),
+        "half a character": (line(turns=[turn(text="\ud800")]), "no half of a pair"),
         "unknown role": (line(turns=[turn(role="dog")]), "expected one of user, assistant"),
         "back in time": (line(turns=TURNS[::-1]), "got 0.5 s after 1 s, expected order"),
         "no number": (line(turns=[turn(time_s=float("nan"))]), "turns[0].time_s"),

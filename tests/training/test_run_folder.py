@@ -62,6 +62,20 @@ def test_a_run_goes_on_with_its_own_recipe_alone(tmp_path):
         begin_or_continue(tmp_path / "run", {"seed": 2, "shares": (0.5, 0.5)})
 
 
+def test_a_run_that_was_begun_with_something_else_is_told_by_its_first_difference(tmp_path):
+    recipe = {"recipe": {"rate": 0.001, "loss": {"weight": 1.0}}}
+    begin_or_continue(tmp_path / "run", recipe)
+    other = {"recipe": {"rate": 0.001, "loss": {"weight": 2.0}}}
+    with pytest.raises(UsageError, match=r"recipe\.loss\.weight = 1\.0, got 2\.0"):
+        begin_or_continue(tmp_path / "run", other)
+
+
+def test_a_place_where_no_folder_can_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputUnwritable, match="cannot be made"):
+        begin_or_continue(tmp_path / "file" / "run", {})
+
+
 def test_a_curve_forgets_what_came_after_the_checkpoint(tmp_path):
     curve = Curve(tmp_path, ("one", "two"), ("one", 0))
     for stage, step in (("one", 10), ("one", 20), ("two", 5), ("two", 10)):
