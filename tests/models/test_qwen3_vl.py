@@ -88,7 +88,7 @@ def test_it_watches_remembers_and_answers(law, tmp_path, context):
     log = tmp_path / "log.jsonl"
     asked = ["--ask", "6:Is it dark?", "--ask", "30:What happened before?"]
     # Untrained answers end at the limit: long ones would leave no room for what is remembered.
-    short = ["--set", "session.max_answer_tokens=24"]
+    short = ["--set", "session.max_answer_tokens=48"]
     how = ["--set", f"context.kind={context}", "--jsonl", str(log), *short]
     assert main(["run", str(CLIP), "--bundle", str(law.bundle.folder), *asked, *how]) == 0
     records = [json.loads(line) for line in log.read_text().splitlines()]
