@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 pytest.importorskip("torch", reason="graphs are made by the export side")
+pytest.importorskip("onnx", reason="graphs are made by the export side")
+
+import onnx
 
 from edgestream.export.cuda_evict import cuda_evict_graph
 from edgestream.runtime.arena import Arena
