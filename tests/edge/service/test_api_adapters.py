@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .serving import CLIP, serving
+from .serving import CLIP, serving, until
 
 openai = pytest.importorskip("openai", reason="the official client is not installed")
 pytest.importorskip("peft", reason="exporting needs PyTorch")
@@ -44,8 +44,12 @@ def answered(service, **more):
     ) as client:
         told = client.chat.completions.create(model="adapted", messages=ASK, extra_body=more)
     text, turn = told.choices[0].message.content, told.edgestream["turn_id"]
-    records = service.get("/v1/records?types=final&limit=1000")["records"]
-    return text, [one["adapter"] for one in records if one["turn_id"] == turn]
+
+    def adapters():
+        records = service.get("/v1/records?types=final&limit=1000")["records"]
+        return [one["adapter"] for one in records if one["turn_id"] == turn]
+
+    return text, until(adapters)  # a record comes a moment after whoever asked has it
 
 
 @pytest.mark.slow
