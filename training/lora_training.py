@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..models.reference_checkpoint import FAMILY
 from ..models.reference_layout import encoder_of
@@ -194,7 +195,7 @@ class _Run:
             choice.checkpoint, recipe.shape, recipe.seed, choice.device, is_shared=shared
         )
         if shared:
-            choice.checkpoint.decoder.to("meta")  # what it takes is free from here on
+            nn.Module.to(choice.checkpoint.decoder, "meta")  # what it takes is free from here on
             own, whole = base_bytes(made)
             note = f"base: {own / 1e6:.1f} MB of {whole / 1e6:.1f} MB in each process"
             self._tell_first(Told(LoraStage.name, 0, 0.0, {}, note))

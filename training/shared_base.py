@@ -10,7 +10,7 @@ import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -67,7 +67,7 @@ def share_base_(model: LoraModel, weights: DecoderWeights, device: str) -> None:
 def base_bytes(model: LoraModel) -> tuple[int, int]:
     """(in this process, altogether), of what is not trained."""
     frozen = [one for one in model.parameters() if not one.requires_grad]
-    own = [cast(Tensor, one.to_local()) if isinstance(one, DTensor) else one for one in frozen]
+    own = [one.to_local() if isinstance(one, DTensor) else one for one in frozen]
     return tuple(sum(one.nbytes for one in some) for some in (own, frozen))  # type: ignore[return-value]
 
 

@@ -1,11 +1,10 @@
-"""A whole run of `train lora` over videos: resumed after a kill, and shared by processes."""
+"""A whole run of `train lora` over videos: resumed after a kill."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,14 @@ from safetensors.torch import load_file
 
 from edgestream.models.families.reference import Reference
 from edgestream.models.family import LoadOptions
-from edgestream.runtime.errors import DialogueInvalid, OutputExists, SettingsInvalid, UsageError
+from edgestream.runtime.errors import (
+    AdapterMismatch,
+    CheckpointInvalid,
+    DialogueInvalid,
+    OutputExists,
+    SettingsInvalid,
+    UsageError,
+)
 from edgestream.training.dialogues import Dialogue, Turn, read_dialogues, write_dialogues
 from edgestream.training.lora_model import LoraShape
 from edgestream.training.lora_recipe import LoraChoice, LoraRecipe
@@ -43,7 +49,11 @@ here.trained(Path(sys.argv[1]), Path(sys.argv[2]))
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A checkpoint, and five videos with what is to be said of them; features are made once."""
-    folder = tmp_path_factory.mktemp("lora")
+    return made_place(tmp_path_factory.mktemp("lora"))
+
+
+def made_place(folder: Path) -> Path:
+    """See `place`."""
     small_reference_checkpoint(folder / "base", looks_trained=True)
     dialogues = []
     for seed in range(5):
@@ -135,24 +145,14 @@ def same_weights(one: Path, other: Path) -> None:
         np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.slow
-def test_two_launched_processes_learn_as_one(whole, place, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launched = [
-        started(place, tmp_path / "two", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
-                LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        for rank in range(2)
-    ]  # fmt: skip
-    assert [one.wait() for one in launched] == [0, 0]
-    for ours, theirs in zip(curve(tmp_path / "two"), curve(whole[0]), strict=True):
-        assert {**ours, "tokens": 0} == pytest.approx({**theirs, "tokens": 0}, rel=1e-3)
-    same_weights(tmp_path / "two", whole[0])
-
-
 def test_what_cannot_be_trained_is_refused_before_anything_is_made(place, tmp_path):
     choice = chosen(place, tmp_path / "out")
+    with pytest.raises(AdapterMismatch, match="no linear layer of that name") as caught:
+        trained(place, tmp_path / "out", shape=LoraShape(targets=("q_proj", "c_attn")))
+    assert "down_proj" in (caught.value.hint or "")
+    with pytest.raises(CheckpointInvalid, match="not loaded whole"):
+        large = replace(choice.checkpoint, stored_decoder=choice.checkpoint.decoder_weights())
+        train_lora(replace(choice, checkpoint=large), lambda told: None)
     with pytest.raises(SettingsInvalid, match="no token for standby"):
         trained(place, tmp_path / "out", standby_s=1.0)
     with pytest.raises(SettingsInvalid, match="has 2048 positions"):
