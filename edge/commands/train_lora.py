@@ -128,8 +128,8 @@ def lora(
     from ..training_progress import told_progress
 
     recipe = _recipe(
-        rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens, rate,
-        stream_weight, focal, standby, rehearse, held_out, checks, seed,
+        rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens,
+        rate, stream_weight, focal, standby, rehearse, held_out, checks, seed,
     )  # fmt: skip
     choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
     with told_progress() as tell:
