@@ -171,8 +171,8 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
             compress_statistics=False, quant_type="nf4",
         )  # fmt: skip
         made.bias = layer.bias
-        # On a CPU with products of bfloat16, bitsandbytes 0.50 would pack the weights anew when they
-        # are first read in eval mode: scales lose digits, and from then on no gradient goes through.
+        # On a CPU with products of bfloat16, bitsandbytes 0.50 would pack the weights anew at their
+        # first reading in eval mode: scales lose digits, and no gradient goes through from then on.
         made.support_avx512bf16_for_cpu = False
         decoder.set_submodule(name, made.to("cpu"))  # moving it is what quantizes it
     decoder.is_loaded_in_4bit = True

@@ -135,7 +135,8 @@ def lora(
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
-        _say(made, base, as_json=as_json)
+        kept_by = "--adapters NAME=" if decoder_only else "--adapter "
+        _say(made, base, kept_by, as_json=as_json)
 
 
 def _tools() -> Any:
@@ -205,7 +206,7 @@ def _choice(
     )  # fmt: skip
 
 
-def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
+def _say(made: LoraTrained, base: str, kept_by: str, *, as_json: bool) -> None:
     if as_json:
         told = {"adapter": str(made.out), "steps": made.steps, "kept_step": made.best_step,
                 "seconds": round(made.seconds, 1), "before": dict(made.before),
@@ -219,5 +220,5 @@ def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
         print(f"  {'held out':14} {'before':>8} {'after':>8}")
     for name, value in made.after.items():
         print(f"  {name:14} {made.before.get(name, math.nan):8.3f} {value:8.3f}")
-    print(f"next: edgestream export {base} --adapter {made.out} --out BUNDLE")
+    print(f"next: edgestream export {base} {kept_by}{made.out} --out BUNDLE")
     print("      edgestream run VIDEO --bundle BUNDLE --gate token --set context.kind=continuous")
