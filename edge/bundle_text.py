@@ -30,7 +30,8 @@ def inspection_lines(bundle: Bundle, columns: int | None) -> list[str]:
 
 def result_lines(result: GoldenResult, columns: int | None) -> list[str]:
     """What one variant did: its verdict first, then its figures."""
-    return wrapped(result.role, f"{verdict(result)}: {_what_it_did(result)}", columns)
+    label = result.role if result.adapter is None else "adapter"
+    return wrapped(label, f"{verdict(result)}: {_what_it_did(result)}", columns)
 
 
 def verdict(result: GoldenResult) -> str:
@@ -195,7 +196,9 @@ def _variant_cells(manifest: Manifest, role: str, variant: Variant) -> tuple[str
 
 def _what_it_did(result: GoldenResult) -> str:
     where = result.variant
-    if not where.startswith(result.provider):
+    if result.adapter is not None:
+        where = f"{result.adapter} on {where}"
+    elif not where.startswith(result.provider):
         where += f" on {result.provider}"
     if result.is_skipped:
         return f"{where} ({result.proof}), nothing here runs it"

@@ -28,7 +28,7 @@ class Verification:
     Attributes:
         bundle: its hashes were right.
         hash_s: how long hashing took, seconds.
-        results: one per variant, in the order of the manifest.
+        results: one per variant, in the order of the manifest; of a decoder also per adapter.
     """
 
     bundle: Bundle
@@ -115,7 +115,8 @@ def _one_thread(provider: str) -> Backend:
 
 
 def _metric(result: GoldenResult) -> dict[str, Any]:
-    name = re.sub(r"[^a-z0-9]+", "_", f"{result.role}_{result.variant}".lower())
+    words = (result.role, result.variant, result.adapter or "")
+    name = re.sub(r"[^a-z0-9]+", "_", "_".join(words).lower()).strip("_")
     right = sum(one.passed for one in result.outputs)
     value = None if result.fault is not None else right
     metric = {"name": f"{name}_outputs_right", "value": value, "unit": "1"}
@@ -127,6 +128,7 @@ def _variant_as_json(result: GoldenResult) -> dict[str, Any]:
     return {
         "role": result.role,
         "variant": result.variant,
+        **({} if result.adapter is None else {"adapter": result.adapter}),
         "provider": result.provider,
         "proof": result.proof,
         "passed": None if result.is_skipped else result.passed,

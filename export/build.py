@@ -29,12 +29,12 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .prove_adapters import prove_adapters
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
     adapter_facts,
     keep_adapters,
-    prove_adapters,
     read_adapters,
 )
 from .write_bundle import BundleWriter, bundle_writer
@@ -236,7 +236,7 @@ def _proven(
         proving("adapters")
         decoder = next(graph for graph in graphs if graph.role == "decoder")
         pairs = tuple(zip(model.adapters, packed, strict=True))
-        proof.checks += prove_adapters(checkpoint, decoder, pairs, data, choice.threads)
+        prove_adapters(proof, checkpoint, decoder, pairs, data, choice.threads)
     report = ParityReport(tuple(proof.checks), facts)
     if choice.report is not None:
         every = (*graphs, *added.graphs)

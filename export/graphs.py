@@ -108,6 +108,12 @@ class Graph:
         return self.scheme.is_exact and not self.exceptions
 
     @property
+    def rounds_activations(self) -> bool:
+        """Some matrix of it is multiplied in int8: PyTorch's own values are not to be had."""
+        each = (self.scheme, *(rule.scheme for rule in self.exceptions))
+        return any(scheme.activations == "int8" for scheme in each)
+
+    @property
     def scheme_name(self) -> str:
         """The scheme and how many exceptions there are, for people."""
         words = [f"{rule.pattern}={rule.scheme.name}" for rule in self.exceptions]

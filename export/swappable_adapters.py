@@ -1,31 +1,18 @@
-"""Adapters that a bundle keeps beside its decoder: read, written, and proven like the rest."""
+"""Adapters that a bundle keeps beside its decoder: read, checked and written."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from ..calibration.decoder_calls import empty_cache, next_logits
-from ..calibration.parity import Check, float_check, logit_checks
 from ..models.adapters import PEFT_WEIGHTS
 from ..models.family import Checkpoint
 from ..models.lora_matrices import LoraMatrices, lora_matrices
-from ..models.text_decoder import Decoder
 from ..runtime.adapter_facts import is_adapter_name
-from ..runtime.engine import Arrays, Engine
-from ..runtime.engines.ort import OrtBackend
 from ..runtime.errors import CheckpointInvalid, UsageError
-from ..runtime.values import Float32
 from .adapter_inputs import (
     PackedAdapter,
     add_adapter_inputs,
@@ -34,10 +21,6 @@ from .adapter_inputs import (
     write_adapter,
 )
 from .graphs import Graph
-from .proof_data import ProofData
-from .prove_decoder import left_of_weights, torch_logits
-
-MOST_PREFIXES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,80 +102,6 @@ def adapter_facts(packed: Sequence[PackedAdapter], base_sha256: str) -> list[dic
          "base_sha256": base_sha256, "sha256": one.sha256}
         for one in packed
     ]  # fmt: skip
-
-
-def prove_adapters(
-    checkpoint: Checkpoint,
-    graph: Graph,
-    adapters: Sequence[tuple[ReadAdapter, PackedAdapter]],
-    data: ProofData,
-    threads: int,
-) -> list[Check]:
-    """The engine gate with each adapter bound: PyTorch over what is left of the weights, unmerged.
-
-    Cost: a copy of the decoder in memory.
-    """
-    reference: Decoder = checkpoint.decoder
-    if not graph.is_float:
-        reference = copy.deepcopy(checkpoint.decoder)
-        left_of_weights(graph, checkpoint.decoder, reference)
-    prefixes, checks = data.prefixes[:MOST_PREFIXES], []
-    with OrtBackend("cpu", threads).open(graph.path) as engine:
-        for read, packed in adapters:
-            bound = _Bound(engine, packed.tensors)
-            found = [next_logits(bound, one, empty_cache(bound, len(one)))[0] for one in prefixes]
-            with added(reference, read.layers):
-                expected = torch_logits(reference, prefixes)
-            each = _compared(graph, expected, np.stack(found))
-            checks += [replace(one, name=f"{one.name}, adapter {read.name}") for one in each]
-    return checks
-
-
-def _compared(graph: Graph, expected: Float32, found: Float32) -> tuple[Check, ...]:
-    if graph.is_float and graph.cache_type() == "float32":
-        return (float_check("decoder", "logits", expected, found),)
-    return logit_checks(expected, found)
-
-
-@contextmanager
-def added(decoder: nn.Module, layers: Mapping[str, LoraMatrices]) -> Iterator[None]:
-    """A decoder whose linear layers add x A B, for as long as the block lasts."""
-    with ExitStack() as stack:
-        for name, one in layers.items():
-            hook = decoder.get_submodule(name).register_forward_hook(_adding(one))
-            stack.callback(hook.remove)
-        yield
-
-
-def _adding(one: LoraMatrices) -> Any:
-    a, b = torch.from_numpy(one.a), torch.from_numpy(one.b)
-
-    def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
-        return output + inputs[0] @ a @ b
-
-    return add
-
-
-class _Bound:
-    """An engine with an adapter in every call; see `Engine`."""
-
-    def __init__(self, engine: Engine, tensors: Mapping[str, Float32]) -> None:
-        self.provider, self.inputs, self.outputs = engine.provider, engine.inputs, engine.outputs
-        self._engine, self._tensors = engine, tensors
-
-    def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Engine.run`."""
-        return self._engine.run({**arrays, **self._tensors})
-
-    def bind(self, inputs: Arrays, outputs: Arrays) -> Any:
-        """See `Engine.bind`."""
-        return self._engine.bind({**inputs, **self._tensors}, outputs)
-
-    def __enter__(self) -> _Bound:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Whoever opened the engine closes it."""
 
 
 def _sha256(folder: Path) -> str:

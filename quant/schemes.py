@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -142,6 +142,15 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
         )
     }
 )  # fmt: skip
+WIDE: Mapping[str, Scheme] = MappingProxyType(
+    {
+        f"{name}-a32": replace(scheme, name=f"{name}-a32", activations="float32")
+        for name, scheme in SCHEMES.items()
+        if scheme.block is not None and scheme.activations == "int8"
+    }
+)
+"""The same codes, with activations left in float32: what is computed is what PyTorch computes over
+the stored weights. Slower, so no search tries them."""
 STATIC = {"int8-static": "int8-static-minmax"} | {
     name: name for name, scheme in SCHEMES.items() if scheme.ranges is not None
 }
@@ -154,8 +163,10 @@ PART_NAMES: Mapping[PartName, Mapping[str, str]] = MappingProxyType(
         "vision": {"fp32": "fp32", "int8": "int8"} | STATIC,
         "connector": {"fp32": "fp32", "int8": "int8"} | STATIC,
         "decoder": {"fp32": "fp32", "int8": "int8-32", "int4": "int4-64",
-                    "int4-gptq": "int4-64-gptq", "nf4": "nf4-64"}
-        | {name: name for name, scheme in SCHEMES.items() if scheme.block is not None},
+                    "int4-gptq": "int4-64-gptq", "nf4": "nf4-64", "int8-a32": "int8-32-a32",
+                    "int4-a32": "int4-64-a32", "int4-gptq-a32": "int4-64-gptq-a32"}
+        | {name: name for name, scheme in SCHEMES.items() if scheme.block is not None}
+        | {name: name for name in WIDE},
     }
 )  # fmt: skip
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -174,14 +185,15 @@ def scheme_named(name: str, part: PartName | None = None) -> Scheme:
     Raises:
         SchemeUnknown: nothing goes by this name, or this part's engine cannot run it.
     """
-    known = ({**ALIASES, **{each: each for each in SCHEMES}}) if part is None else PART_NAMES[part]
+    every = {**SCHEMES, **WIDE}
+    known = ({**ALIASES, **{each: each for each in every}}) if part is None else PART_NAMES[part]
     if name not in known:
         whose = f"scheme of the part {part!r}" if part else "scheme"
         raise SchemeUnknown(
             f"got {name!r}, which is no {whose}; there are {', '.join(sorted(known))}",
             hint="int8 for vision and int4 for the decoder are the defaults",
         )
-    return SCHEMES[known[name]]
+    return every[known[name]]
 
 
 def given_scheme(weights: WeightType, block: int | None, activations: ActivationType) -> Scheme:
@@ -222,7 +234,7 @@ def scheme_from_json(value: Mapping[str, Any]) -> Scheme:
     }
     if described.get("method") == "nearest":
         del described["method"]
-    known = list(SCHEMES.values())
+    known = [*SCHEMES.values(), *WIDE.values()]
     if described.get("method") == "given" and described["weights"] in ("int8", "int4"):
         with suppress(TypeError, ValueError):  # of a block that no scheme has
             words = described["weights"], described["block"], described["activations"]

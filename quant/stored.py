@@ -50,8 +50,8 @@ class Operator:
     attributes: tuple[tuple[str, int], ...]
 
 
-# int8 activations, as far as the processor has products of them.
-ACCURACY_LEVEL = 4
+# Of MatMulNBits: int8 as far as the processor has products of it; or float32, as they come.
+ACCURACY_LEVELS = {"int8": 4, "float32": 1}
 NF4_TYPE = 1
 
 
@@ -66,7 +66,8 @@ def operator_of(scheme: Scheme) -> Operator:
             (("block_size", scheme.block), ("quant_type", NF4_TYPE)),
         )
     bits = bits_of(scheme)
-    words = (("accuracy_level", ACCURACY_LEVEL), ("bits", bits), ("block_size", scheme.block))
+    level = ACCURACY_LEVELS[scheme.activations]
+    words = (("accuracy_level", level), ("bits", bits), ("block_size", scheme.block))
     return Operator("MatMulNBits", (f"_Q{bits}", "_scales", f"_Q{bits}"), words)
 
 

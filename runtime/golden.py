@@ -23,7 +23,9 @@ from .errors import FormatTooNew, GoldenInvalid
 from .file_names import GOLDEN_FILE
 from .json_fields import Fields
 
-FORMAT = 1
+FORMAT = 2
+"""Of a file with calls of adapters, which a reader of format 1 would run without them."""
+_PLAIN_FORMAT = 1
 _INDEX = "calls"
 
 
@@ -57,6 +59,7 @@ class GoldenCall:
         inputs: all inputs of the graph, by name.
         outputs: expected outputs, by name; those that are left out are not compared.
         tolerances: of each expected output.
+        adapter: of the bundle, whose tensors are inputs as well; None for none.
     """
 
     role: str
@@ -65,6 +68,7 @@ class GoldenCall:
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         if not self.outputs or set(self.outputs) != set(self.tolerances):
@@ -90,7 +94,8 @@ def write_golden(file: Path | IO[bytes], calls: Sequence[GoldenCall]) -> None:
         return names[key]
 
     told = [_call_as_json(call, name_of) for call in calls]
-    index = json.dumps({"format": FORMAT, "calls": told}, sort_keys=True, ensure_ascii=False)
+    number = FORMAT if any(call.adapter is not None for call in calls) else _PLAIN_FORMAT
+    index = json.dumps({"format": number, "calls": told}, sort_keys=True, ensure_ascii=False)
     # As bytes: an array of text would be four bytes a character.
     write_arrays(file, {_INDEX: np.frombuffer(index.encode(), np.uint8), **arrays})
 
@@ -135,6 +140,7 @@ def _call_as_json(call: GoldenCall, name_of: Any) -> dict[str, Any]:
         "name": call.name,
         "inputs": {name: name_of(array) for name, array in call.inputs.items()},
         "outputs": outputs(),
+        **({} if call.adapter is None else {"adapter": call.adapter}),
     }
 
 
@@ -166,6 +172,7 @@ def _call(fields: Fields, arrays: Mapping[str, NDArray[Any]]) -> GoldenCall:
         inputs,
         outputs,
         tolerances,
+        fields.text("adapter") if "adapter" in fields else None,
     )
 
 

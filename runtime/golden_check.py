@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .adapters import adapters_of
 from .bundle import Bundle
-from .engine import Backend, Engine
+from .engine import NOTHING, Arrays, Backend, Engine
 from .errors import BackendMissing, EngineError, EngineUnusable
 from .golden import GoldenCall, Tolerance, golden_of
-from .manifest import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class OutputCheck:
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """What a variant did with its golden calls.
+    """What a variant did with its golden calls, without an adapter or with one.
 
     Attributes:
         role: of the part.
@@ -53,6 +53,7 @@ class GoldenResult:
         run_ms: time of all its calls together, milliseconds.
         fault: why it could not be run; None where it ran.
         is_skipped: nothing here runs its provider.
+        adapter: that these calls were run with; None for none.
     """
 
     role: str
@@ -63,6 +64,7 @@ class GoldenResult:
     run_ms: float = 0.0
     fault: EngineError | None = None
     is_skipped: bool = False
+    adapter: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -83,8 +85,9 @@ def check_golden(
 ) -> Iterator[GoldenResult]:
     """Run the golden calls of every variant, and tell of each as soon as it is done.
 
-    A variant whose provider is not installed is skipped; every other fault of an engine is told in
-    its result, so that one broken part does not hide the others.
+    A decoder with adapters is told of once without, and once with each. A variant whose provider is
+    not installed is skipped; every other fault of an engine is told in its result, so that one
+    broken part does not hide the others.
 
     Args:
         bundle: opened with check="all".
@@ -93,6 +96,7 @@ def check_golden(
 
     Raises:
         GoldenInvalid, FormatTooNew: as `read_golden` says.
+        BundleFileRefused: as `adapters_of` says.
 
     Cost: every variant is opened and run once for each of its calls.
     """
@@ -107,28 +111,41 @@ def check_golden(
             continue
         begun_s = clock_s()
         try:
-            outputs = _checked(backend, bundle, variant, own)
+            engine = backend.open(bundle.path(variant.file), variant)
         except EngineError as fault:
             yield GoldenResult(*about, fault=fault)
             continue
-        yield GoldenResult(*about, outputs, run_ms=(clock_s() - begun_s) * 1000)
+        with engine:
+            for name, tensors in _chosen(bundle, role):
+                plain = GoldenResult(*about, adapter=name)
+                its = [call for call in own if call.adapter == name]
+                try:
+                    outputs = [one for call in its for one in check_call(engine, call, tensors)]
+                except EngineError as fault:
+                    yield replace(plain, fault=fault)
+                else:
+                    ran_ms = (clock_s() - begun_s) * 1000
+                    yield replace(plain, outputs=tuple(outputs), run_ms=ran_ms)
+                begun_s = clock_s()
 
 
-def _checked(
-    backend: Backend, bundle: Bundle, variant: Variant, calls: Sequence[GoldenCall]
-) -> tuple[OutputCheck, ...]:
-    with backend.open(bundle.path(variant.file), variant) as engine:
-        return tuple(check for call in calls for check in check_call(engine, call))
+def _chosen(bundle: Bundle, role: str) -> Iterator[tuple[str | None, Arrays]]:
+    """No adapter, then each that a part of this role can run with."""
+    yield None, NOTHING
+    if role == "decoder":
+        yield from adapters_of(bundle).tensors.items()
 
 
-def check_call(engine: Engine, call: GoldenCall) -> Iterator[OutputCheck]:
-    """Run one call and compare its outputs.
+def check_call(
+    engine: Engine, call: GoldenCall, adapter: Arrays = NOTHING
+) -> Iterator[OutputCheck]:
+    """Run one call, with what an adapter adds, and compare its outputs.
 
     Raises:
         EngineUnusable: the graph has no output of an expected name.
         InputMismatch, EngineFailed, DeviceMemoryExhausted: as `Engine.run` says.
     """
-    got = engine.run(call.inputs)
+    got = engine.run({**call.inputs, **adapter})
     for name, expected in call.outputs.items():
         if name not in got:
             raise EngineUnusable(f"golden call {call.name!r}: got no output {name}, expected one")

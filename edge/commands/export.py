@@ -63,7 +63,7 @@ def export(
             "--llm",
             metavar="SCHEME[,NAME=SCHEME]",
             help="Weights of the decoder: int4, int4-gptq, int8, fp32, or int4-32 and such; with "
-            "exceptions by name, as int4,head=int8.",
+            "exceptions by name, as int4,head=int8. Ending in -a32: activations stay float32.",
         ),
     ] = "int4",
     kv: Annotated[str, typer.Option("--kv", help="Keys and values: fp32, fp16 or int8.")] = "fp32",
@@ -76,9 +76,9 @@ def export(
         typer.Option(
             "--adapters",
             metavar="NAME=PEFT_DIR",
-            help="LoRA adapter of the decoder alone, kept beside the model, to be chosen by `run "
-            "--adapter NAME` or in a request. One that brings a connector, as `train lora` makes "
-            "it, can only be merged. May be repeated.",
+            help="LoRA adapter of the decoder alone, as `train lora --decoder-only` makes it, kept "
+            "beside the model, to be chosen by `run --adapter NAME` or in a request. May be "
+            "repeated.",
         ),
     ] = None,
     calibration: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from ..adapters import Adapters, adapters_of
 from ..bundle import Bundle
 from ..engine import Backend, Engine
 from ..errors import EngineError, EngineUnusable
@@ -65,8 +66,9 @@ def proven_engine(
     Raises:
         EngineUnusable: none is left; the message says why of each.
         GoldenInvalid, FormatTooNew: as `read_golden` says.
+        BundleFileRefused, AdapterUnknown: an adapter that it is to be proven with is not there.
 
-    Cost: opens each variant that it tries, and runs its golden calls once.
+    Cost: opens each variant that it tries, and runs its golden calls once, of adapters as well.
     """
     part = bundle.manifest.part(role)
     variants = () if part is None else part.variants
@@ -105,8 +107,9 @@ def _proven(
     engine = backend.open(bundle.path(variant.file), variant)
     is_proven = False
     try:
+        adapters = adapters_of(bundle) if any(call.adapter for call in calls) else Adapters()
         for call in calls:
-            for check in check_call(engine, call):
+            for check in check_call(engine, call, adapters.of(call.adapter)):
                 if not check.passed:
                     raise EngineUnusable(_off(check))
         is_proven = True

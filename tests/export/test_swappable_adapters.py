@@ -20,7 +20,7 @@ from edgestream.export.prove_decoder import left_of_weights
 from edgestream.export.swappable_adapters import adapters_from_words, read_adapters
 from edgestream.models.families import load_checkpoint
 from edgestream.models.family import Checkpoint
-from edgestream.quant.schemes import scheme_named
+from edgestream.quant.schemes import scheme_from_json
 from edgestream.runtime.adapters import adapters_of
 from edgestream.runtime.arena import Arena
 from edgestream.runtime.bundle import Bundle, open_bundle
@@ -46,7 +46,7 @@ ANSWER = 64
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Any:
-    """The base, the adapters, the bundle in float32 and in int4, the checkpoint's folder."""
+    """The base, the adapters, the bundle in float32 and twice in int4, the checkpoint's folder."""
     folder = tmp_path_factory.mktemp("adapters")
     source = random_live_checkpoint(folder / "checkpoint", seed=3)
     base = load_checkpoint(source)
@@ -55,7 +55,7 @@ def made(tmp_path_factory) -> Any:
         "brief": adapter(folder / "brief", base, 2, r=8, target_modules=ALL, use_rslora=True),
     }
     bundles = {}
-    for scheme in ("fp32", "int4-32"):
+    for scheme in ("fp32", "int4-32", "int4-32-a32"):
         choice = ExportChoice(schemes=Schemes.named("fp32", scheme), name="two", capacity=256,
                               adapters=folders)  # fmt: skip
         export_bundle(source, folder / scheme, choice, lambda *told: None)
@@ -88,7 +88,9 @@ def answer(model: LanguageModel, prompt: np.ndarray) -> tuple[list[int], list[np
 
 def dequantized(base: Checkpoint, bundle: Bundle) -> Any:
     variant = bundle.manifest.part("decoder").variants[0]  # type: ignore[union-attr]
-    graph = Graph("decoder", variant.id, bundle.path(variant.file), scheme_named("int4-32"))
+    assert variant.scheme is not None
+    scheme = scheme_from_json(variant.scheme)
+    graph = Graph("decoder", variant.id, bundle.path(variant.file), scheme)
     left = copy.deepcopy(base.decoder)
     left_of_weights(graph, base.decoder, left)
     return left
@@ -146,6 +148,26 @@ def test_on_an_int4_base_it_is_what_pytorch_says_over_what_is_left_of_the_weight
         assert np.mean(expected.argmax(-1) == ids) >= 0.8, name
         wrong = read_by_peft(left, None, rows)
         assert np.mean(wrong.argmax(-1) == ids) < 0.5, "the adapter makes the difference"
+
+
+@pytest.mark.slow
+def test_on_int4_with_float32_activations_it_says_what_pytorch_says(made):
+    base, folders, bundles, _ = made
+    bundle = bundles["int4-32-a32"]
+    model, adapters = model_of(bundle), adapters_of(bundle)
+    left, prompt = dequantized(base, bundle), model.rows(list(range(5, 30)))
+    said: dict[str | None, list[int]] = {}
+    for name in (None, "calm", "brief", "calm", None):  # swapped for each answer
+        model.use(adapters.of(name))
+        ids, logits = answer(model, prompt)
+        assert said.setdefault(name, ids) == ids
+        expected = read_by_peft(left, folders.get(name), read(model, prompt, ids))
+        assert expected.argmax(-1).tolist() == ids, name
+        np.testing.assert_allclose(np.stack(logits), expected, atol=2e-4)
+    assert len({tuple(ids) for ids in said.values()}) == 3
+    codes = [next(b.folder.glob("decoder*.data")).read_bytes() for b in
+             (bundle, bundles["int4-32"])]  # fmt: skip
+    assert codes[0] == codes[1], "the same weights, stored once"
 
 
 @pytest.mark.slow

@@ -6,16 +6,19 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from edgestream.quant.schemes import (
     PART_NAMES,
     SCHEMES,
+    WIDE,
     Scheme,
     given_scheme,
     scheme_from_json,
     scheme_named,
 )
+from edgestream.quant.stored import operator_of, quantized_matrix
 from edgestream.runtime.errors import SchemeUnknown
 
 MANIFEST = Path(__file__).parents[2] / "runtime" / "schemas" / "manifest.json"
@@ -80,10 +83,30 @@ def test_short_names_mean_what_the_part_can_run(name, part, expected):
 def test_every_short_name_means_a_scheme():
     for part, names in PART_NAMES.items():
         for name in names:
-            assert scheme_named(name, part).name in SCHEMES
+            assert scheme_named(name, part).name in {**SCHEMES, **WIDE}
     blocks = {scheme_named(name, "decoder").block for name in PART_NAMES["decoder"]}
     assert blocks == {None, 32, 64, 128}
     assert {scheme_named(name, "vision").block for name in PART_NAMES["vision"]} == {None}
+
+
+@pytest.mark.parametrize("name", ["int4-64", "int4-128-gptq", "int8-32"])
+def test_float32_activations_are_another_scheme_over_the_same_codes(name):
+    wide, own = scheme_named(f"{name}-a32", "decoder"), scheme_named(name, "decoder")
+    assert wide.activations == "float32" and own.activations == "int8"
+    assert scheme_from_json(wide.as_json()) == wide != own
+    weights = np.random.default_rng(0).standard_normal((8, 256), np.float32)
+    hessian = np.eye(256) if own.method == "gptq" else None
+    for one, other in zip(quantized_matrix(weights, wide, hessian),
+                          quantized_matrix(weights, own, hessian), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, other)
+    levels = [dict(operator_of(one).attributes)["accuracy_level"] for one in (wide, own)]
+    assert levels == [1, 4]
+
+
+def test_what_multiplies_in_float32_already_has_no_such_scheme():
+    for name in ("fp32-a32", "nf4-a32", "nf4-64-a32"):
+        with pytest.raises(SchemeUnknown):
+            scheme_named(name, "decoder")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from edgestream.runtime.errors import (
     FormatTooNew,
     GoldenInvalid,
 )
-from edgestream.runtime.golden import GoldenCall, Tolerance, read_golden, write_golden
+from edgestream.runtime.golden import FORMAT, GoldenCall, Tolerance, read_golden, write_golden
 from edgestream.runtime.golden_check import check_golden, compare
 
 from ..bundles import (
@@ -105,6 +105,16 @@ def test_the_same_calls_are_the_same_bytes():
     assert written() == written()
 
 
+def test_only_calls_of_adapters_raise_the_format(tmp_path):
+    """A reader of format 1 would run them without their adapter."""
+    path = tmp_path / "golden.npz"
+    for adapter, number in ((None, 1), ("calm", 2)):
+        write_golden(path, [call(), call(name="adapted", adapter=adapter)])
+        index = json.loads(bytes(read_arrays(path)["calls"]))
+        assert index["format"] == number and "adapter" not in index["calls"][0]
+        assert [one.adapter for one in read_golden(path)] == [None, adapter]
+
+
 def test_a_bound_is_asked_for():
     with pytest.raises(ValueError):
         Tolerance()
@@ -165,7 +175,7 @@ def test_no_file_and_a_newer_format(tmp_path):
     with pytest.raises(GoldenInvalid):
         read_golden(tmp_path / "golden.npz")
     write_golden(tmp_path / "golden.npz", [])
-    with_index(tmp_path / "golden.npz", lambda index: index.update(format=2))
+    with_index(tmp_path / "golden.npz", lambda index: index.update(format=FORMAT + 1))
     with pytest.raises(FormatTooNew):
         read_golden(tmp_path / "golden.npz")
 
