@@ -138,7 +138,10 @@ def _restore(
         ) from error
     kind, query = parts.settings.gate.kind, parts.settings.gate.query
     if not restore_gate(parts.gate, kind, found.gate):
-        name = f"{kind} that looks for {shown(query)}" if query else kind
-        notes.append(warning("gate-started-anew", f"the state is of another gate than {name}"))
+        looks = f" that looks for {shown(query)}" if query else ""
+        if not query and "query" in found.gate.values:
+            looks = " without a query"
+        text = f"the state is of another gate than {kind}{looks}"
+        notes.append(warning("gate-started-anew", text))
     ages = ages_after(found.memory.values, found.clock_s, time.time())
     return Before(found.clock_s, dict(found.counters), ages)
