@@ -93,20 +93,33 @@ def _dim_of(checkpoint: Checkpoint) -> int:
 
 def _check_weights(folder: Path, dim: int, checkpoint: Checkpoint) -> None:
     """Refuse weights that read other tokens or another summary than the checkpoint has."""
-    file, tokens = folder / GATE_WEIGHTS, checkpoint.tokens_per_frame
+    file = folder / GATE_WEIGHTS
     if not file.is_file():
         return  # `load_gate` says so
-    stored = stored_tensors((file,))
-    wanted = {"tokens": (tokens * dim, f"{tokens} tokens of {dim}"), "summary": (dim, f"{dim}")}
-    for name, (numbers, words) in wanted.items():
-        matrix = stored.get(f"read.{name}.weight")
-        got = None if matrix is None else matrix.shape[-1]
-        if got not in (None, numbers):
-            raise CheckpointInvalid(
-                f"{file}: the gate reads {name} of {got} numbers, expected {numbers}: "
-                f"{checkpoint.source.checkpoint} has {words}",
-                hint=_TRAINED,
-            )
+    shapes = {name: one.shape for name, one in stored_tensors((file,)).items()}
+    _check_count(file, "tokens", "numbers", shapes.get("norm.weight"), dim, checkpoint)
+    _check_count(file, "a summary", "numbers", shapes.get("read.summary.weight"), dim, checkpoint)
+    # Each token as it is, or narrowed first.
+    each, read = shapes.get("narrow.weight", (dim,))[0], shapes.get("read.tokens.weight")
+    count = None if read is None else (read[-1] // each,)
+    _check_count(file, "frames", "tokens", count, checkpoint.tokens_per_frame, checkpoint)
+
+
+def _check_count(
+    file: Path,
+    what: str,
+    unit: str,
+    shape: tuple[int, ...] | None,
+    expected: int,
+    checkpoint: Checkpoint,
+) -> None:
+    """Refuse a tensor whose last size is another one; None for a gate that has no such tensor."""
+    if shape is not None and shape[-1] != expected:
+        raise CheckpointInvalid(
+            f"{file}: the gate reads {what} of {shape[-1]} {unit}, expected {expected}, as "
+            f"{checkpoint.source.checkpoint} has them",
+            hint=_TRAINED,
+        )
 
 
 def _check_motion(gate: CognitionGate, place: Path) -> None:

@@ -205,9 +205,9 @@ def test_variants_for_a_device_are_asked_too(tmp_path, target):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dim": 32}, "gate.safetensors: the gate reads tokens of 320 numbers, expected 640"),
-        ({"tokens": 5}, "gate.safetensors: the gate reads tokens of 320 numbers, expected 640"),
-        ({"dim": 32, "reads": ("summary", "query")}, "reads summary of 32 numbers, expected 64"),
+        ({"dim": 32}, "gate.safetensors: the gate reads tokens of 32 numbers, expected 64"),
+        ({"tokens": 5}, "gate.safetensors: the gate reads frames of 5 tokens, expected 10"),
+        ({"dim": 32, "reads": ("summary", "query")}, "reads a summary of 32 numbers, expected 64"),
         ({"query_dim": 48}, "gate.json: architecture.query_dim is 48, expected 64"),
         ({"cells": 5}, "gate.json: the gate reads 6 motion maps of 5 cells a side, expected 6 of"),
         ({"width": 16}, "gate.json: architecture.width is 16, expected 32"),
