@@ -7,7 +7,7 @@ tokens of an earlier one and motion of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,8 +22,12 @@ SPEAK = "speak"
 """The first score: whether the frame is worth a word at all."""
 ATTRIBUTE = "attribute_"
 """Begins the name of an attribute's output in the graph."""
-READS = ("tokens", "summary", "motion")
+FRAME_READS = ("tokens", "summary", "motion")
 """What a gate may read of a frame, in the order of its inputs."""
+QUERY = "query"
+"""What was asked for: the mean of the decoder's embedding rows of its tokens; zeros: nothing."""
+READS = (*FRAME_READS, QUERY)
+"""All that a gate may read, in the order of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +37,19 @@ class GateShape:
     Attributes:
         dim: of a token and of the summary.
         tokens: of a frame.
-        events: event types that it scores, `speak` not among them.
+        events: event types that it scores, `speak` not among them; 0: only whether to speak.
         attributes: attribute → how many values it has.
         width: channels inside, and of the state's summary.
         layers: of the recurrence.
         cells: along each side of a motion map.
         map_std: what each motion map is divided by, in its own unit.
         reads: which of `READS`, in their order; `("summary",)` for a gate beside a model that was
-            made without one.
+            made without one. `query` at the end: it speaks of what it was asked for alone.
+        query_dim: of the query; 0 where it does not read one.
 
     Raises:
-        ValueError: a size is below 1, or it reads nothing.
+        ValueError: a size is too small, it reads nothing of a frame, or `query_dim` and `reads`
+            differ on whether it reads a query.
     """
 
     dim: int = 128
@@ -54,16 +60,34 @@ class GateShape:
     layers: int = 2
     cells: int = 7
     map_std: tuple[float, ...] = MAP_STD
-    reads: tuple[str, ...] = READS
+    reads: tuple[str, ...] = FRAME_READS
+    query_dim: int = 0
 
     def __post_init__(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("dim", "tokens", "events", "width",
-                                                        "layers", "cells")}  # fmt: skip
+        sizes = {name: getattr(self, name) for name in ("dim", "tokens", "width", "layers",
+                                                        "cells")}  # fmt: skip
         for name, size in {**sizes, **self.attributes}.items():
             if size < 1:
                 raise ValueError(f"a gate's {name} is {size}, expected 1 or more")
-        if not self.reads or self.reads != tuple(name for name in READS if name in self.reads):
+        if self.events < 0:
+            raise ValueError(f"a gate's events is {self.events}, expected 0 or more")
+        if not self.frame_reads or self.reads != tuple(one for one in READS if one in self.reads):
             raise ValueError(f"a gate reads {self.reads}, expected some of {READS} in this order")
+        if self.reads_query != (self.query_dim > 0):
+            raise ValueError(
+                f"a gate reads {self.reads} with query_dim {self.query_dim}, expected the size of "
+                "a query exactly where it reads one"
+            )
+
+    @property
+    def frame_reads(self) -> tuple[str, ...]:
+        """What it reads of a frame."""
+        return tuple(name for name in self.reads if name != QUERY)
+
+    @property
+    def reads_query(self) -> bool:
+        """Whether it is asked for something."""
+        return QUERY in self.reads
 
 
 class GateSequence(NamedTuple):
@@ -90,6 +114,9 @@ class CognitionGate(nn.Module):
     State: conv (layers, batch, width, 2) and ssm (layers, batch, 2 · width), float32; a stream
     starts with `first_state`.
 
+    The recurrence does not see the query: it may change at any frame, and what the connector reads
+    of the state is the same whatever was asked.
+
     Cost: 0.35 M parameters at the default sizes, 2/3 of them read the tokens.
     Source: StreamMind (arXiv 2503.06220): an event-preserving extractor before the language model;
         differs: the motion maps are read beside the tokens.
@@ -107,11 +134,14 @@ class CognitionGate(nn.Module):
             "motion": len(shape.map_std) * shape.cells**2,
         }
         self.norm = nn.LayerNorm(shape.dim) if "tokens" in shape.reads else None
-        self.read = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in shape.reads})
+        self.read = nn.ModuleDict(
+            {name: nn.Linear(sizes[name], width) for name in shape.frame_reads}
+        )
         self.join = nn.Linear(width, width)
         self.blocks = nn.ModuleList(SelectiveStateSpace(width) for _ in range(shape.layers))
         self.last_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1 + shape.events)
+        self.ask = nn.Linear(shape.query_dim, width, bias=False) if shape.reads_query else None
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, values + 1) for name, values in shape.attributes.items()}
         )
@@ -130,16 +160,17 @@ class CognitionGate(nn.Module):
         Args:
             inputs: in the order of `input_names`. tokens (batch, tokens, dim), of an earlier frame
                 where this one is still; summary (batch, dim); motion (batch, maps, cells, cells),
-                `Motion.maps` in their own units; dt_s (batch, 1), seconds since the frame before;
-                conv and ssm, the state. All float32.
+                `Motion.maps` in their own units; query (batch, query_dim); dt_s (batch, 1), seconds
+                since the frame before; conv and ssm, the state. All float32.
 
         Returns:
             In the order of `output_names`: scores (batch, 1 + events) in [0, 1]; of each attribute
             (batch, values) probabilities, whose rest to 1 is "none of them"; state_summary (batch,
             width); the new conv and ssm.
         """
-        *seen, dt_s, conv, ssm = inputs
-        x = self._read(seen)
+        *read, dt_s, conv, ssm = inputs
+        given = dict(zip(self.shape.reads, read, strict=True))
+        x = self._read(given)
         convs, ssms = [], []
         for index, block in enumerate(self._blocks()):
             x, new_conv, new_ssm = block.step(x, dt_s, conv[index], ssm[index])
@@ -147,7 +178,7 @@ class CognitionGate(nn.Module):
             ssms.append(new_ssm)
         x = self.last_norm(x)
         told = [torch.softmax(head(x), -1)[..., :-1] for head in self.heads.values()]
-        scores = torch.sigmoid(self.head(x))
+        scores = torch.sigmoid(self._logits(x, given.get(QUERY)))
         return (scores, *told, x, torch.stack(convs), torch.stack(ssms))
 
     def sequence(
@@ -157,6 +188,7 @@ class CognitionGate(nn.Module):
         motion: Tensor,
         dt_s: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
+        query: Tensor | None = None,
     ) -> GateSequence:
         """All frames of some streams at once; the numbers are those of `forward` frame by frame.
 
@@ -164,10 +196,12 @@ class CognitionGate(nn.Module):
             tokens, summary, motion: as in `forward`, with frames as the second axis.
             dt_s: (batch, frames) float32, seconds.
             state: conv and ssm before the first frame; None at the start of the streams.
+            query: (batch, query_dim), the same at all frames of a stream; None for no query.
         """
-        conv, ssm = self.first_state(len(tokens)) if state is None else state
-        given = {"tokens": tokens, "summary": summary, "motion": motion}
-        x = self._read([given[name] for name in self.shape.reads])
+        conv, ssm = self.first_state(len(dt_s)) if state is None else state
+        x = self._read({"tokens": tokens, "summary": summary, "motion": motion})
+        if query is None and self.shape.reads_query:
+            query = dt_s.new_zeros(len(dt_s), self.shape.query_dim)
         convs, ssms = [], []
         for index, block in enumerate(self._blocks()):
             x, new_conv, new_ssm = block.scan(x, dt_s, conv[index], ssm[index])
@@ -175,7 +209,9 @@ class CognitionGate(nn.Module):
             ssms.append(new_ssm)
         x = self.last_norm(x)
         told = {name: head(x) for name, head in self.heads.items()}
-        return GateSequence(self.head(x), told, x, torch.stack(convs), torch.stack(ssms))
+        asked = None if query is None else query[:, None]
+        logits = self._logits(x, asked)
+        return GateSequence(logits, told, x, torch.stack(convs), torch.stack(ssms))
 
     def input_names(self) -> list[str]:
         """Names of what `forward` takes, in its order."""
@@ -189,15 +225,23 @@ class CognitionGate(nn.Module):
     def _blocks(self) -> list[SelectiveStateSpace]:
         return [block for block in self.blocks if isinstance(block, SelectiveStateSpace)]
 
-    def _read(self, seen: Sequence[Tensor]) -> Tensor:
+    def _logits(self, x: Tensor, query: Tensor | None) -> Tensor:
+        """(…, 1 + events) of a state (…, width), whose numbers a query (…, query_dim) weighs."""
+        if self.ask is not None and query is not None:
+            x = x * (1.0 + self.ask(query))
+        logits: Tensor = self.head(x)
+        return logits
+
+    def _read(self, given: Mapping[str, Tensor]) -> Tensor:
         """(…, width): what is new in a frame."""
         rows = []
-        for name, given in zip(self.shape.reads, seen, strict=True):
+        for name in self.shape.frame_reads:
+            part = given[name]
             if self.norm is not None and name == "tokens":
-                given = self.norm(given).flatten(-2)
+                part = self.norm(part).flatten(-2)
             elif name == "motion":
-                given = (given / self.map_std).flatten(-3)
-            rows.append(self.read[name](given))
+                part = (part / self.map_std).flatten(-3)
+            rows.append(self.read[name](part))
         x = torch.stack(rows).sum(0)
         joined: Tensor = x + self.join(silu(x))
         return joined

@@ -38,7 +38,7 @@ class GateMeaning:
     def check(self) -> None:
         """Raises CheckpointInvalid where it names an event or an attribute that it does not have"""
         known = {*self.events, SPEAK}
-        if not self.events or not set(self.thresholds) <= known:
+        if not set(self.thresholds) <= known:
             raise CheckpointInvalid(
                 f"{GATE_FACTS} has thresholds for {sorted(self.thresholds)}, expected them for "
                 f"its events {list(self.events)}"
@@ -91,6 +91,7 @@ def gate_facts(gate: CognitionGate, meaning: GateMeaning) -> GateFacts:
         attributes=meaning.attributes or None,
         attributes_of=meaning.attributes_of or None,
         state=tuple(TensorSpec(name, "float32", tuple(part.shape)) for name, part in names),
+        query_dim=gate.shape.query_dim or None,
     )
 
 
@@ -108,6 +109,7 @@ def gate_as_json(shape: GateShape, meaning: GateMeaning) -> dict[str, Any]:
             "layers": shape.layers,
             "cells": shape.cells,
             "map_std": list(shape.map_std),
+            **({"query_dim": shape.query_dim} if shape.reads_query else {}),
         },
     }
     if meaning.close_ratio is not None:
@@ -154,6 +156,7 @@ def _shape_of(meaning: GateMeaning, dim: int, tokens: int) -> Any:
                 cells=below.whole("cells"),
                 map_std=below.numbers("map_std"),
                 reads=below.texts("reads"),
+                query_dim=below.whole("query_dim") if "query_dim" in below else 0,
             )
         except ValueError as error:
             raise CheckpointInvalid(f"{GATE_FACTS}: {error}") from error

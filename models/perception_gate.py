@@ -70,12 +70,13 @@ class PerceptionGate(EventExtractor):
         motion: Tensor,
         dt_s: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
+        query: Tensor | None = None,
     ) -> GateSequence:
         """All frames of some streams at once; the numbers are those of `forward` frame by frame.
 
         Args:
             tokens: (batch, frames, 1, dim).
-            summary, motion, dt_s: of other gates; this one reads the tokens alone.
+            summary, motion, dt_s, query: of other gates; this one reads the tokens alone.
             state: conv and ssm before the first frame; None at the start of the streams.
         """
         conv, ssm = self.first_state(len(tokens)) if state is None else state

@@ -12,6 +12,9 @@ from edgestream.models.cognition_gate import CognitionGate, GateShape
 
 SHAPE = GateShape(dim=48, tokens=5, events=3, attributes={"colour": 4, "side": 2}, width=32)
 LIVE = GateShape(dim=48, tokens=1, events=2, width=32, reads=("summary",))
+ASKED = GateShape(dim=48, tokens=1, events=0, width=32, reads=("summary", "query"), query_dim=24)
+SHAPES = [SHAPE, LIVE, ASKED]
+READ = ("tokens", "summary", "motion", "query")
 
 
 def gate(shape: GateShape = SHAPE) -> CognitionGate:
@@ -28,12 +31,18 @@ def stream(frames: int, batch: int = 1, seed: int = 1):
     return (*seen, torch.rand(batch, frames, generator=random))
 
 
-def stepped(watching: CognitionGate, frames):
+def query(batch: int = 1, seed: int = 2):
+    return torch.randn(batch, 24, generator=torch.Generator().manual_seed(seed))
+
+
+def stepped(watching: CognitionGate, frames, asked=None):
     """Outputs by name, of each frame in turn."""
-    state, told = watching.first_state(len(frames[0])), []
+    batch = len(frames[0])
+    state, told = watching.first_state(batch), []
+    asked = torch.zeros(batch, 24) if asked is None else asked
     for index in range(frames[0].shape[1]):
         *seen, dt_s = (part[:, index] for part in frames)
-        given = dict(zip(("tokens", "summary", "motion"), seen, strict=True))
+        given = dict(zip(READ, (*seen, asked), strict=True))
         read = [given[name] for name in watching.shape.reads]
         out = watching(*read, dt_s[:, None], *state)
         told.append(dict(zip(watching.output_names(), out, strict=True)))
@@ -41,10 +50,12 @@ def stepped(watching: CognitionGate, frames):
     return told
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LIVE])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_streams_at_once_are_frames_one_by_one(shape):
     watching, frames = gate(shape), stream(20, batch=3)
-    whole, told = watching.sequence(*frames), stepped(gate(shape), frames)
+    asked = query(3)
+    whole = watching.sequence(*frames, query=asked)
+    told = stepped(gate(shape), frames, asked)
     for index, one in enumerate(told):
         assert (torch.sigmoid(whole.logits[:, index]) - one["scores"]).abs().max() <= 1e-5
         assert (whole.state_summary[:, index] - one["state_summary"]).abs().max() <= 1e-5
@@ -55,17 +66,18 @@ def test_streams_at_once_are_frames_one_by_one(shape):
     assert (whole.conv - told[-1]["new_conv"]).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LIVE])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_graph_follows_a_stream_as_pytorch_does(tmp_path, shape):
     watching, frames = gate(shape), stream(40)
-    given = dict(zip(("tokens", "summary", "motion"), frames[:3], strict=True))
+    asked = query()
+    given = dict(zip(READ, (*frames[:3], asked[:, None].expand(-1, 40, -1)), strict=True))
     examples = [given[name][:, 0] for name in shape.reads]
     examples += [frames[3][:, :1], *watching.first_state()]
     path = tmp_path / "gate.onnx"
     onnx_from_torch(watching, examples, watching.input_names(), watching.output_names(), path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     carried = [part.numpy() for part in watching.first_state()]
-    for index, expected in enumerate(stepped(watching, frames)):
+    for index, expected in enumerate(stepped(watching, frames, asked)):
         inputs = [given[name][:, index].numpy() for name in shape.reads]
         inputs += [frames[3][:, index : index + 1].numpy(), *carried]
         got = session.run(None, dict(zip(watching.input_names(), inputs, strict=True)))
@@ -101,9 +113,22 @@ def test_motion_is_read_in_its_own_units():
     assert (left.logits - right.logits).abs().max() <= 1e-6
 
 
+def test_a_query_changes_what_is_told_and_not_what_is_remembered():
+    watching, frames = gate(ASKED), stream(6)
+    none, one = watching.sequence(*frames), watching.sequence(*frames, query=query())
+    assert (none.logits - one.logits).abs().max() > 1e-3
+    assert torch.equal(none.state_summary, one.state_summary) and torch.equal(none.ssm, one.ssm)
+    zeros = watching.sequence(*frames, query=torch.zeros(1, 24))
+    assert torch.equal(none.logits, zeros.logits)
+
+
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
+        ({"events": -1}, "events is -1"),
+        ({"reads": ("query",), "query_dim": 8}, "reads"),
+        ({"reads": ("summary", "query")}, "query_dim 0"),
+        ({"query_dim": 8}, "query_dim 8"),
         ({"width": 0}, "width is 0"),
         ({"attributes": {"side": 0}}, "side is 0"),
         ({"reads": ()}, "reads"),
