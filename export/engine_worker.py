@@ -1,9 +1,10 @@
 """One engine compiled in a process of its own: the same graph gives the same bytes there.
 
 TensorRT-RTX lists tensors in the order of their addresses, so what it writes depends on what the
-process did before, and on the length of the graph's path; measured on engines with several outputs.
-A fresh process that stands in the graph's folder always does the same. It also gives all memory
-back, and takes a builder that crashes down alone.
+process did before, on the length of the graph's path, and on where the system put its memory;
+measured on engines with several outputs. A fresh process that stands in the graph's folder, with a
+small environment and at the same addresses (same_addresses.py), always does the same. It also gives
+all memory back, and takes a builder that crashes down alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from ..runtime.engines.trt_build import built_engine
 from ..runtime.engines.trt_module import imported
 from ..runtime.engines.trt_phases import Phase
 from ..runtime.errors import DeviceMemoryExhausted, EdgeStreamError, EngineUnusable
+from .same_addresses import small_environment, start_at_same_addresses
 
-_MODULE = "edgestream.export.engine_worker"
+# -P: a file in the bundle's folder is no module of ours.
+_COMMAND = (sys.executable, "-P", "-m", "edgestream.export.engine_worker")
 
 
 def compiled_apart(provider: str, phase: Phase, target: str | None) -> bytes:
@@ -41,12 +44,11 @@ def compiled_apart(provider: str, phase: Phase, target: str | None) -> bytes:
                         "name": phase.name, "sizes": sizes})  # fmt: skip
     with tempfile.TemporaryFile() as answer:
         number = answer.fileno()
-        # -P: a file in the bundle's folder is no module of ours.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", _MODULE, str(number)],
+            [*_COMMAND, f"{number:06}"],
             input=asked.encode(),
             cwd=phase.graph.parent,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env=small_environment(os.environ),
             pass_fds=(number,),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -74,6 +76,7 @@ def _error(fault: Mapping[str, str]) -> EdgeStreamError:
 
 def main() -> None:
     """In the process of its own: what to do comes over stdin, the engine goes into a file."""
+    start_at_same_addresses([*_COMMAND, sys.argv[1]])
     asked: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     fault: Mapping[str, str | None] = {}
     blob = b""

@@ -136,9 +136,13 @@ class Graph:
         """Size of its files, bytes."""
         return sum(file.stat().st_size for file in self.files())
 
+    def backend(self, threads: int = 1) -> OrtBackend:
+        """What opens it on the CPU of the export."""
+        return OrtBackend("cpu", threads)
+
     def facts(self) -> dict[str, Any]:
         """Its entry under `variants` in the manifest; opens it once to read its borders."""
-        with OrtBackend("cpu").open(self.path) as engine:
+        with self.backend().open(self.path) as engine:
             borders = {
                 side: [
                     {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}

@@ -2,7 +2,8 @@
 
 The decoder's graph, typed float32, is held to the CPU's variant over the same stored weights, both
 multiplying in float32: it is the same decoder. Typed float16, as it is compiled, it may differ by
-that rounding. What an engine makes of it on a GPU is for the golden calls to say, on the device.
+that rounding. Vision in static int8 is held to full precision, by the gates of the CPU's int8. What
+an engine makes of it on a GPU is for the golden calls to say, on the device.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..calibration.decoder_calls import Cache, Stretch, next_logits
 from ..calibration.decoder_calls import empty_cache as growing_cache
-from ..calibration.parity import Check
+from ..calibration.parity import Check, token_checks
 from ..models.family import Checkpoint
 from ..runtime.engine import Engine
 from ..runtime.engines.ort import OrtBackend
@@ -27,27 +28,17 @@ from ..runtime.golden import GoldenCall
 from ..runtime.values import Float32
 from .decoder_plan import decoder_schemes
 from .embeddings import StoredEmbeddings
+from .exact_backends import EXACT_PRODUCTS, ExactBackend
 from .onnx_from_torch import remove_graph
 from .part_inputs import examples_of
 from .proof_data import ANSWER_TOKENS, ANSWERS, ProofData
 from .prove import CLOSE, GOLDEN_FRAMES, Proof, Tell
 from .static_decoder import StaticDecoder
 from .trt_decoder import write_trt_decoder
+from .trt_int8 import symmetric_graph
 from .trt_variants import TrtGraph
 
 FLOAT32_ERROR, FLOAT16_ERROR, SAME_TOKEN = 1e-3, 2e-2, 0.99
-EXACT_PRODUCTS = 1
-"""MatMulNBits' accuracy_level: activations stay float32."""
-
-
-class ExactBackend(OrtBackend):
-    """ONNX Runtime that multiplies stored blocks by float32, where it would round to int8."""
-
-    def _options(self) -> Any:
-        options = super()._options()
-        key = "session.qdq_matmulnbits_accuracy_level"
-        options.add_session_config_entry(key, str(EXACT_PRODUCTS))
-        return options
 
 
 def prove_trt(
@@ -82,32 +73,42 @@ def prove_trt(
         if graph.role == "decoder":
             checks, calls = _decoder(checkpoint, graph, data, threads, looks_random)
         else:
-            with OrtBackend("cpu", threads).open(graph.path) as engine:
+            with graph.backend(threads).open(graph.path) as engine:
                 if graph.role == "evict":
                     checks, calls = _evict(graph, engine)
                 else:
-                    checks, calls = _frames(graph, engine, data)
+                    checks, calls = _frames(graph, engine, data, threads)
         proof.checks += checks
         proof.golden += calls
     return proof
 
 
 def _frames(
-    graph: TrtGraph, engine: Engine, data: ProofData
+    graph: TrtGraph, engine: Engine, data: ProofData, threads: int
 ) -> tuple[list[Check], list[GoldenCall]]:
     """Vision or connector against what full precision makes of the same frames."""
-    names = [spec.name for spec in engine.inputs]
-    exact = data.tokens if graph.role == "vision" else data.embeds
-    given = examples_of(graph.role, names, data)
+    exact = np.concatenate(data.tokens if graph.role == "vision" else data.embeds)
+    given = examples_of(graph.role, [spec.name for spec in engine.inputs], data)
     found = [engine.run(one) for one in given]
     first = engine.outputs[0].name
-    left, right = np.concatenate(exact), np.concatenate([one[first] for one in found])
+    right = np.concatenate([one[first] for one in found])
     calls = [
         _call(graph, f"frame {number}", given[number], found[number])
         for number in range(min(GOLDEN_FRAMES, len(given)))
     ]
+    if graph.is_static:
+        with static_float32(graph) as path, graph.backend(threads).open(path) as whole:
+            typed = np.concatenate([whole.run(one)[first] for one in given])
+        return [*_static_checks(graph, "float32", exact, typed),
+                *_static_checks(graph, "float16", exact, right)], calls  # fmt: skip
     what = f"largest error of {first}, for TensorRT in float16"
-    return [_error_check(graph.role, what, left, right, FLOAT16_ERROR)], calls
+    return [_error_check(graph.role, what, exact, right, FLOAT16_ERROR)], calls
+
+
+def _static_checks(graph: TrtGraph, typed: str, exact: Float32, found: Float32) -> Iterator[Check]:
+    """The gates that the CPU's int8 has; here the weights' own rounding counts too."""
+    for check in token_checks(graph.role, exact, found):
+        yield replace(check, name=f"{check.name}, for TensorRT in int8, else {typed}")
 
 
 def _evict(graph: TrtGraph, engine: Engine) -> tuple[list[Check], list[GoldenCall]]:
@@ -224,6 +225,17 @@ def typed_float32(checkpoint: Checkpoint, graph: TrtGraph, capacity: int) -> Ite
         yield path
     finally:
         remove_graph(path)
+
+
+@contextmanager
+def static_float32(graph: TrtGraph) -> Iterator[Path]:
+    """A graph with static int8 for TensorRT that has float32 in place of float16."""
+    path = graph.path.with_name(f"{graph.path.stem}.float32.onnx")
+    onnx.save(symmetric_graph(onnx.load(str(graph.source))), str(path))
+    try:
+        yield path
+    finally:
+        path.unlink()
 
 
 def _error_check(

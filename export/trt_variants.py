@@ -17,13 +17,16 @@ import onnx
 from ..models.family import Checkpoint
 from ..quant.llm_words import variant_name
 from ..quant.schemes import FP32
+from ..runtime.engines.ort import OrtBackend
 from ..runtime.errors import SchemeUnknown
 from .decoder_plan import decoder_schemes
+from .exact_backends import PairwiseBackend
 from .graphs import Graph, Schemes, Tell
 from .onnx_from_torch import onnx_from_torch, remove_graph
 from .part_inputs import TracedPart, traced_parts
 from .trt_decoder import check_trt_schemes, write_trt_decoder
 from .trt_graph import TOKENS
+from .trt_int8 import symmetric_graph
 from .trt_parts import half_graph, trt_evict_graph
 
 CHUNK, LARGEST_CHUNK = 16, 64
@@ -62,9 +65,20 @@ class TrtGraph(Graph):
     phases: tuple[TrtPhase, ...] = (WHOLE,)
     source: Path = Path()
 
+    @property
+    def is_static(self) -> bool:
+        """It multiplies in int8, between pairs with ranges of the calibration set."""
+        return self.scheme.ranges is not None
+
+    def backend(self, threads: int = 1) -> OrtBackend:
+        """ONNX Runtime's CPU in the place of TensorRT."""
+        return (PairwiseBackend if self.is_static else OrtBackend)("cpu", threads)
+
     def facts(self) -> dict[str, Any]:
         """Its entry under `variants` in the manifest; opens it once to read its borders."""
         facts = Graph.facts(self)
+        if self.is_static:
+            facts["scheme"] = self.scheme.as_json()
         if self.role in ("gate", "evict"):  # no weights, or as they were
             del facts["scheme"]
         data = [file.name for file in self.files()[1:]]
@@ -108,7 +122,8 @@ def write_trt_graphs(
 
     Args:
         checkpoint: full precision.
-        graphs: for the CPU, as written; the decoder's codes are taken from its file.
+        graphs: for the CPU, as written: the decoder's codes are taken from its file, and of static
+            int8 codes and ranges.
         provider: tensorrt or tensorrt-rtx; the files are the same.
         folder: gets the files.
         capacity: slots of the cache.
@@ -129,6 +144,8 @@ def write_trt_graphs(
             made = _evict(checkpoint, folder, capacity)
         elif graph.role == "decoder":
             made = _decoder(checkpoint, graph, folder, capacity)
+        elif graph.scheme.ranges is not None:
+            made = _static(graph, folder)
         else:
             made = _half(graph.role, parts[graph.role], folder)
         variant = f"{provider}-{made.variant}"
@@ -142,6 +159,13 @@ def _half(role: str, part: TracedPart, folder: Path) -> TrtGraph:
     half_graph(onnx.load(str(work)), path)
     remove_graph(work)
     return TrtGraph(role, "fp16", path, FP32)
+
+
+def _static(graph: Graph, folder: Path) -> TrtGraph:
+    name = graph.scheme.name
+    path = folder / f"{graph.role}.trt-{name}.onnx"
+    half_graph(symmetric_graph(graph.loaded()), path)
+    return TrtGraph(graph.role, name, path, graph.scheme)
 
 
 def _evict(checkpoint: Checkpoint, folder: Path, capacity: int) -> TrtGraph:

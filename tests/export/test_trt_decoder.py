@@ -15,8 +15,9 @@ from onnx import TensorProto, numpy_helper
 
 from edgestream.calibration.decoder_calls import Stretch, empty_cache, next_logits
 from edgestream.export.decoder_onnx import decoder_weights
+from edgestream.export.exact_backends import ExactBackend
 from edgestream.export.layer_writer import write_layers
-from edgestream.export.prove_trt import ExactBackend, exact_products
+from edgestream.export.prove_trt import exact_products
 from edgestream.export.static_decoder import StaticDecoder
 from edgestream.export.stored_tensors import StoredTensors
 from edgestream.export.trt_decoder import (
