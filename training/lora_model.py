@@ -1,4 +1,4 @@
-"""A checkpoint that is adapted: LoRA in its language model, its connector trained whole.
+"""A checkpoint that is adapted: LoRA in its language model, its connector trained whole or frozen.
 
 The base stays as it is, in full precision or as NF4 (QLoRA). What is saved is PEFT's own layout,
 with edgestream_adapter.json beside it, which says of which base it is.
@@ -42,6 +42,7 @@ class LoraShape:
         targets: names of linear layers, such as `q_proj` or `lm_head`.
         dropout: of what goes into them, in training.
         is_nf4: the linear layers that are adapted are kept as NF4.
+        is_decoder_only: the connector stays as it is, so that several adapters can share a base.
     """
 
     rank: int = 16
@@ -49,6 +50,7 @@ class LoraShape:
     targets: tuple[str, ...] = TARGETS
     dropout: float = 0.05
     is_nf4: bool = False
+    is_decoder_only: bool = False
 
 
 class LoraModel(nn.Module):
@@ -80,7 +82,7 @@ class LoraModel(nn.Module):
             untie_(decoder)  # what is added to the head stays off the embeddings
         if shape.is_nf4:
             to_nf4_(decoder, shape.targets)
-        decoder.connector = copy.deepcopy(checkpoint.connector)
+        decoder.connector = copy.deepcopy(checkpoint.connector).requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.peft = _with_lora(decoder, shape)
@@ -181,7 +183,7 @@ def _with_lora(decoder: Any, shape: LoraShape) -> Any:
         lora_alpha=shape.alpha,
         lora_dropout=shape.dropout,
         target_modules=list(shape.targets),
-        modules_to_save=["connector"],
+        modules_to_save=None if shape.is_decoder_only else ["connector"],
         task_type="CAUSAL_LM" if hasattr(decoder, "prepare_inputs_for_generation") else None,
     )
     try:

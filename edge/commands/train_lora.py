@@ -52,6 +52,14 @@ def lora(
     qlora: Annotated[
         bool, typer.Option("--qlora", help="Those layers are kept as NF4 meanwhile: less memory.")
     ] = False,
+    decoder_only: Annotated[
+        bool,
+        typer.Option(
+            "--decoder-only",
+            help="The connector stays as it is: such adapters can be kept beside one model "
+            "(`export --adapters`), others are merged into it.",
+        ),
+    ] = False,
     epochs: Annotated[
         int, typer.Option("--epochs", min=1, max=10_000, help="How often all is read.")
     ] = 10,
@@ -120,7 +128,7 @@ def lora(
     from ..training_progress import told_progress
 
     recipe = _recipe(
-        rank, alpha, targets, dropout, qlora, epochs, rows, portions, row_tokens, rate,
+        rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens, rate,
         stream_weight, focal, standby, rehearse, held_out, checks, seed,
     )  # fmt: skip
     choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
@@ -144,9 +152,9 @@ def _tools() -> Any:
 
 
 def _recipe(
-    rank: int, alpha: int, targets: str, dropout: float, qlora: bool, epochs: int, rows: int,
-    portions: int, row_tokens: int, rate: float, stream_weight: float, focal: float | None,
-    standby: float, rehearse: int, held_out: float, checks: int, seed: int,
+    rank: int, alpha: int, targets: str, dropout: float, qlora: bool, decoder_only: bool,
+    epochs: int, rows: int, portions: int, row_tokens: int, rate: float, stream_weight: float,
+    focal: float | None, standby: float, rehearse: int, held_out: float, checks: int, seed: int,
 ) -> LoraRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.live_loss import LiveLoss
@@ -158,10 +166,16 @@ def _recipe(
         raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
     if not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"got --rate {rate}, expected above 0", hint="try 1e-3, or 2e-4")
+    if decoder_only and "lm_head" in names:
+        raise UsageError(
+            "got --decoder-only with lm_head among --targets, expected layers that several "
+            "adapters can share a base with",
+            hint="leave out one of both: an adapter of the head can only be merged",
+        )
+    shape = LoraShape(rank, alpha, names, dropout, qlora, decoder_only)
     return LoraRecipe(
-        LoraShape(rank, alpha, names, dropout, qlora), LiveLoss(stream_weight, focal), epochs,
-        rows, portions, row_tokens, rate, standby_s=standby, rehearse=rehearse,
-        held_out=held_out, checks=checks, seed=seed,
+        shape, LiveLoss(stream_weight, focal), epochs, rows, portions, row_tokens, rate,
+        standby_s=standby, rehearse=rehearse, held_out=held_out, checks=checks, seed=seed,
     )  # fmt: skip
 
 
