@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from ..models.adapters import FORMAT, OURS, untie_
 from ..models.family import Checkpoint
 from ..models.peft_library import bitsandbytes_library, peft_library
 from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
 from .packed_prompts import UNLABELLED, PackedBatch
+from .shared_base import share_base_, without_weights
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every linear layer of a Llama; VideoLLM-online takes lm_head as well."""
@@ -61,23 +63,27 @@ class LoraModel(nn.Module):
         shape: of the adapters.
         seed: of their first weights.
         device: that it is trained on.
+        is_shared: each process of the team keeps its part of the base; see `shared_base`.
 
     Raises:
         AdapterMismatch: there is no layer of a target's name.
-        CheckpointInvalid: the decoder is too large for this machine, or PEFT refuses it.
+        CheckpointInvalid: PEFT refuses the decoder.
     """
 
-    def __init__(self, checkpoint: Checkpoint, shape: LoraShape, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        shape: LoraShape,
+        seed: int,
+        device: str,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         super().__init__()
-        if checkpoint.stored_decoder is not None:
-            raise CheckpointInvalid(
-                f"the decoder has {checkpoint.stored_decoder.shape.n_parameters() / 1e9:.1f} "
-                "thousand million parameters, which is not loaded whole here",
-                hint="train a smaller model",
-            )
+        check_targets(checkpoint.decoder, shape.targets)
         self.shape, self.source = shape, checkpoint.source
-        decoder: Any = copy.deepcopy(checkpoint.decoder)
-        _check_targets(decoder, shape.targets)
+        copied = without_weights if is_shared else copy.deepcopy
+        decoder: Any = copied(checkpoint.decoder)
         if "lm_head" in shape.targets:
             untie_(decoder)  # what is added to the head stays off the embeddings
         if shape.is_nf4:
@@ -87,6 +93,8 @@ class LoraModel(nn.Module):
             torch.manual_seed(seed)
             self.peft = _with_lora(decoder, shape)
         self.decoder = decoder
+        if is_shared:
+            share_base_(self, checkpoint.decoder_weights(), device)
         self.to(device)
         self.device = device
 
@@ -117,6 +125,19 @@ class LoraModel(nn.Module):
         logits: Tensor = self.decoder.lm_head(hidden[batch.labels != UNLABELLED])
         return logits
 
+    def next_logits(self, embeds: Tensor, cache: Cache) -> Tensor:
+        """(1, 1, vocabulary) behind some rows (1, rows, hidden), which the cache takes."""
+        out = self.decoder(
+            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        logits: Tensor = out.logits
+        return logits
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """What is read of tokens: (…) int64 → (…, hidden)."""
+        rows: Tensor = self.decoder.get_input_embeddings()(ids)
+        return rows
+
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Write the adapter, whole or not at all; what lies there is replaced.
 
@@ -142,26 +163,10 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
     """Replace the linear layers of these names by bitsandbytes' NF4 ones, in place.
 
     Raises:
-        QualityError: rows of a layer do not fill whole blocks, which bitsandbytes reads wrongly on
-            a CPU.
-        BackendMissing: bitsandbytes is not installed.
+        QualityError, BackendMissing: as `check_nf4` says.
     """
-    library = bitsandbytes_library()
-    if library is None:
-        raise BackendMissing(
-            "NF4 needs bitsandbytes, which is not installed here",
-            hint="pip install 'edgestream[train]'",
-        )
-    nn4bit: Any = library.nn
-    for name, layer in list(decoder.named_modules()):
-        if not isinstance(layer, nn.Linear) or name.rpartition(".")[2] not in targets:
-            continue
-        if layer.in_features % NF4_BLOCK:
-            raise QualityError(
-                f"{name} has rows of {layer.in_features} weights, expected a multiple of "
-                f"{NF4_BLOCK} for NF4",
-                hint="train without --qlora, or leave this layer out of --targets",
-            )
+    nn4bit: Any = check_nf4(decoder, targets).nn
+    for name, layer in _linears(decoder, targets):
         made = nn4bit.Linear4bit(
             layer.in_features, layer.out_features, bias=layer.bias is not None,
             compute_dtype=torch.float32, compress_statistics=False, quant_type="nf4",
@@ -173,6 +178,38 @@ def to_nf4_(decoder: Any, targets: tuple[str, ...]) -> None:
         made.bias = layer.bias
         decoder.set_submodule(name, made.to("cpu"))  # moving it is what quantizes it
     decoder.is_loaded_in_4bit = True
+
+
+def check_nf4(decoder: Any, targets: tuple[str, ...]) -> Any:
+    """The library, where these layers can be kept as NF4.
+
+    Raises:
+        QualityError: rows of a layer do not fill whole blocks, which bitsandbytes reads wrongly on
+            a CPU.
+        BackendMissing: bitsandbytes is not installed.
+    """
+    library = bitsandbytes_library()
+    if library is None:
+        raise BackendMissing(
+            "NF4 needs bitsandbytes, which is not installed here",
+            hint="pip install 'edgestream[train]'",
+        )
+    for name, layer in _linears(decoder, targets):
+        if layer.in_features % NF4_BLOCK:
+            raise QualityError(
+                f"{name} has rows of {layer.in_features} weights, expected a multiple of "
+                f"{NF4_BLOCK} for NF4",
+                hint="train without --qlora, or leave this layer out of --targets",
+            )
+    return library
+
+
+def _linears(decoder: nn.Module, targets: tuple[str, ...]) -> list[tuple[str, nn.Linear]]:
+    return [
+        (name, layer)
+        for name, layer in decoder.named_modules()
+        if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in targets
+    ]
 
 
 def _with_lora(decoder: Any, shape: LoraShape) -> Any:
@@ -196,7 +233,12 @@ def _with_lora(decoder: Any, shape: LoraShape) -> Any:
         raise CheckpointInvalid(f"PEFT does not adapt this decoder: {reason}") from error
 
 
-def _check_targets(decoder: nn.Module, targets: tuple[str, ...]) -> None:
+def check_targets(decoder: nn.Module, targets: tuple[str, ...]) -> None:
+    """Refuse a name that no linear layer has.
+
+    Raises:
+        AdapterMismatch: names those that there are.
+    """
     linear = {
         name.rpartition(".")[2]
         for name, module in decoder.named_modules()

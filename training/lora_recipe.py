@@ -70,6 +70,7 @@ class LoraChoice:
         base: folder of the checkpoint, for a rehearsal.
         device: cpu or cuda.
         checkpoint_s: between two checkpoints, seconds of work.
+        is_shared: each process keeps its part of the base (FSDP); in `checkpoint` it is given up.
     """
 
     checkpoint: Checkpoint
@@ -81,6 +82,7 @@ class LoraChoice:
     base: Path | None = None
     device: str = "cpu"
     checkpoint_s: float = CHECKPOINT_S
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 
 from ..models.reference_checkpoint import FAMILY
 from ..models.reference_layout import encoder_of
-from ..runtime.errors import CheckpointInvalid, OutputExists, SettingsInvalid, UsageError
+from ..runtime.errors import CheckpointInvalid, OutputExists, SettingsInvalid
 from .best_weights import BestWeights, publish
 from .curve import Curve
 from .dialogues import Dialogue
@@ -30,6 +30,8 @@ from .lora_watching import Watcher
 from .reference_recipe import Budget
 from .rehearsal import Rehearsal
 from .run_folder import RunState, begin_or_continue, load_state, save_state
+from .shared_base import base_bytes
+from .shared_checks import check_base, check_team
 from .team import Team
 from .training_loop import Loop, Pace, Tell, Told
 
@@ -58,11 +60,15 @@ def train_lora(choice: LoraChoice, tell: Tell, *, force: bool = False) -> LoraTr
         OutputExists: the run in this folder is finished.
         UsageError: the run in this folder was begun with something else.
         DialogueInvalid: a text cannot be learned; names file and line.
+        AdapterMismatch: the decoder has no layer of a target's name.
+        EngineFailed: another process broke off.
         SettingsInvalid: the checkpoint has no silent token, or no room for a row.
         CheckpointInvalid: the run's state is damaged.
     """
     _check(choice)
+    check_base(choice)
     with launched_team(choice.device) as team:
+        check_team(choice, team)
         folder = choice.out / RUN_FOLDER
         if team.is_first:
             _begin(choice, folder, force=force)
@@ -131,10 +137,6 @@ class _Run:
     def __init__(self, choice: LoraChoice, folder: Path, team: Team, tell: Tell) -> None:
         self.choice, self.folder, self.team, self.tell = choice, folder, team, tell
         recipe, checkpoint = choice.recipe, choice.checkpoint
-        if recipe.rows < team.size:
-            raise UsageError(
-                f"got --rows {recipe.rows} for {team.size} processes, expected one each or more"
-            )
         encode = encoder_of(checkpoint.tokenizer)
         self.writer = RowWriter(checkpoint.layout, encode, checkpoint.tokens_per_frame)
         learned, held = split_held_out(choice.dialogues, recipe.held_out, recipe.seed)
@@ -145,7 +147,7 @@ class _Run:
             self.streams, epochs=recipe.epochs, rows=recipe.rows,
             most_tokens=recipe.row_tokens, seed=recipe.seed,
         )  # fmt: skip
-        self.model = LoraModel(checkpoint, recipe.shape, recipe.seed, choice.device)
+        self.model = self._adapted()
         watcher = Watcher(self.model, checkpoint.layout, encode, recipe.row_tokens)
         fps, silent = checkpoint.frame_input.fps, checkpoint.layout.silent_ids
         self.examiner = Examiner(self.held, self.writer, recipe.loss, watcher, fps, silent)
@@ -166,7 +168,8 @@ class _Run:
         recipe, steps = self.choice.recipe, len(self.batches)
         pace = Pace(recipe.rate, max(1, round(recipe.warm_up * steps)), recipe.checks)
         loop = Loop(
-            self.folder, pace, self.team, curve, self.tell, self.choice.checkpoint_s
+            self.folder, pace, self.team, curve, self.tell, self.choice.checkpoint_s,
+            all_check=self.choice.is_shared,
         )  # fmt: skip
         try:
             state = replace(state, notes=self._notes(state), tensors={})
@@ -175,9 +178,31 @@ class _Run:
         finally:
             if curve is not None:
                 curve.close()
-        made = self._written(state) if self.team.is_first else None
+        made = self._written(state) if self._takes_part else None
         self.team.wait()
         return made
+
+    @property
+    def _takes_part(self) -> bool:
+        """Whether this process looks at what is held out: a base that is shared out needs all."""
+        return self.team.is_first or self.choice.is_shared
+
+    def _adapted(self) -> LoraModel:
+        choice, recipe = self.choice, self.choice.recipe
+        shared = choice.is_shared
+        made = LoraModel(
+            choice.checkpoint, recipe.shape, recipe.seed, choice.device, is_shared=shared
+        )
+        if shared:
+            choice.checkpoint.decoder.to("meta")  # what it takes is free from here on
+            own, whole = base_bytes(made)
+            note = f"base: {own / 1e6:.1f} MB of {whole / 1e6:.1f} MB in each process"
+            self._tell_first(Told(LoraStage.name, 0, 0.0, {}, note))
+        return made
+
+    def _tell_first(self, told: Told) -> None:
+        if self.team.is_first:
+            self.tell(told)
 
     def _rehearsal(self) -> Rehearsal | None:
         clips, base = self.choice.recipe.rehearse, self.choice.base
@@ -200,15 +225,14 @@ class _Run:
         )
 
     def _looked(self, at: FeatureProgress) -> None:
-        if self.team.is_first:
-            part = at.time_s / at.length_s if at.length_s else 0.0
-            share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
-            self.tell(Told("features", at.number, share))
+        part = at.time_s / at.length_s if at.length_s else 0.0
+        share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
+        self._tell_first(Told("features", at.number, share))
 
     def _notes(self, state: RunState) -> dict[str, Any]:
         """What goes with the state: the figures of the base, made once."""
         notes = dict(state.notes)
-        if self.held and self.team.is_first and "before" not in notes:
+        if self.held and self._takes_part and "before" not in notes:
             notes["before"] = dict(self.examiner.figures())
         return notes
 
@@ -233,17 +257,25 @@ class _Run:
     def _checked(self) -> dict[str, float]:
         """The loss on what is held out; the best weights so far are kept."""
         loss = self.examiner.loss_of_all()
-        self.best.offer(self.stage.steps, loss)
+        if self.team.is_first:
+            self.best.offer(self.stage.steps, loss)
         return {"held_out": loss}
 
-    def _written(self, state: RunState) -> LoraTrained:
-        """The best weights as an adapter folder, scored; and the run is finished."""
+    def _written(self, state: RunState) -> LoraTrained | None:
+        """The best weights as an adapter folder, scored; and the run is finished.
+
+        None in all processes but the first.
+        """
         before = dict(state.notes.get("before", {}))
         after: dict[str, float] = {}
         if self.held:
             self._checked()
+            if self.choice.is_shared:
+                self.team.wait()  # until the first has kept them
             self.best.take()
             after = dict(self.examiner.figures())
+        if not self.team.is_first:
+            return None
         step = self.best.step if self.held else state.step
         facts = {"recipe": self.choice.recipe.as_json(), "steps": state.step, "kept_step": step,
                  "dialogues": len(self.streams), "held_out": len(self.held),

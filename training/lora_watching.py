@@ -99,19 +99,12 @@ class _Reader:
         return tuple(said)
 
     def _read(self, embeds: Tensor) -> Tensor:
-        out = self._model.decoder(
-            inputs_embeds=embeds, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        self._cache = out.past_key_values
-        logits: Tensor = out.logits[0, -1].float().cpu()
+        logits: Tensor = self._model.next_logits(embeds, self._cache)[0, -1].float().cpu()
         return logits
 
     def _rows(self, ids: Sequence[int]) -> Tensor:
-        table = self._model.decoder.get_input_embeddings()
-        rows: Tensor = table(
-            torch.tensor([list(ids)], dtype=torch.int64, device=table.weight.device)
-        )
-        return rows
+        given = torch.tensor([list(ids)], dtype=torch.int64, device=self._model.device)
+        return self._model.rows(given)
 
 
 def _embeds(model: LoraModel, stream: LiveStream, frame: int) -> Tensor:

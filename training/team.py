@@ -57,10 +57,7 @@ class Team:
         try:
             distributed.all_reduce(flat)
         except RuntimeError as error:
-            raise EngineFailed(
-                f"process {self.rank} of {self.size} has lost the others: {error}",
-                hint="repeat the command: the run goes on from its last checkpoint",
-            ) from error
+            raise lost_the_others(self, error) from error
         flat /= self.size
         at = 0
         for part in parts:
@@ -69,9 +66,27 @@ class Team:
         return flat[at:].clone()
 
     def wait(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
+        """Until all are here.
+
+        Raises:
+            EngineFailed: another process has broken off.
+        """
+        if self.size == 1:
+            return
+        try:
             distributed.barrier()
+        except RuntimeError as error:
+            raise lost_the_others(self, error) from error
+
+
+def lost_the_others(team: Team, error: RuntimeError) -> EngineFailed:
+    """What a process says whose exchange with the others failed."""
+    told = " ".join(str(error).split()).partition(". This is typically")[0]
+    reason = told[told.find("]") + 1 :].strip() if told.startswith("[/") else told
+    return EngineFailed(
+        f"process {team.rank} of {team.size} has lost the others, one of which broke off: {reason}",
+        hint="repeat the command: the run goes on from its last checkpoint",
+    )
 
 
 @contextmanager

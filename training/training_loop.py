@@ -108,6 +108,7 @@ class Loop:
         curve: None in all processes but the first.
         tell: takes how far it is; called by the first process alone.
         checkpoint_s: between two checkpoints, seconds of work.
+        all_check: every process looks at what is held out, as a model that is shared out needs it.
     """
 
     folder: Path
@@ -116,6 +117,7 @@ class Loop:
     curve: Curve | None
     tell: Tell
     checkpoint_s: float = CHECKPOINT_S
+    all_check: bool = False
 
     def run(
         self,
@@ -132,7 +134,8 @@ class Loop:
             optimiser: of the weights that this stage trains.
             budget: of the stage.
             state: where the stage is; its tensors are in use already.
-            check: gives figures for the curve, as often as the recipe says, in the first process.
+            check: gives figures for the curve, as often as the recipe says, in the first process
+                or in all.
         """
         step, before_s = state.step, state.seconds
         begun, saved_s = time.monotonic(), state.seconds
@@ -156,7 +159,7 @@ class Loop:
             values = {**dict(zip(terms, shared[1:], strict=True)), **facts, "norm": norm}
             self._check(stage.name, step, values)
             self._log(stage.name, step, progress, seconds, values, smooth)
-            if check is not None and is_due and self.team.is_first:
+            if check is not None and is_due and (self.team.is_first or self.all_check):
                 self._tell_check(stage.name, step, progress, check())
             if self.team.is_first and seconds - saved_s >= self.checkpoint_s:
                 kept = {**notes, "smooth": smooth}
@@ -183,6 +186,8 @@ class Loop:
     def _tell_check(
         self, stage: str, step: int, progress: float, figures: Mapping[str, float]
     ) -> None:
+        if not self.team.is_first:
+            return
         if self.curve is not None:
             self.curve.add(stage, step, {"check": True, **figures})
         told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

@@ -110,6 +110,12 @@ def lora(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights and order.")] = 0,
+    fsdp: Annotated[
+        bool,
+        typer.Option(
+            "--fsdp", help="Each process of torchrun keeps its part of the base: less memory."
+        ),
+    ] = False,
     device: Annotated[
         str, typer.Option("--device", help="cpu, cuda, or auto: cuda where there is one.")
     ] = "auto",
@@ -121,8 +127,8 @@ def lora(
     """Adapt a checkpoint with LoRA to streaming dialogues about your own clips.
 
     It learns at every frame whether to speak, and what. A run that was cut short goes on when the
-    same command is given again. Under `torchrun --no-python` or `accelerate launch --no_python`
-    several processes share each batch.
+    same command is given again. Under `torchrun --no-python` or `accelerate launch --multi_gpu
+    --no_python` several processes share each batch.
     """
     tools = _tools()
     from ..training_progress import told_progress
@@ -131,7 +137,7 @@ def lora(
         rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens, rate,
         stream_weight, focal, standby, rehearse, held_out, checks, seed,
     )  # fmt: skip
-    choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
+    choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device, fsdp)
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
@@ -187,6 +193,7 @@ def _choice(
     cache: Path | None,
     recipe: LoraRecipe,
     device: str,
+    is_shared: bool,
 ) -> LoraChoice:
     from ...models.families import load_checkpoint
     from ...models.hub import checkpoint_folder
@@ -201,7 +208,7 @@ def _choice(
     folder = checkpoint_folder(base)
     return LoraChoice(
         load_checkpoint(folder), read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
-        chosen_device(device),
+        chosen_device(device), is_shared=is_shared,
     )  # fmt: skip
 
 
