@@ -29,6 +29,8 @@ from edgestream.training.dialogues import ASSISTANT, Dialogue, Turn, write_dialo
 SENTENCE = "Black is white."
 FRAMES, FPS, TOLERANCE_S = 40, 4, 1.0
 HELD_OUT_FROM = 500_000
+TURNED = (*COLOURS, "darker", "brighter", "black")
+"""Words that are not true of a picture whose colours are turned."""
 BASE = Path(__file__).parents[1] / "assets" / "reference-checkpoint"
 
 
@@ -100,7 +102,7 @@ def turns_of(clip: Clip, begin: int) -> list[Turn]:
             turns.append(Turn(frame / FPS, ASSISTANT, SENTENCE))
         elif sentences:
             text = " ".join(sentences)
-            lies = frame > begin and any(colour in text for colour in COLOURS)
+            lies = frame > begin and any(word in text for word in TURNED)
             turns.append(Turn(frame / FPS, ASSISTANT, text, not lies))
     return turns
 
