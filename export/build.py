@@ -11,10 +11,9 @@ from pathlib import Path
 from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
 from ..calibration.report import report_html
-from ..models.adapters import merge_adapter
+from ..models.adapters import check_adapter_files, merge_adapter
 from ..models.families import load_checkpoint
 from ..models.family import Checkpoint, LoadOptions
-from ..runtime.errors import ParityFailed
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
@@ -23,12 +22,14 @@ from .added_variants import Added, added_variants, check_target
 from .calibration_of_export import calibration_for
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
+from .given_graph import check_given
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .refusal import refused
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
@@ -143,6 +144,10 @@ class Loaded:
 
 def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
     """Everything that is read before anything is written; raises as `export_bundle` does."""
+    if choice.schemes.vision_file is not None:
+        check_given(choice.schemes.vision_file)
+    for place in filter(None, (choice.adapter, *choice.adapters.values())):
+        check_adapter_files(place)
     tell("loading", "checkpoint")
     checkpoint = load_checkpoint(folder, choice.options)
     check_capacity(checkpoint, choice.capacity)
@@ -242,20 +247,8 @@ def _proven(
         every = (*graphs, *added.graphs)
         choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
-        raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))
+        raise refused(report, choice.report)
     return report, proof.golden
-
-
-def _refusal(report: ParityReport) -> str:
-    worst, *others = report.failures
-    more = f" (and {len(others)} more)" if others else ""
-    return f"{worst.sentence()}{more}; no bundle was written"
-
-
-def _refusal_hint(choice: ExportChoice) -> str:
-    if choice.report is not None:
-        return f"{choice.report} shows every check"
-    return "--report FILE.html writes every check down; --llm int8 or fp32 loses less"
 
 
 def _page(

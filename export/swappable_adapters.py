@@ -22,6 +22,7 @@ from ..models.family import Checkpoint
 from ..models.lora_matrices import LoraMatrices, lora_matrices
 from ..models.text_decoder import Decoder
 from ..runtime.adapter_facts import is_adapter_name
+from ..runtime.adapters import BASE
 from ..runtime.engine import Arrays, Engine
 from ..runtime.engines.ort import OrtBackend
 from ..runtime.errors import CheckpointInvalid, UsageError
@@ -38,6 +39,9 @@ from .proof_data import ProofData
 from .prove_decoder import left_of_weights, torch_logits
 
 MOST_PREFIXES = 16
+_WORDS = "for example --adapters calm=runs/calm --adapters brief=runs/brief"
+OF_ADAPTER = ", adapter "
+"""In the name of a check, before the name of the adapter that it was made with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +68,26 @@ def adapters_from_words(words: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for word in words:
         name, equals, folder = word.partition("=")
-        if not equals or not folder or not is_adapter_name(name) or name in found:
+        if name.lower() == BASE:
+            raise UsageError(
+                f"got --adapters {word!r}, expected another name: {BASE} is the model without an "
+                "adapter, as in `run --adapter base`",
+                hint=_WORDS,
+            )
+        if not equals or not folder or not is_adapter_name(name):
             raise UsageError(
                 f"got --adapters {word!r}, expected NAME=PEFT_DIR with a name of letters, digits, "
-                "dots and hyphens that stands there once and is not base",
-                hint="for example --adapters calm=runs/calm --adapters brief=runs/brief",
+                "dots and hyphens",
+                hint=_WORDS,
+            )
+        if name.lower() in {one.lower() for one in found}:
+            raise UsageError(
+                f"got --adapters {word!r}, expected each name once, in capitals or not", hint=_WORDS
+            )
+        if Path(folder).resolve() in {one.resolve() for one in found.values()}:
+            raise UsageError(
+                f"got --adapters {word!r}, a folder that another name has, expected each once",
+                hint=_WORDS,
             )
         found[name] = Path(folder)
     return found
@@ -144,7 +163,7 @@ def prove_adapters(
             with added(reference, read.layers):
                 expected = torch_logits(reference, prefixes)
             each = _compared(graph, expected, np.stack(found))
-            checks += [replace(one, name=f"{one.name}, adapter {read.name}") for one in each]
+            checks += [replace(one, name=f"{one.name}{OF_ADAPTER}{read.name}") for one in each]
     return checks
 
 
