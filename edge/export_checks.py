@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..runtime.errors import UsageError
 from ..runtime.file_names import MANIFEST_FILE
-from ..runtime.whole_folder import check_place
 
 TARGETS = ("cpu", "cuda", "tensorrt-rtx", "tensorrt")
 _SIZE = re.compile(r"\d{1,5}(x\d{1,5})?", re.ASCII)
@@ -60,6 +59,7 @@ def refuse_other_sources(vision: str, *, search: bool) -> None:
 
 def check_places(out: Path, report: Path | None, *, force: bool) -> None:
     """Raise OutputError at once, and not after everything was proven."""
+    from ..runtime.whole_folder import check_place  # not at the top: `--help` answers sooner
     from .contact_sheet import check_writable
 
     check_place(out, replaces=MANIFEST_FILE if force else None)

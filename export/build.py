@@ -11,7 +11,7 @@ from pathlib import Path
 from ..calibration.dataset import CalibrationSet
 from ..calibration.parity import ParityReport
 from ..calibration.report import report_html
-from ..models.adapters import merge_adapter
+from ..models.adapters import check_adapter_files, merge_adapter
 from ..models.families import load_checkpoint
 from ..models.family import Checkpoint, LoadOptions
 from ..models.other_gate import with_gate
@@ -23,6 +23,7 @@ from .added_variants import Added, added_variants, check_target
 from .calibration_of_export import calibration_for
 from .embeddings import StoredEmbeddings
 from .full_disk import full_disk_told
+from .given_graph import check_given
 from .graphs import Graph, Schemes, write_graphs
 from .manifest_facts import manifest_facts
 from .model_card import model_card
@@ -30,7 +31,7 @@ from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
 from .prove_adapters import prove_adapters
-from .refusal import refusal
+from .refusal import refused
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
@@ -146,6 +147,10 @@ class Loaded:
 
 def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
     """Everything that is read before anything is written; raises as `export_bundle` does."""
+    if choice.schemes.vision_file is not None:
+        check_given(choice.schemes.vision_file)
+    for place in filter(None, (choice.adapter, *choice.adapters.values())):
+        check_adapter_files(place)
     tell("loading", "checkpoint")
     checkpoint = with_gate(load_checkpoint(folder, choice.options), choice.gate)
     check_capacity(checkpoint, choice.capacity)
@@ -245,7 +250,7 @@ def _proven(
         every = (*graphs, *added.graphs)
         choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
-        raise refusal(report, choice.report)
+        raise refused(report, choice.report)
     return report, proof.golden
 
 

@@ -63,10 +63,24 @@ def write_given(file: Path, part: TracedPart, target: Path) -> Given:
         found = read_qdq(model)
         given = Given(found.scheme(), placed(found.weights, part.module))
     except GraphRefused as error:
-        raise GraphRefused(f"{file}: {error.message}", hint=error.hint) from error
+        raise _named(file, error) from error
     _save(without_traces(model), target)
     _check_runs(file, part, target)
     return given
+
+
+def check_given(file: Path) -> None:
+    """Refuse what is no graph of a part, before a checkpoint is loaded for it.
+
+    Raises:
+        GraphRefused: as `write_given`.
+
+    Cost: the file is read.
+    """
+    try:
+        _check_operators(_read(file))
+    except GraphRefused as error:
+        raise _named(file, error) from error
 
 
 def weights_of_given(graph: Path, part: TracedPart) -> tuple[GivenWeight, ...]:
@@ -76,7 +90,7 @@ def weights_of_given(graph: Path, part: TracedPart) -> tuple[GivenWeight, ...]:
 
 def _read(file: Path) -> ModelProto:
     try:
-        return onnx.load(str(file))
+        model = onnx.load(str(file))
     except OSError as error:
         raise GraphRefused(
             f"{file} cannot be read: {error.strerror or error}",
@@ -88,11 +102,23 @@ def _read(file: Path) -> ModelProto:
             f"{file} is no whole ONNX graph: {reason}",
             hint="copy it again, with the file of its external data beside it",
         ) from error
+    if not model.graph.node:
+        raise GraphRefused(f"{file} is empty, expected a graph of vision", hint=_START)
+    return model
+
+
+def _named(file: Path, error: GraphRefused) -> GraphRefused:
+    if error.message.startswith(str(file)):
+        return error
+    return GraphRefused(f"{file}: {error.message}", hint=error.hint)
 
 
 def _check_operators(model: ModelProto) -> None:
     if model.functions:
-        raise GraphRefused(f"got functions of its own ({model.functions[0].name}), expected none")
+        raise GraphRefused(
+            f"got functions of its own ({model.functions[0].name}), expected none",
+            hint="inline them (onnx.inliner.inline_local_functions)",
+        )
     for node in model.graph.node:
         if node.domain not in DOMAINS:
             raise GraphRefused(

@@ -27,7 +27,7 @@ from .graphs import Graph
 from .proof_data import ProofData
 from .prove import Proof
 from .prove_decoder import left_of_weights, torch_logits
-from .swappable_adapters import ReadAdapter
+from .swappable_adapters import OF_ADAPTER, ReadAdapter
 
 MOST_PREFIXES = 16
 FARTHEST, NEAREST = 1e-2, 1e-3
@@ -64,7 +64,7 @@ def prove_adapters(
             with added(reference, read.layers):
                 expected = torch_logits(reference, prefixes)
             for check in _compared(graph, expected, found[number]):
-                proof.checks.append(replace(check, name=f"{check.name}, adapter {read.name}"))
+                proof.checks.append(replace(check, name=f"{check.name}{OF_ADAPTER}{read.name}"))
             others = found[:number] + found[number + 1 :]
             at, apart = farthest(found[number], others)
             proof.checks.append(_apart_check(read.name, apart))

@@ -12,6 +12,7 @@ from ..models.adapters import PEFT_WEIGHTS
 from ..models.family import Checkpoint
 from ..models.lora_matrices import LoraMatrices, lora_matrices
 from ..runtime.adapter_facts import is_adapter_name
+from ..runtime.adapters import BASE
 from ..runtime.errors import CheckpointInvalid, UsageError
 from .adapter_inputs import (
     PackedAdapter,
@@ -21,6 +22,10 @@ from .adapter_inputs import (
     write_adapter,
 )
 from .graphs import Graph
+
+_WORDS = "for example --adapters calm=runs/calm --adapters brief=runs/brief"
+OF_ADAPTER = ", adapter "
+"""In the name of a check, before the name of the adapter that it was made with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +52,26 @@ def adapters_from_words(words: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for word in words:
         name, equals, folder = word.partition("=")
-        if not equals or not folder or not is_adapter_name(name) or name in found:
+        if name.lower() == BASE:
+            raise UsageError(
+                f"got --adapters {word!r}, expected another name: {BASE} is the model without an "
+                "adapter, as in `run --adapter base`",
+                hint=_WORDS,
+            )
+        if not equals or not folder or not is_adapter_name(name):
             raise UsageError(
                 f"got --adapters {word!r}, expected NAME=PEFT_DIR with a name of letters, digits, "
-                "dots and hyphens that stands there once and is not base",
-                hint="for example --adapters calm=runs/calm --adapters brief=runs/brief",
+                "dots and hyphens",
+                hint=_WORDS,
+            )
+        if name.lower() in {one.lower() for one in found}:
+            raise UsageError(
+                f"got --adapters {word!r}, expected each name once, in capitals or not", hint=_WORDS
+            )
+        if Path(folder).resolve() in {one.resolve() for one in found.values()}:
+            raise UsageError(
+                f"got --adapters {word!r}, a folder that another name has, expected each once",
+                hint=_WORDS,
             )
         found[name] = Path(folder)
     return found

@@ -107,6 +107,14 @@ def adapter_tensors(
     return stored, _check_base(checkpoint, folder)
 
 
+def check_adapter_files(folder: Path) -> None:
+    """Refuse a folder that is no LoRA adapter, before a checkpoint is loaded for it.
+
+    Raises as `merge_adapter`; reads a header, no weights.
+    """
+    _read(folder)
+
+
 def lora_module(name: str) -> str | None:
     """The linear layer that a tensor of an adapter belongs to; None for another tensor.
 
@@ -148,13 +156,17 @@ def merged_by_peft(decoder: nn.Module, folder: Path, only: str | None = None) ->
             merged = model.merge_and_unload()
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointInvalid(f"PEFT refuses the adapter {folder}: {reason}") from error
+        raise CheckpointInvalid(
+            f"PEFT refuses the adapter {folder}: {reason}",
+            hint="save it again with PEFT, or train it again: edgestream train lora",
+        ) from error
     # PEFT leaves what it did not find as it was initialised, and what it did not know unread.
     absent = [name for name in done.missing_keys if ".lora_" in name or "modules_to_save" in name]
     if wrong := [*absent, *done.unexpected_keys]:
         raise CheckpointInvalid(
             f"the adapter {folder} and its {PEFT_CONFIG} do not agree on {wrong[0]} "
-            f"and {len(wrong) - 1} more"
+            f"and {len(wrong) - 1} more",
+            hint=f"give {PEFT_CONFIG} and {PEFT_WEIGHTS} of one training",
         )
     return merged
 

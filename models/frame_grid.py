@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..runtime.errors import SettingsInvalid
 from .family import LoadOptions
 
 TOKENS = 64
 MOST_TOKENS = 1024
+
+
+def block_px(tower: Any) -> int:
+    """Side of what one token of a Qwen stands for, px, by its tower's config."""
+    side: int = tower.spatial_merge_size * tower.patch_size
+    return side
 
 
 def frame_grid(block_px: int, options: LoadOptions, tokens: int = TOKENS) -> tuple[int, int]:

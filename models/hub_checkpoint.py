@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,12 +182,14 @@ class HubCheckpoint:
         return fields
 
     def model(
-        self, config_class: type[PreTrainedConfig], model_class: type[PreTrainedModel]
-    ) -> Any:
+        self, config_class: type[PreTrainedConfig], model_class: type[PreTrainedModel],
+        check: Callable[[Any], object] = lambda config: None,
+    ) -> Any:  # fmt: skip
         """The whole model, float32, in eval mode, its weights all there and none left over.
 
         A decoder that is too large for the memory stays in its files (`stored_decoder`), and its
         parameters are on the device `meta`.
+        `check` raises for a choice that does not fit the config, before weights are read.
 
         Raises:
             CheckpointInvalid: config.json makes no model, or names the first tensor that is
@@ -199,6 +201,7 @@ class HubCheckpoint:
         is_large = is_too_large(stored)
         try:
             config = config_class.from_dict(self._described())
+            check(config)
             with _silent():
                 loaded: Any = model_class.from_pretrained(
                     str(self.folder),

@@ -21,6 +21,7 @@ from .weights import opened
 
 LARGEST_SCALE = 1e4
 """Of an adapter: far above what is ever trained with, far below what float32 cannot hold."""
+_AGAIN = "save it again with PEFT, or train it again: edgestream train lora"
 _KEPT_MERGED = "merge it with `export --adapter` or `edgestream merge`"
 
 
@@ -66,7 +67,8 @@ def lora_matrices(checkpoint: Checkpoint, folder: Path) -> Mapping[str, LoraMatr
         _check_shape(folder, name, tensor.shape, sizes[module])
     if not stored:
         raise CheckpointInvalid(
-            f"the adapter {folder} holds no matrices, expected those of a LoRA adapter"
+            f"the adapter {folder} holds no matrices, expected those of a LoRA adapter",
+            hint=_AGAIN,
         )
     return _read(folder, config, tuple(stored))
 
@@ -76,7 +78,9 @@ def _config(folder: Path) -> Any:
         config = peft_library().LoraConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointInvalid(f"PEFT refuses the adapter {folder}: {reason}") from error
+        raise CheckpointInvalid(
+            f"PEFT refuses the adapter {folder}: {reason}", hint=_AGAIN
+        ) from error
     merged = {"use_dora": config.use_dora, "bias": config.bias != "none",
               "lora_bias": getattr(config, "lora_bias", False),
               "fan_in_fan_out": config.fan_in_fan_out,
@@ -124,12 +128,15 @@ def _read(folder: Path, config: Any, names: Sequence[str]) -> dict[str, LoraMatr
             side = "A" if ".lora_A." in name else "B"
             matrix = tensors.get_tensor(name).float().numpy()
             if not np.isfinite(matrix).all():
-                raise CheckpointInvalid(f"the adapter {folder} has NaN or infinity in {name}")
+                raise CheckpointInvalid(
+                    f"the adapter {folder} has NaN or infinity in {name}",
+                    hint="take an earlier checkpoint of its training, or train it at a lower rate",
+                )
             sides.setdefault(module, {})[side] = matrix.T
     try:
         alphas = patterns_here(config.alpha_pattern or {}, names, lora_module, is_whole=True)
     except ValueError as error:
-        raise CheckpointInvalid(f"the adapter {folder}: {error}") from error
+        raise CheckpointInvalid(f"the adapter {folder}: {error}", hint=_AGAIN) from error
     by_module = {name.replace("\\", ""): alpha for name, alpha in alphas.items()}
     return {
         module: _scaled(folder, module, pair, by_module.get(module, config.lora_alpha), config)
@@ -142,13 +149,16 @@ def _scaled(
 ) -> LoraMatrices:
     if set(pair) != {"A", "B"} or pair["A"].shape[1] != pair["B"].shape[0]:
         raise CheckpointInvalid(
-            f"the adapter {folder} has no pair of matrices of one rank for {module}"
+            f"the adapter {folder} has no pair of matrices of one rank for {module}",
+            hint=_AGAIN,
         )
     rank = pair["A"].shape[1]
     scale = alpha / (math.sqrt(rank) if config.use_rslora else rank)
     if not abs(scale) <= LARGEST_SCALE:
         raise CheckpointInvalid(
-            f"the adapter {folder} scales {module} by {scale:g}, expected at most {LARGEST_SCALE:g}"
+            f"the adapter {folder} scales {module} by {scale:g}, expected at most "
+            f"{LARGEST_SCALE:g}",
+            hint=f"lower lora_alpha in {PEFT_CONFIG}",
         )
     scaled = pair["B"] * np.float32(scale)
     return LoraMatrices(np.ascontiguousarray(pair["A"]), np.ascontiguousarray(scaled))

@@ -120,7 +120,7 @@ def open_bundle(
     Args:
         folder: of the bundle.
         check: `all` hashes every file and refuses missing, changed, unlisted and linked ones;
-            `manifest` hashes the manifest alone, for who only wants to read it.
+            `manifest` hashes the manifest alone, for who only wants to read it; links are refused.
         on_bytes: told (bytes hashed, bytes in all) about once per megabyte.
 
     Raises:
@@ -144,6 +144,7 @@ def open_bundle(
         )
     manifest = manifest_from_json(_parsed(found))
     _check_embeddings(manifest)
+    _refuse_links(place, manifest)
     if check == "all":
         _check_files(place, manifest, on_bytes)
     return Bundle(place, manifest, sha256, is_checked=check == "all")
@@ -243,6 +244,14 @@ def _check_files(folder: Path, manifest: Manifest, on_bytes: Progress | None) ->
 
     for name, facts in manifest.files.items():
         _check_hash(folder, name, facts, count)
+
+
+def _refuse_links(folder: Path, manifest: Manifest) -> None:
+    """Nobody reads a file that a bundle lists outside of its folder."""
+    for name in manifest.files:
+        place = Path(name)
+        if any(os.path.islink(folder / one) for one in (place, *list(place.parents)[:-1])):
+            _status(folder, name)  # says so
 
 
 def _check_hash(folder: Path, name: str, facts: FileFacts, count: Callable[[int], None]) -> None:

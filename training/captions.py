@@ -165,7 +165,8 @@ def subtitles(text: str, video: str, path: Path) -> Captioned:
         clocks = [clock_s(found) for found in _CLOCK.findall(line)]
         if len(clocks) != 2:
             raise DialogueInvalid(
-                f"{place}: got {line.strip()!r}, expected two times, HH:MM:SS,mmm --> HH:MM:SS,mmm"
+                f"{place}: got {line.strip()!r}, expected two times, HH:MM:SS,mmm --> HH:MM:SS,mmm",
+                hint="mend the line, or leave out what does not fit with --skip",
             )
         spoken: list[str] = []
         for below in lines[number:]:
@@ -213,5 +214,8 @@ def _told(fields: Fields) -> str:
 def _stretch(times: Any, text: str, place: str) -> Caption:
     numbers = [one for one in times if isinstance(one, int | float) and math.isfinite(one)]
     if len(numbers) != 2 or len(times) != 2 or not 0 <= numbers[0] <= numbers[1]:
-        raise DialogueInvalid(f"{place}: got the times {list(times)}, expected [from, to] in s")
+        raise DialogueInvalid(
+            f"{place}: got the times {list(times)}, expected [from, to] in s",
+            hint="mend them, or leave out what does not fit with --skip",
+        )
     return Caption(float(numbers[0]), float(numbers[1]), sentence(text), place)

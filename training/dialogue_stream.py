@@ -99,7 +99,8 @@ def _part(dialogue: Dialogue, times_s: Sequence[float]) -> tuple[int, int]:
     if first >= end:
         raise DialogueInvalid(
             f"{dialogue.place or dialogue.video.name}: got no frame between {dialogue.from_s:g} s "
-            f"and {dialogue.to_s if dialogue.to_s is not None else 'the end'}, expected some"
+            f"and {dialogue.to_s if dialogue.to_s is not None else 'the end'}, expected some",
+            hint="watch a longer part (from_s, to_s), or more frames a second (--fps)",
         )
     interval_s = times_s[-1] - times_s[-2] if len(times_s) > 1 else 0.0
     last_s = times_s[-1] + interval_s + END_SLACK_S

@@ -140,12 +140,17 @@ def video_length_s(video: Path, place: str) -> float | None:
     Raises:
         DialogueInvalid: it is not there, or no video; names the place that wants it.
     """
+    if not video.exists():
+        raise DialogueInvalid(
+            f"{place}: video: there is no file {video}",
+            hint="paths are relative to the folder of the file of dialogues",
+        )
     try:
         return VideoFile(str(video), SourceSettings()).duration_s
     except SourceError as error:
         raise DialogueInvalid(
             f"{place}: video: {error.message}",
-            hint=error.hint or "paths are relative to the folder of the file of dialogues",
+            hint=error.hint or "give a video that plays, such as MP4",
         ) from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -134,6 +133,8 @@ def _exported(checkpoint: Path, stack: ExitStack) -> Path:
             f"--checkpoint needs {error.name}, which is not installed here",
             hint="pip install 'edgestream[export]', or measure a bundle",
         ) from error
+    import tempfile  # not at the top: `--help` answers sooner
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "full"
     print("exporting the checkpoint in full precision", file=sys.stderr)
     export_bundle(checkpoint, folder, ExportChoice(Schemes.named("fp32", "fp32"), "full"), _quiet)

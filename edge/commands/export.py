@@ -172,13 +172,14 @@ def export(
         schemes = graphs.Schemes.named(vision, llm, kv)
         check_places(out, report, force=force)
         check_engines(target, engines)
+        kept = _adapters(adapters or [])
         tell("finding", "checkpoint")
         folder = hub.checkpoint_folder(checkpoint)
         choice = build.ExportChoice(
             schemes=schemes,
             name=name or out.resolve().name,
             adapter=adapter,
-            adapters=_adapters(adapters or []),
+            adapters=kept,
             gate=gate,
             calibration=calibration,
             capacity=capacity,

@@ -74,7 +74,11 @@ class LlavaOnevision:
         """
         hub = HubCheckpoint.opened(folder, ("LlavaOnevisionForConditionalGeneration",))
         hub.check_text("qwen2")
-        model = hub.model(LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration)
+        model = hub.model(
+            LlavaOnevisionConfig,
+            LlavaOnevisionForConditionalGeneration,
+            lambda config: _cells(config, options),
+        )
         inner: Any = model.model
         vision = LlavaVision(inner.vision_tower, _layers(model.config))
         cells = _cells(model.config, options)

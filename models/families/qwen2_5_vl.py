@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from ..chat_layout import ChatWords
 from ..chat_template import PictureWords
 from ..family import Checkpoint, LoadOptions
-from ..frame_grid import frame_grid
+from ..frame_grid import block_px, frame_grid
 from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen2_5_vl_vision import Merger, WindowTower
@@ -62,10 +62,14 @@ class Qwen25Vl:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("Qwen2_5_VLForConditionalGeneration",))
-        model = hub.model(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
+        model = hub.model(
+            Qwen2_5_VLConfig,
+            Qwen2_5_VLForConditionalGeneration,
+            lambda config: frame_grid(block_px(config.vision_config), options),
+        )
         tower = model.model.visual
         merge, patch_px = tower.config.spatial_merge_size, tower.config.patch_size
-        rows, columns = frame_grid(merge * patch_px, options)
+        rows, columns = frame_grid(block_px(tower.config), options)
         vision = WindowTower(tower, (rows * merge, columns * merge))
         decoder = TextDecoder(model.model.language_model, model.lm_head).eval()
         tokenizer = hub.tokenizer(decoder.config.vocab_size)

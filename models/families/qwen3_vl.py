@@ -25,7 +25,7 @@ from ..chat_layout import ChatWords
 from ..chat_template import PictureWords
 from ..deepstack_decoder import DeepStackDecoder
 from ..family import Checkpoint, LoadOptions
-from ..frame_grid import frame_grid
+from ..frame_grid import block_px, frame_grid
 from ..hub_assembly import gateless_checkpoint, hub_frame
 from ..hub_checkpoint import HubCheckpoint
 from ..qwen3_vl_vision import DeepMergers, GridTower
@@ -67,10 +67,14 @@ class Qwen3Vl:
         Cost: the float32 weights in memory.
         """
         hub = HubCheckpoint.opened(folder, ("Qwen3VLForConditionalGeneration",))
-        model = hub.model(Qwen3VLConfig, Qwen3VLForConditionalGeneration)
+        model = hub.model(
+            Qwen3VLConfig,
+            Qwen3VLForConditionalGeneration,
+            lambda config: frame_grid(block_px(config.vision_config), options),
+        )
         tower = model.model.visual
         merge, patch_px = tower.config.spatial_merge_size, tower.config.patch_size
-        rows, columns = frame_grid(merge * patch_px, options)
+        rows, columns = frame_grid(block_px(tower.config), options)
         vision = GridTower(tower, (rows * merge, columns * merge))
         decoder = _decoder(model)
         tokenizer = hub.tokenizer(decoder.config.vocab_size)

@@ -69,7 +69,9 @@ class SmolVlm:
         """
         hub = HubCheckpoint.opened(folder, ("SmolVLMForConditionalGeneration",))
         hub.check_text("llama")
-        model = hub.model(SmolVLMConfig, SmolVLMForConditionalGeneration)
+        model = hub.model(
+            SmolVLMConfig, SmolVLMForConditionalGeneration, lambda config: _side_px(config, options)
+        )
         side_px = _side_px(model.config, options)
         vision = SmolVlmVision(model.model.vision_model, model.config.scale_factor, side_px)
         decoder = decoder_of(model.model.text_model, model.lm_head)

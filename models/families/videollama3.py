@@ -96,7 +96,11 @@ class VideoLlama3:
         hub = HubCheckpoint.opened(folder, ARCHITECTURES)
         if hub.config.text("model_type") == NATIVE:
             hub.check_text("qwen2")
-            model = hub.model(VideoLlama3Config, VideoLlama3ForConditionalGeneration)
+            model = hub.model(
+                VideoLlama3Config,
+                VideoLlama3ForConditionalGeneration,
+                lambda config: frame_grid(config.vision_config.patch_size * MERGE, options),
+            )
             decoder = decoder_of(model.model.language_model, model.lm_head)
             stored_decoder = hub.stored_decoder(decoder)
         else:

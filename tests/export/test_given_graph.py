@@ -299,6 +299,7 @@ def shuffled(model):
 
 REFUSALS = {
     "no file": (lambda file: file.unlink(), "cannot be read"),
+    "nothing": (lambda file: file.write_bytes(b""), "is empty, expected a graph of vision"),
     "no graph": (lambda file: file.write_text("weights"), "is no whole ONNX graph"),
     "plugins": (changed(plugin), "of the domain trt.plugins"),
     "an old opset": (changed(opset(11)), "got opset 11, expected 13 to 23"),

@@ -141,6 +141,14 @@ def test_a_link_is_refused_wherever_it_leads(bundle, tmp_path):
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("check", ["all", "manifest"])
+def test_a_listed_file_behind_a_link_is_never_read(check, bundle, tmp_path):
+    (bundle / "vision.onnx").rename(tmp_path / "elsewhere.onnx")
+    (bundle / "vision.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(BundleFileRefused, match="is reached through a link"):
+        open_bundle(bundle, check=check)
+
+
 def test_a_linked_folder_that_is_not_listed_is_refused(bundle, tmp_path):
     (bundle / "more").symlink_to(tmp_path)
     with pytest.raises(BundleFileRefused, match="small/more is not listed"):

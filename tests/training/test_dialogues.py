@@ -63,7 +63,7 @@ def test_a_line_becomes_a_dialogue_of_the_video_beside_the_file(folder):
         "unknown key of a turn": (line(turns=[turn(when=2)]), "turns: got the unknown key 'when'"),
         "newer": (line(format=2), "format: got 2, expected at most 1"),
         "no video named": (line(video=None), "video is missing"),
-        "missing video": (line(video="none.mp4"), "none.mp4"),
+        "missing video": (line(video="none.mp4"), "there is no file"),
         "no video": (line(video="some.jsonl"), "video: "),
         "empty dialogue": (line(turns=[]), "turns: got [], expected at least one turn"),
         "nobody answers": (line(turns=TURNS[:1]), "the user alone"),
