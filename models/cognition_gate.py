@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ..runtime.motion_input import MAP_STD
+from .gate_heads import CROSS_ATTENTION, FRAME_ROWS, LINEAR, HeadShape, head_of
 from .selective_state_space import SelectiveStateSpace
 
 SPEAK = "speak"
@@ -46,10 +47,12 @@ class GateShape:
         reads: which of `READS`, in their order; `("summary",)` for a gate beside a model that was
             made without one. `query` at the end: it speaks of what it was asked for alone.
         query_dim: of the query; 0 where it does not read one.
+        token_width: each token is first narrowed to so many numbers; 0: it is read as it is.
+        head: what says whether to speak.
 
     Raises:
-        ValueError: a size is too small, it reads nothing of a frame, or `query_dim` and `reads`
-            differ on whether it reads a query.
+        ValueError: a size is too small, it reads nothing of a frame, `query_dim` and `reads` differ
+            on whether it reads a query, or its head needs what it does not read.
     """
 
     dim: int = 128
@@ -62,6 +65,8 @@ class GateShape:
     map_std: tuple[float, ...] = MAP_STD
     reads: tuple[str, ...] = FRAME_READS
     query_dim: int = 0
+    token_width: int = 0
+    head: HeadShape = field(default_factory=HeadShape)
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("dim", "tokens", "width", "layers",
@@ -69,8 +74,11 @@ class GateShape:
         for name, size in {**sizes, **self.attributes}.items():
             if size < 1:
                 raise ValueError(f"a gate's {name} is {size}, expected 1 or more")
-        if self.events < 0:
-            raise ValueError(f"a gate's events is {self.events}, expected 0 or more")
+        if min(self.events, self.token_width) < 0:
+            raise ValueError(
+                f"a gate's events and token_width are {self.events} and {self.token_width}, "
+                "expected 0 or more"
+            )
         if not self.frame_reads or self.reads != tuple(one for one in READS if one in self.reads):
             raise ValueError(f"a gate reads {self.reads}, expected some of {READS} in this order")
         if self.reads_query != (self.query_dim > 0):
@@ -78,6 +86,9 @@ class GateShape:
                 f"a gate reads {self.reads} with query_dim {self.query_dim}, expected the size of "
                 "a query exactly where it reads one"
             )
+        needs = "tokens" if self.head.over == FRAME_ROWS else QUERY
+        if self.head.kind == CROSS_ATTENTION and needs not in self.reads:
+            raise ValueError(f"a cross-attention over {needs} is in a gate that reads {self.reads}")
 
     @property
     def frame_reads(self) -> tuple[str, ...]:
@@ -88,6 +99,11 @@ class GateShape:
     def reads_query(self) -> bool:
         """Whether it is asked for something."""
         return QUERY in self.reads
+
+    @property
+    def has_plain_head(self) -> bool:
+        """Whether one linear layer gives all logits, `speak` with the events."""
+        return self.head.kind == LINEAR and not self.reads_query
 
 
 class GateSequence(NamedTuple):
@@ -134,14 +150,21 @@ class CognitionGate(nn.Module):
             "motion": len(shape.map_std) * shape.cells**2,
         }
         self.norm = nn.LayerNorm(shape.dim) if "tokens" in shape.reads else None
+        narrow, self.narrow = shape.token_width, None
+        if narrow and self.norm is not None:
+            self.narrow = nn.Linear(shape.dim, narrow)
+            sizes["tokens"] = shape.tokens * narrow
         self.read = nn.ModuleDict(
             {name: nn.Linear(sizes[name], width) for name in shape.frame_reads}
         )
         self.join = nn.Linear(width, width)
         self.blocks = nn.ModuleList(SelectiveStateSpace(width) for _ in range(shape.layers))
         self.last_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1 + shape.events)
-        self.ask = nn.Linear(shape.query_dim, width, bias=False) if shape.reads_query else None
+        told = shape.events + shape.has_plain_head
+        self.head = nn.Linear(width, told) if told else None
+        self.speak = None
+        if not shape.has_plain_head:
+            self.speak = head_of(shape.head, width, shape.query_dim, shape.dim)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, values + 1) for name, values in shape.attributes.items()}
         )
@@ -178,7 +201,7 @@ class CognitionGate(nn.Module):
             ssms.append(new_ssm)
         x = self.last_norm(x)
         told = [torch.softmax(head(x), -1)[..., :-1] for head in self.heads.values()]
-        scores = torch.sigmoid(self._logits(x, given.get(QUERY)))
+        scores = torch.sigmoid(self._logits(x, given.get(QUERY), given.get("tokens")))
         return (scores, *told, x, torch.stack(convs), torch.stack(ssms))
 
     def sequence(
@@ -196,7 +219,8 @@ class CognitionGate(nn.Module):
             tokens, summary, motion: as in `forward`, with frames as the second axis.
             dt_s: (batch, frames) float32, seconds.
             state: conv and ssm before the first frame; None at the start of the streams.
-            query: (batch, query_dim), the same at all frames of a stream; None for no query.
+            query: (batch, query_dim), the same at all frames of a stream, or (batch, frames,
+                query_dim); None for no query.
         """
         conv, ssm = self.first_state(len(dt_s)) if state is None else state
         x = self._read({"tokens": tokens, "summary": summary, "motion": motion})
@@ -209,8 +233,8 @@ class CognitionGate(nn.Module):
             ssms.append(new_ssm)
         x = self.last_norm(x)
         told = {name: head(x) for name, head in self.heads.items()}
-        asked = None if query is None else query[:, None]
-        logits = self._logits(x, asked)
+        asked = query[:, None] if query is not None and query.ndim == 2 else query
+        logits = self._logits(x, asked, tokens)
         return GateSequence(logits, told, x, torch.stack(convs), torch.stack(ssms))
 
     def input_names(self) -> list[str]:
@@ -225,12 +249,11 @@ class CognitionGate(nn.Module):
     def _blocks(self) -> list[SelectiveStateSpace]:
         return [block for block in self.blocks if isinstance(block, SelectiveStateSpace)]
 
-    def _logits(self, x: Tensor, query: Tensor | None) -> Tensor:
-        """(…, 1 + events) of a state (…, width), whose numbers a query (…, query_dim) weighs."""
-        if self.ask is not None and query is not None:
-            x = x * (1.0 + self.ask(query))
-        logits: Tensor = self.head(x)
-        return logits
+    def _logits(self, x: Tensor, query: Tensor | None, tokens: Tensor | None) -> Tensor:
+        """(…, 1 + events) of a state (…, width); the query is heard by `speak` alone."""
+        speak = [] if self.speak is None else [self.speak(x, query, tokens)]
+        events = [] if self.head is None else [self.head(x)]
+        return torch.cat([*speak, *events], -1)
 
     def _read(self, given: Mapping[str, Tensor]) -> Tensor:
         """(…, width): what is new in a frame."""
@@ -238,7 +261,8 @@ class CognitionGate(nn.Module):
         for name in self.shape.frame_reads:
             part = given[name]
             if self.norm is not None and name == "tokens":
-                part = self.norm(part).flatten(-2)
+                part = self.norm(part)
+                part = (part if self.narrow is None else self.narrow(part)).flatten(-2)
             elif name == "motion":
                 part = (part / self.map_std).flatten(-3)
             rows.append(self.read[name](part))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.errors import CheckpointInvalid, CheckpointMissing
-from ..runtime.json_fields import Fields
+from ..runtime.json_fields import Fields, plain
 from ..runtime.manifest_values import GateFacts, TensorSpec
 from .checkpoint import GATE_FACTS, GATE_WEIGHTS, read_json
 from .cognition_gate import SPEAK, CognitionGate, GateShape
+from .gate_heads import CROSS_ATTENTION, FRAME_ROWS, KINDS, LLM, QUERY_ROWS, HeadShape
 from .weights import fill_, stored_tensors
 
 
@@ -70,7 +71,7 @@ def load_gate(
         return None
     fields = Fields(read_json(facts), GATE_FACTS, CheckpointInvalid)
     meaning = meaning_from_json(fields)
-    gate = CognitionGate(fields.object("architecture", _shape_of(meaning, dim, tokens_per_frame)))
+    gate = _made(fields.object("architecture", _shape_of(meaning, dim, tokens_per_frame)))
     if not weights.is_file():
         raise CheckpointMissing(
             f"there is no file {weights}, but {GATE_FACTS} describes a gate",
@@ -78,6 +79,13 @@ def load_gate(
         )
     fill_({"": gate}, stored_tensors((weights,)))
     return gate.eval().requires_grad_(False), gate_facts(gate, meaning)
+
+
+def _made(shape: GateShape) -> CognitionGate:
+    try:
+        return CognitionGate(shape)
+    except ValueError as error:
+        raise CheckpointInvalid(f"{GATE_FACTS}: {error}") from error
 
 
 def gate_facts(gate: CognitionGate, meaning: GateMeaning) -> GateFacts:
@@ -109,7 +117,7 @@ def gate_as_json(shape: GateShape, meaning: GateMeaning) -> dict[str, Any]:
             "layers": shape.layers,
             "cells": shape.cells,
             "map_std": list(shape.map_std),
-            **({"query_dim": shape.query_dim} if shape.reads_query else {}),
+            **_told_further(shape),
         },
     }
     if meaning.close_ratio is not None:
@@ -136,6 +144,32 @@ def meaning_from_json(fields: Fields) -> GateMeaning:
     return meaning
 
 
+def _told_further(shape: GateShape) -> dict[str, Any]:
+    """What of an architecture is told only where it differs from that of the first gates."""
+    told: dict[str, Any] = {}
+    if shape.reads_query:
+        told["query_dim"] = shape.query_dim
+    if shape.token_width:
+        told["token_width"] = shape.token_width
+    if shape.head != HeadShape():
+        head = shape.head
+        told["head"] = {"kind": head.kind}
+        if head.kind == CROSS_ATTENTION:
+            told["head"]["over"] = head.over
+        if head.kind == LLM:
+            told["head"] |= {"layers": head.layers, "decoder": plain(head.decoder)}
+    return told
+
+
+def _head(fields: Fields) -> HeadShape:
+    kind = fields.text("kind", one_of=KINDS)
+    if kind == CROSS_ATTENTION:
+        return HeadShape(kind, over=fields.text("over", one_of=(QUERY_ROWS, FRAME_ROWS)))
+    if kind == LLM:
+        return HeadShape(kind, layers=fields.whole("layers"), decoder=fields.mapping("decoder"))
+    return HeadShape(kind)
+
+
 def _texts_by_name(fields: Fields, key: str) -> dict[str, tuple[str, ...]]:
     if key not in fields:
         return {}
@@ -157,6 +191,8 @@ def _shape_of(meaning: GateMeaning, dim: int, tokens: int) -> Any:
                 map_std=below.numbers("map_std"),
                 reads=below.texts("reads"),
                 query_dim=below.whole("query_dim") if "query_dim" in below else 0,
+                token_width=below.whole("token_width") if "token_width" in below else 0,
+                head=below.object("head", _head) if "head" in below else HeadShape(),
             )
         except ValueError as error:
             raise CheckpointInvalid(f"{GATE_FACTS}: {error}") from error

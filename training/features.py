@@ -1,6 +1,7 @@
 """What frozen vision and gate see of videos: extracted once, then read from disk.
 
-    CACHE/<key>/features.json times.f64 still.u1 tokens.f16 summary.f16 [scores.f16 states.f16]
+    CACHE/<key>/features.json times.f64 still.u1 tokens.f16 summary.f16 motion.f16
+                [scores.f16 states.f16]
 
 The key is a hash of contents: of the video's bytes, of the weights, and of how frames are sampled
 and made. So a video may move, another checkpoint with the same tower finds the same features, and
@@ -34,7 +35,7 @@ from ..runtime.vision import VisionEncoder
 from ..runtime.whole_folder import whole_folder
 from .module_engine import ModuleEngine
 
-FORMAT = 1
+FORMAT = 2
 FACTS = "features.json"
 HEARTBEAT_S, SETTLE_S = 2.0, 0.75
 """Of the settings `encoder.heartbeat_s` and `encoder.settle_s`: when a still frame is encoded."""
@@ -53,6 +54,8 @@ class VideoFeatures:
         states: (T, width) float16: the gate's state_summary; None without a gate.
         scores: (T, names) float16 of the gate, `speak` first where it has it; None without a gate.
         is_still: (T,) bool: the picture did not move.
+        motion: (T, maps, cells, cells) float16: `Motion.maps` in their own units; None of features
+            that are not of a video.
     """
 
     times_s: NDArray[np.float64]
@@ -61,6 +64,7 @@ class VideoFeatures:
     states: NDArray[np.float16] | None
     scores: NDArray[np.float16] | None
     is_still: NDArray[np.bool_]
+    motion: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,7 @@ def _rows(features: Features, reading: Any) -> dict[str, NDArray[Any]]:
         "still.u1": np.array(features.is_still, np.uint8),
         "tokens.f16": _halves(features.tokens),
         "summary.f16": _halves(features.summary),
+        "motion.f16": _halves(features.motion.maps),
     }
     if reading is not None:
         rows["scores.f16"] = _halves(np.array(list(reading.scores.values())))
@@ -239,6 +244,7 @@ def _opened(folder: Path) -> VideoFeatures | None:
         arrays.get("states.f16"),
         arrays.get("scores.f16"),
         np.array(arrays["still.u1"], np.bool_),
+        arrays["motion.f16"],
     )
 
 

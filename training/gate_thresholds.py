@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,15 @@ def calibrated(
         meaning.events, thresholds, meaning.attributes, meaning.attributes_of, ratio,
         dict(calibrated_on),
     )  # fmt: skip
+
+
+def best_above(f1_of: Callable[[float], float]) -> float:
+    """The threshold of GRID with the best F1, smoothed over its neighbours.
+
+    Args:
+        f1_of: threshold → F1 on held-out streams.
+    """
+    return GRID[_middle_of_best(_smoothed([f1_of(above) for above in GRID]))]
 
 
 def openings(scores: NDArray[np.float32], above: float, ratio: float) -> Flags:

@@ -1,0 +1,151 @@
+"""New gates for a checkpoint: on the extractor of its own gate where it has one, else on a new one.
+
+Where the base has a gate, its extractor stays as it is: its events and attributes are read from it,
+and so is what the connector tells the language model. What is new is what says whether to speak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..models.cognition_gate import QUERY, CognitionGate, GateShape
+from ..models.family import Checkpoint
+from ..models.gate_heads import CROSS_ATTENTION, FRAME_ROWS, LINEAR, MLP, QUERY_ROWS, HeadShape
+from ..models.llm_head import LlmHead, early_layers, fill_from_
+from ..runtime.errors import SettingsInvalid
+from ..runtime.motion_input import MAP_STD
+
+HEADS: Mapping[str, str] = {
+    "linear": "linear in the state, whose numbers the query weighs",
+    "mlp": "two hidden layers over state and query",
+    "cross-query": "the state looks into rows made of the query",
+    "cross-frame": "query and state look into the frame's tokens",
+    "llm-1": "the first layer of the language model, over query and frame",
+    "llm-4": "its first four layers",
+}
+"""Name of a head → what it is."""
+CELLS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractorSize:
+    """Of an extractor that is made anew.
+
+    Attributes:
+        width: channels inside.
+        layers: of the recurrence.
+        token_width: that tokens are narrowed to; 0: as they are.
+        reads: of a frame; of a model with many tokens the summary says enough.
+    """
+
+    width: int = 128
+    layers: int = 2
+    token_width: int = 0
+    reads: tuple[str, ...] = ("summary", "motion")
+
+
+SMALL = ExtractorSize(width=32, layers=1, token_width=8)
+"""Of a distilled gate: a twentieth of what the others are."""
+
+
+def head_shape(name: str, checkpoint: Checkpoint) -> HeadShape:
+    """The head of this name.
+
+    Raises:
+        SettingsInvalid: the language model has no such layers.
+    """
+    if name.startswith("llm-"):
+        try:
+            return early_layers(checkpoint.decoder, int(name.removeprefix("llm-")))
+        except ValueError as error:
+            raise SettingsInvalid(
+                f"got --head {name}, but {error}", hint="try --head mlp"
+            ) from error
+    if name.startswith("cross-"):
+        over = FRAME_ROWS if name == "cross-frame" else QUERY_ROWS
+        return HeadShape(CROSS_ATTENTION, over=over)
+    return HeadShape(MLP if name == MLP else LINEAR)
+
+
+def gate_for(
+    checkpoint: Checkpoint,
+    head: HeadShape,
+    size: ExtractorSize,
+    *,
+    asked: bool,
+    seed: int,
+    anew: bool = False,
+) -> CognitionGate:
+    """A gate for a checkpoint, to be trained.
+
+    Args:
+        checkpoint: the base.
+        head: what says whether to speak; early layers are those of its language model.
+        size: of the extractor, where it is made anew.
+        asked: it reads a query.
+        seed: of the weights; the generators of the caller go on as they were.
+        anew: the extractor is made anew although the base has one; then it tells no events.
+
+    Raises:
+        SettingsInvalid: the head needs what such a gate does not read.
+    """
+    base = checkpoint.gate
+    own = base if isinstance(base, CognitionGate) and not anew else None
+    query_dim = int(checkpoint.embeddings.shape[1]) if asked else 0
+    try:
+        plain = _new_shape(checkpoint, size) if own is None else own.shape
+        reads = (*plain.frame_reads, *((QUERY,) if asked else ()))
+        shape = replace(plain, reads=reads, query_dim=query_dim, head=head)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            gate = CognitionGate(shape)
+    except ValueError as error:
+        raise SettingsInvalid(
+            f"no such gate can be made: {error}", hint="try --head mlp"
+        ) from error
+    if own is not None:
+        copy_extractor_(gate, own)
+    if isinstance(gate.speak, LlmHead):
+        fill_from_(gate.speak, checkpoint.decoder_weights())
+    return gate
+
+
+@torch.no_grad()
+def copy_extractor_(gate: CognitionGate, other: CognitionGate) -> None:
+    """Put another gate's extractor into a gate, with what it tells of events and attributes.
+
+    Only a gate whose one linear layer gives all logits takes the other's wish to speak as well.
+    """
+    there = dict(other.named_parameters())
+    for name, one in gate.named_parameters():
+        if name.startswith("speak."):
+            continue
+        found = there[name]
+        # A first row that is too many is that of `speak`.
+        one.copy_(found[len(found) - len(one) :] if name.startswith("head.") else found)
+
+
+def _new_shape(checkpoint: Checkpoint, size: ExtractorSize) -> GateShape:
+    return GateShape(
+        dim=_width_of_summary(checkpoint),
+        tokens=checkpoint.tokens_per_frame,
+        events=0,
+        width=size.width,
+        layers=size.layers,
+        cells=CELLS,
+        map_std=MAP_STD,
+        reads=size.reads,
+        token_width=size.token_width if "tokens" in size.reads else 0,
+    )
+
+
+def _width_of_summary(checkpoint: Checkpoint) -> int:
+    """Numbers of a frame's summary, and of a token: what vision gives for an empty picture."""
+    frames = checkpoint.frame_input
+    pixels = torch.zeros(1, frames.channels or 3, *frames.size_px)
+    with torch.inference_mode():
+        summary = checkpoint.vision(pixels)[1]
+    return int(summary.shape[-1])
