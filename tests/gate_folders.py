@@ -17,19 +17,13 @@ EVENTS = ("cut", "dark")
 SMALL = GateShape(dim=64, tokens=10, events=2, width=32, query_dim=64,
                   reads=("tokens", "summary", "motion", "query"))  # fmt: skip
 """Beside `reference_checkpoints.SMALL`."""
-QUERY_SCALE = 20.0
-"""Rows of a table that nobody trained are small: what reads their mean is made to feel it."""
 
 
 def random_gate(shape: GateShape = SMALL, seed: int = 3) -> CognitionGate:
     """A gate that nobody trained; the same arguments, the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        gate = CognitionGate(shape).eval().requires_grad_(False)
-    for name, weight in gate.named_parameters():
-        if name.startswith("ask."):
-            weight.mul_(QUERY_SCALE)
-    return gate
+        return CognitionGate(shape).eval().requires_grad_(False)
 
 
 def random_gate_folder(folder: Path, shape: GateShape = SMALL, seed: int = 3) -> Path:
