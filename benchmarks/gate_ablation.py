@@ -43,13 +43,12 @@ from edgestream.training.training_loop import Loop, Pace, Told, restore_
 BASE = Path(__file__).parents[1] / "assets" / "reference-checkpoint"
 RATE, WARM_UP_STEPS = 2e-3, 30
 READS = ("tokens", "summary", "motion")
-SMALL_ONES = {
-    "distilled": ExtractorSize(width=24, layers=1, token_width=8, reads=READS),
-    "distilled-wide": ExtractorSize(width=64, layers=1, token_width=8, reads=READS),
-}
-"""A twentieth of the smallest and of the largest of the others."""
+DISTILLED, TWENTIETH = "distilled", 20
+SMALL = ((24, 8), (32, 4), (40, 8), (48, 8), (64, 8))
+"""Width of a small gate's extractor, and what tokens are narrowed to; the last one with at most a
+twentieth of the teacher's parameters is taken."""
 UNASKED_CLIPS = 40
-SHARES = {"llm-1": 0.5, "llm-4": 0.3, "distilled": 1.5, "distilled-wide": 1.5}
+SHARES = {"llm-1": 0.5, "llm-4": 0.3, DISTILLED: 1.5}
 """Of the steps that the others have: a step of early layers costs ten times one of another head."""
 LOSS = GateLoss(speak_weight=0.25)
 TAUGHT = GateLoss(speak_weight=0.75, taught=0.7)
@@ -97,12 +96,11 @@ def main() -> None:
     gates = {name: trained(world, name, _head(world, name)) for name in HEADS}
     chosen = {name: _chosen(world, gate, on_states=True) for name, gate in gates.items()}
     teacher = max(gates, key=lambda name: chosen[name][1])
-    for name, size in SMALL_ONES.items():
-        gates[name] = trained(world, name, _small(world, size), gates[teacher])
-        chosen[name] = _chosen(world, gates[name], on_states=False)
+    gates[DISTILLED] = trained(world, DISTILLED, _small(world, gates[teacher]), gates[teacher])
+    chosen[DISTILLED] = _chosen(world, gates[DISTILLED], on_states=False)
     trained_s = time.process_time() - begun
     rows = {
-        name: scored(world, gate, chosen[name][0], on_states=name not in SMALL_ONES)
+        name: scored(world, gate, chosen[name][0], on_states=name != DISTILLED)
         for name, gate in gates.items()
     }
     cost = times_us(gates, given.out / "graphs")
@@ -121,9 +119,15 @@ def _head(world: World, name: str) -> Callable[[], CognitionGate]:
     return lambda: gate_for(world.checkpoint, head, ExtractorSize(), asked=True, seed=0)
 
 
-def _small(world: World, size: ExtractorSize) -> Callable[[], CognitionGate]:
-    head = head_shape("linear", world.checkpoint)
-    return lambda: gate_for(world.checkpoint, head, size, asked=True, seed=0, anew=True)
+def _small(world: World, teacher: CognitionGate) -> Callable[[], CognitionGate]:
+    head, most = head_shape("linear", world.checkpoint), parameters(teacher) // TWENTIETH
+
+    def made(width: int, token_width: int) -> CognitionGate:
+        size = ExtractorSize(width, 1, token_width, READS)
+        return gate_for(world.checkpoint, head, size, asked=True, seed=0, anew=True)
+
+    fitting = [size for size in SMALL if parameters(made(*size)) <= most]
+    return lambda: made(*(fitting or SMALL)[-1 if fitting else 0])
 
 
 def trained(

@@ -21,7 +21,7 @@ from edgestream.training.team import Team
 KINDS = len(EVENT_TYPES)
 NO_QUERY = 0.05
 """Share of queries that are left out."""
-FRAMES_AT_ONCE, CLIPS_AT_ONCE = 512, 6
+FRAMES_AT_ONCE, CLIPS_AT_ONCE = 512, 4
 """Of a batch: frames for a head, which sees each by itself; clips for an extractor, each of them
 with all queries."""
 Scores = NDArray[np.float32]
