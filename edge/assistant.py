@@ -24,6 +24,7 @@ from ..runtime.sinks import ConsoleSink, JsonLinesSink, Sink, TextStream
 from ..runtime.source_paced import PacedSource
 from ..runtime.sources import Source, SourceSettings, open_source, tells_its_state
 from .asking import Asks, asked, asked_before, is_typed_at
+from .gate_queries import with_query_of
 from .gate_rules import check_gate
 from .governing import governed, with_target
 from .privacy_rules import unused_zones, with_zones
@@ -71,6 +72,7 @@ def watch_source(
         check_state(settings, has_bundle=bundle is not None)
     settings = with_target(settings)
     source = source_from_settings(address, settings)
+    settings = with_query_of(settings, source.name)
     _check_not_the_source(address, jsonl)
     with ExitStack() as stack:
         left = stack.enter_context(left_by_terminate())

@@ -128,7 +128,8 @@ def _model_rows(manifest: Manifest) -> Iterator[Row]:
     if (gate := manifest.gate) is not None:
         opens = ", ".join(f"{name} {share:g}" for name, share in gate.thresholds.items())
         events = ", ".join(gate.events) or "no events"
-        yield "gate", f"{gate.kind}: {events}" + (f"; opens above {opens}" if opens else "")
+        asked = f"; reads a query of {gate.query_dim} numbers" if gate.query_dim else ""
+        yield "gate", f"{gate.kind}: {events}" + (f"; opens above {opens}" if opens else "") + asked
 
 
 def _positions_text(manifest: Manifest) -> str:

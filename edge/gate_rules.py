@@ -12,6 +12,7 @@ from ..runtime.gate import Gate, gate_from_name
 from ..runtime.gate_change import ChangeRules
 from ..runtime.gate_network import SPEAK, has_learned_gate
 from ..runtime.phases import PhaseRules
+from .gate_queries import check_no_queries, check_queries
 
 if TYPE_CHECKING:
     from ..runtime.gate_network import GateNetwork
@@ -25,9 +26,11 @@ def check_gate(settings: Settings, *, has_language_model: bool) -> None:
     """Refuse a gate that needs what this run has not.
 
     Raises:
-        SettingsInvalid: the gate is `learned` or `token`, and there is no model; or `token`, and
-            nothing reads every frame.
+        SettingsInvalid: the gate is `learned` or `token` or has a query, and there is no model; or
+            `token`, and nothing reads every frame.
     """
+    if not has_language_model:
+        check_no_queries(settings.gate)
     kind = settings.gate.kind
     needs = {"token": "lets the language model decide", "learned": "is part of a model"}
     if kind in needs and not has_language_model:
@@ -64,7 +67,8 @@ def with_gate_of(settings: Settings, manifest: Manifest | None) -> Settings:
         manifest: of its bundle; None without one.
 
     Raises:
-        SettingsInvalid: the gate is `learned`, and the bundle has none.
+        SettingsInvalid: the gate is `learned`, and the bundle has none; or it shall look for
+            something, and does not read that.
     """
     has_learned = manifest is not None and has_learned_gate(manifest)
     kind = settings.gate.kind
@@ -74,10 +78,12 @@ def with_gate_of(settings: Settings, manifest: Manifest | None) -> Settings:
             f"gate.kind is learned, but the bundle {name} has no gate of its own",
             hint="take --gate change, or leave it to auto",
         )
-    if kind != "auto":
-        return settings
-    chosen = settings.gate.model_copy(update={"kind": "learned" if has_learned else "change"})
-    return settings.model_copy(update={"gate": chosen})
+    if kind == "auto":
+        chosen = settings.gate.model_copy(update={"kind": "learned" if has_learned else "change"})
+        settings = settings.model_copy(update={"gate": chosen})
+    if manifest is not None:
+        check_queries(settings.gate, manifest)
+    return settings
 
 
 def watching_gate(

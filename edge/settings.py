@@ -157,8 +157,9 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
     for key, value in flags.items():
         if value is not None:
             table, _, name = key.partition(".")
-            # The flag of gate.kind is --gate; any other carries the name of its setting.
-            flag = table if name == "kind" else name.replace("_", "-")
+            # Those of the table gate are --gate and --gate-query; others have a setting's name.
+            whole = table if name == "kind" else f"{table}_{name}" if table == "gate" else name
+            flag = whole.replace("_", "-")
             yield _Given(key, value, f"flag --{flag}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .settings_field import Table, setting
+from .settings_field import Table, Text, setting
 
 
 class SourceSettings(Table):
@@ -87,6 +87,21 @@ class GateSettings(Table):
         "How long the score of a type must stay low before its event closes, per type: "
         "{motion = 5}. What is not named keeps the gate's own time.",
         entries="event types",
+    )
+    query: str = setting(
+        "",
+        "",
+        "What the gate learned looks for, in words: 'a person at the door'. It is read by a gate "
+        "that was trained to be asked; `edgestream inspect` says whether a bundle has one. Empty, "
+        "which looks for nothing in particular, because other gates read none.",
+        max_length=4096,
+    )
+    queries: dict[str, Text] = setting(
+        {},
+        "",
+        "The same for single cameras, by name: {door = 'a parcel'}. What is not named looks for "
+        "gate.query; an empty text for nothing in particular.",
+        entries="cameras",
     )
     speak_below: float = setting(
         0.725,

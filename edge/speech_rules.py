@@ -54,6 +54,7 @@ def speaking_rules(settings: Settings) -> SpeakingRules:
         decoding=decoding(settings),
         partials_every_s=session.partials_every_s,
         token_gate=_token_gate(settings),
+        gate_query=settings.gate.query,
         adapter=session.adapter or None,
         memory=memory_rules(settings),
         recall=recall_rules(settings),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import OutputError, SettingsInvalid, StateInvalid
+from ..runtime.gate_query import shown
 from ..runtime.gate_state import restore_gate
 from ..runtime.memory.dialogue_log import DialogueLog
 from ..runtime.memory.memory_state import MemoryState
@@ -135,8 +136,12 @@ def _restore(
             f"the state in {place} is not of this memory: {type(error).__name__}: {error}",
             hint=f"remove {place}, or name another folder with --state",
         ) from error
-    kind = parts.settings.gate.kind
+    kind, query = parts.settings.gate.kind, parts.settings.gate.query
     if not restore_gate(parts.gate, kind, found.gate):
-        notes.append(warning("gate-started-anew", f"the state is of another gate than {kind}"))
+        looks = f" that looks for {shown(query)}" if query else ""
+        if not query and "query" in found.gate.values:
+            looks = " without a query"
+        text = f"the state is of another gate than {kind}{looks}"
+        notes.append(warning("gate-started-anew", text))
     ages = ages_after(found.memory.values, found.clock_s, time.time())
     return Before(found.clock_s, dict(found.counters), ages)

@@ -14,7 +14,7 @@ from ..calibration.report import report_html
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
 from ..models.family import Checkpoint, LoadOptions
-from ..runtime.errors import ParityFailed
+from ..models.other_gate import with_gate
 from ..runtime.file_names import GOLDEN_FILE
 from ..runtime.golden import GoldenCall, write_golden
 from ..runtime.prompt_layout import check_layout
@@ -29,6 +29,7 @@ from .model_card import model_card
 from .plans import check_capacity, checked_plans, plans_text
 from .proof_data import ANSWERS, ProofData, proof_data
 from .prove import prove
+from .refusal import refusal
 from .searched import SEARCH_FILE, Searched
 from .swappable_adapters import (
     ReadAdapter,
@@ -51,6 +52,7 @@ class ExportChoice:
         schemes: how each part is kept.
         adapter: PEFT folder that is merged first; None for none.
         adapters: name → PEFT folder of those that are kept beside the model, to be chosen.
+        gate: folder of a gate that takes the place of the checkpoint's; None for its own.
         calibration: folder of a calibration set; None for frames of the rendered clips.
         name: of the bundle.
         capacity: positions of the decoder's cache.
@@ -66,6 +68,7 @@ class ExportChoice:
     name: str
     adapter: Path | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    gate: Path | None = None
     calibration: Path | None = None
     capacity: int = 512
     threads: int = 1
@@ -144,7 +147,7 @@ class Loaded:
 def loaded(folder: Path, choice: ExportChoice, tell: Tell) -> Loaded:
     """Everything that is read before anything is written; raises as `export_bundle` does."""
     tell("loading", "checkpoint")
-    checkpoint = load_checkpoint(folder, choice.options)
+    checkpoint = with_gate(load_checkpoint(folder, choice.options), choice.gate)
     check_capacity(checkpoint, choice.capacity)
     if choice.adapter is not None:
         tell("loading", "adapter")
@@ -242,20 +245,8 @@ def _proven(
         every = (*graphs, *added.graphs)
         choice.report.write_text(_page(checkpoint, report, every, choice), "utf-8")
     if not report.passed:
-        raise ParityFailed(_refusal(report), hint=_refusal_hint(choice))
+        raise refusal(report, choice.report)
     return report, proof.golden
-
-
-def _refusal(report: ParityReport) -> str:
-    worst, *others = report.failures
-    more = f" (and {len(others)} more)" if others else ""
-    return f"{worst.sentence()}{more}; no bundle was written"
-
-
-def _refusal_hint(choice: ExportChoice) -> str:
-    if choice.report is not None:
-        return f"{choice.report} shows every check"
-    return "--report FILE.html writes every check down; --llm int8 or fp32 loses less"
 
 
 def _page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,13 +46,34 @@ def traced_parts(checkpoint: Checkpoint) -> dict[str, TracedPart]:
         motion = torch.zeros(1, len(shape.map_std), shape.cells, shape.cells)
         conv, ssm = gate.first_state()
         known = {"tokens": tokens, "summary": summary, "motion": motion,
-                 "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}  # fmt: skip
+                 "query": torch.zeros(1, shape.query_dim), "dt_s": torch.zeros(1, 1),
+                 "conv": conv, "ssm": ssm}  # fmt: skip
         inputs = {name: known[name] for name in gate.input_names()}
         parts["gate"] = TracedPart(gate, inputs, gate.output_names())
         if checkpoint.connector_reads_state:
             read["state_summary"] = torch.zeros(1, shape.width)
     parts["connector"] = TracedPart(checkpoint.connector, read, ["embeds"])
     return parts
+
+
+def seen_by_gate(data: ProofData, step: int, fps: float) -> dict[str, Float32]:
+    """What a gate may read at a step of the proof's stream, by name, but for its state.
+
+    A step without a query, all zeros, is followed by one with it.
+
+    Args:
+        data: its frames follow each other again and again.
+        step: from 0.
+        fps: frames a second.
+    """
+    index = step % len(data.tokens)
+    return {
+        "tokens": data.tokens[index],
+        "summary": data.summaries[index],
+        "motion": data.maps[index],
+        "query": data.query if step % 2 else np.zeros_like(data.query),
+        "dt_s": np.full((1, 1), 1.0 / fps, np.float32),
+    }
 
 
 def examples_of(role: str, names: Sequence[str], data: ProofData) -> list[dict[str, Float32]]:

@@ -43,6 +43,7 @@ class ProofData:
         prefixes: the ends of prompts, PREFIX_LENGTHS long.
         prompts: whole prompts; ANSWERS of them are answered.
         texts: token ids of the calibration texts, at least two each.
+        query: (1, hidden) float32: what a gate looks for; the mean of the embeddings of a text.
     """
 
     pixels: tuple[Float32, ...]
@@ -54,6 +55,7 @@ class ProofData:
     prefixes: tuple[Stretch, ...]
     prompts: tuple[Stretch, ...]
     texts: tuple[tuple[int, ...], ...]
+    query: Float32
 
 
 def proof_data(
@@ -90,7 +92,7 @@ def proof_data(
         prompt.part(-PREFIX_LENGTHS[number % len(PREFIX_LENGTHS)], None)
         for number, prompt in enumerate(prompts)
     )
-    texts = (ids_of(checkpoint.tokenizer, text) for text in calibration.prompts)
+    texts = [ids_of(checkpoint.tokenizer, text) for text in calibration.prompts]
     return ProofData(
         pixels,
         maps,
@@ -101,7 +103,15 @@ def proof_data(
         prefixes,
         prompts,
         tuple(ids for ids in texts if len(ids) > 1),
+        _query(checkpoint, texts),
     )
+
+
+def _query(checkpoint: Checkpoint, texts: Sequence[Sequence[int]]) -> Float32:
+    """The first of the texts that the tokenizer knows; a token of the table where it knows none."""
+    ids = next((ids for ids in texts if ids), (0,))
+    mean: Float32 = checkpoint.token_rows(ids).mean(axis=0, keepdims=True, dtype=np.float32)
+    return mean
 
 
 def _chosen(count: int, is_for_fitting: bool) -> NDArray[np.int64]:

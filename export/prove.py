@@ -30,6 +30,7 @@ from ..runtime.values import Float32
 from .given_weights import given_checks, likeness_check, put_in
 from .graphs import Graph
 from .int8_vision import stored_int8
+from .part_inputs import seen_by_gate
 from .proof_data import ProofData
 from .prove_decoder import prove_decoder
 from .prove_streamed import prove_streamed
@@ -182,14 +183,11 @@ def _gate(
     """The gate over a stream of GATE_STEPS frames: its state goes out and comes in again."""
     state = dict(zip(("conv", "ssm"), gate.first_state(), strict=True))
     carried = {name: part.numpy() for name, part in state.items()}
-    dt_s = np.full((1, 1), 1.0 / fps, np.float32)
     told = [name for name in gate.output_names() if not name.startswith("new_")]
     left: dict[str, list[Float32]] = {name: [] for name in told}
     right: dict[str, list[Float32]] = {name: [] for name in told}
     for step in range(GATE_STEPS):
-        index = step % len(data.tokens)
-        seen = {"tokens": data.tokens[index], "summary": data.summaries[index],
-                "motion": data.maps[index], "dt_s": dt_s}  # fmt: skip
+        seen = seen_by_gate(data, step, fps)
         inputs = {name: {**seen, **carried}[name] for name in gate.input_names()}
         outputs = engine.run(inputs)
         wanted = {**{name: torch.from_numpy(one) for name, one in seen.items()}, **state}

@@ -27,7 +27,7 @@ from ..runtime.values import Float32
 from .cuda_decoder import counted
 from .cuda_graphs import CudaGraph
 from .embeddings import StoredEmbeddings
-from .part_inputs import examples_of
+from .part_inputs import examples_of, seen_by_gate
 from .proof_data import ANSWERS, ProofData
 from .prove import GATE_STEPS, GOLDEN_FRAMES, Proof, prove
 from .prove_decoder import golden_calls
@@ -183,11 +183,8 @@ def _calls(
     assert checkpoint.gate is not None
     first = zip(("conv", "ssm"), checkpoint.gate.first_state(), strict=True)
     state: Outputs = {name: part.numpy() for name, part in first}
-    dt_s = np.full((1, 1), 1.0 / checkpoint.frame_input.fps, np.float32)
     for step in range(GATE_STEPS):
-        index = step % len(data.tokens)
-        given = {"tokens": data.tokens[index], "summary": data.summaries[index],
-                 "motion": data.maps[index], "dt_s": dt_s, **state}  # fmt: skip
+        given = {**seen_by_gate(data, step, checkpoint.frame_input.fps), **state}
         inputs = {spec.name: given[spec.name] for spec in engine.inputs}
         outputs = engine.run(inputs)
         yield inputs, outputs

@@ -12,11 +12,12 @@ from ..calibration.parity import ParityReport
 from ..models.adapters import merge_adapter
 from ..models.families import load_checkpoint
 from ..models.family import Checkpoint, LoadOptions
+from ..models.other_gate import with_gate
 from ..quant.llm_words import exceptions_from_json
 from ..quant.schemes import Scheme, scheme_from_json, scheme_named
 from ..runtime.bundle import Bundle
 from ..runtime.errors import HashMismatch, PromptInvalid
-from ..runtime.manifest_values import Variant
+from ..runtime.manifest_values import Source, Variant
 from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
 from .calibration_of_export import calibration_for
@@ -37,6 +38,7 @@ def reproven(
     folder: Path,
     *,
     adapter: Path | None = None,
+    gate: Path | None = None,
     calibration: Path | None = None,
     threads: int = 1,
     tell: Tell = lambda part: None,
@@ -49,6 +51,7 @@ def reproven(
         bundle: opened, its hashes checked.
         folder: the checkpoint.
         adapter: that was merged before the export.
+        gate: that took the place of the checkpoint's own.
         calibration: the set of the export; None for frames of the rendered clips.
         threads: of each engine.
         tell: called with the name of each part before it is proven.
@@ -61,7 +64,7 @@ def reproven(
     """
     seen = bundle.manifest.input
     chosen = LoadOptions(seen.size_px[0], bundle.manifest.tokens_per_frame, seen.fps)
-    checkpoint = load_checkpoint(folder, chosen)
+    checkpoint = with_gate(load_checkpoint(folder, chosen), gate)
     if adapter is not None:
         checkpoint = merge_adapter(checkpoint, adapter)
     _check_source(bundle, checkpoint, folder)
@@ -93,6 +96,19 @@ def _check_source(bundle: Bundle, checkpoint: Checkpoint, folder: Path) -> None:
             f"adapter {made_of.adapter}; got {folder} {given.sha256[:12]}, adapter {given.adapter}",
             hint="give the checkpoint and adapter that the manifest names",
         )
+    gates = [source.extra.get("gate_sha256") for source in (made_of, given)]
+    if gates[0] != gates[1]:
+        raise HashMismatch(
+            f"{bundle.manifest.name} was made with the gate {_gate_text(made_of)}; got "
+            f"{_gate_text(given)}",
+            hint="give with --gate the folder that the export was given, or leave it out",
+        )
+
+
+def _gate_text(source: Source) -> str:
+    """Which gate it was, in a message."""
+    name, sha256 = source.extra.get("gate"), source.extra.get("gate_sha256")
+    return "of the checkpoint" if sha256 is None else f"{name} {str(sha256)[:12]}"
 
 
 def _graph(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +161,13 @@ def checkpoint_sha256(folder: Path) -> str:
 
     Cost: reads every file once, about a second per gigabyte.
     """
-    files = {*weight_files(folder)}
+    files = weight_files(folder)
     names = (CONFIG, INDEX, TOKENIZER, GATE_WEIGHTS, GATE_FACTS, *HUB_FILES)
-    files |= {folder / name for name in names}
+    return files_sha256({*files, *(folder / name for name in names)})
+
+
+def files_sha256(files: Iterable[Path]) -> str:
+    """The sha256 of the lines that sha256sum prints of those files that are there, by name."""
     lines = [
         f"{_file_sha256(file)}  {file.name}\n"
         for file in sorted(files, key=lambda file: file.name)

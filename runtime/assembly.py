@@ -16,6 +16,7 @@ from .engines.ladder import Refusal, Rung
 from .engines.lane import Lanes
 from .errors import BundleFileRefused
 from .gate_network import GateNetwork, has_learned_gate
+from .gate_query import check_query, gate_query
 from .keeping import memory_of, view_of
 from .manifest import Variant
 from .memory.keyframes import KeyFrameMemory
@@ -178,6 +179,7 @@ def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]
     """
     bundle, engines = pool.bundle, pool.rules
     check_trained(bundle, speaking)
+    check_query(speaking.gate_query, bundle.manifest)
     layout, tokenizer = _language(bundle)
     gate = token_gate_of(speaking, layout)  # before anything is opened: it may be refused
     memory = memory_of(speaking.memory, bundle.manifest.memory)
@@ -191,7 +193,7 @@ def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]
             settle_s=engines.settle_s,
         )
         connector = EngineConnector(opener.part("connector"))
-        network = _gate_network(opener)
+        network = _gate_network(opener, speaking.gate_query, tokenizer)
         session = _session(opener, speaking, layout, tokenizer, memory)
         session.gate = gate
         yield Attached(
@@ -209,12 +211,13 @@ def attached_to(pool: EnginePool, speaking: SpeakingRules) -> Iterator[Attached]
         )
 
 
-def _gate_network(opener: _Opener) -> GateNetwork | None:
+def _gate_network(opener: _Opener, query: str, tokenizer: Tokenizer) -> GateNetwork | None:
     """The network of the model's own gate; None where the bundle has none."""
     manifest = opener.pool.bundle.manifest
     if not has_learned_gate(manifest) or manifest.gate is None:
         return None
-    return GateNetwork(opener.part("gate"), manifest.gate, manifest.input.fps)
+    asked = gate_query(query, lambda text: ids_of(tokenizer, text), opener.pool.rows)
+    return GateNetwork(opener.part("gate"), manifest.gate, manifest.input.fps, asked)
 
 
 def _session(

@@ -9,6 +9,7 @@ import numpy as np
 
 from .engine import Engine
 from .errors import EngineUnusable, StateInvalid
+from .gate_query import GateQuery, no_query
 from .manifest_values import GateFacts, Manifest
 from .values import Features, Float32
 from .vision import finite_rows
@@ -17,7 +18,8 @@ SPEAK = "speak"
 """The score that says whether a frame is worth a word, beside those of the event types."""
 ATTRIBUTE, NEW = "attribute_", "new_"
 """Begin the names of outputs: of an attribute's probabilities, and of the state after a frame."""
-FRAME_INPUTS = ("tokens", "summary", "motion", "dt_s")
+QUERY = "query"
+FRAME_INPUTS = ("tokens", "summary", "motion", QUERY, "dt_s")
 
 
 def has_learned_gate(manifest: Manifest) -> bool:
@@ -52,13 +54,18 @@ class GateNetwork:
             `state_summary` (1, width), and each array of the state as `new_<name>`.
         facts: of the manifest.
         fps: frames a second that it was trained for: what goes before a first frame.
+        query: that it is given at every step, where it reads one; None for none.
 
     Raises:
         EngineUnusable: the graph and the manifest do not fit each other.
     """
 
-    def __init__(self, engine: Engine, facts: GateFacts, fps: float) -> None:
+    def __init__(
+        self, engine: Engine, facts: GateFacts, fps: float, query: GateQuery | None = None
+    ) -> None:
         self._engine, self._facts, self._first_dt_s = engine, facts, 1.0 / fps
+        self.query = no_query(facts.query_dim or 0) if query is None else query
+        """What it looks for."""
         taken = {spec.name: spec for spec in engine.inputs}
         given = {spec.name: spec.shape for spec in engine.outputs}
         self._state = {spec.name: spec for spec in facts.state or ()}
@@ -68,12 +75,16 @@ class GateNetwork:
         unknown = set(taken) - {*FRAME_INPUTS, *self._state}
         missing = (set(self._state) - set(taken)) | (named - set(given))
         scores = given.get("scores", (1, 0))[-1]
-        if unknown or missing or scores not in (len(facts.events), 1 + len(facts.events)):
+        wide = taken[QUERY].shape[-1] if QUERY in taken else None
+        counts = (len(facts.events), 1 + len(facts.events))
+        unlike = wide != facts.query_dim or scores not in counts
+        if unknown or missing or unlike:
             raise EngineUnusable(
                 f"the gate takes {', '.join(taken)} and gives {', '.join(given)} with {scores} "
-                f"scores; the manifest names {len(facts.events)} events, the state "
-                f"{', '.join(self._state) or 'nothing'} and the attributes "
-                f"{', '.join(attributes) or 'none'}",
+                f"scores and a query of {wide or 0} numbers; the manifest names "
+                f"{len(facts.events)} events, the state {', '.join(self._state) or 'nothing'}, "
+                f"the attributes {', '.join(attributes) or 'none'} and a query of "
+                f"{facts.query_dim or 0}",
                 hint="export the bundle again",
             )
         has_speak = scores != len(facts.events)
@@ -124,6 +135,7 @@ class GateNetwork:
             "tokens": features.tokens[None],
             "summary": features.summary[None],
             "motion": features.motion.maps[None],
+            QUERY: self.query.vector,
             "dt_s": np.full((1, 1), seconds, np.float32),
         }
         outputs = self._engine.run({**{name: given[name] for name in self._reads}, **self._kept})

@@ -14,6 +14,7 @@ from .errors import StateInvalid
 from .gate import EveryGate, EveryState, Gate, NeverGate
 from .gate_change import ChangeGate, ChangeState
 from .gate_learned import GateBeside, LearnedGate, LearnedGateState
+from .gate_network import QUERY
 from .learned_phases import LearnedState
 from .state_snapshot import ANOTHER, SavedPart
 
@@ -34,7 +35,9 @@ def saved_gate(gate: Gate, name: str) -> SavedPart:
     """
     if isinstance(gate, LearnedGate):
         state = gate.snapshot()
-        return SavedPart({"gate": name, "state": _json(state.decided)}, dict(state.arrays))
+        asked = {QUERY: gate.network.query.text} if gate.network.query.text else {}
+        values = {"gate": name, **asked, "state": _json(state.decided)}
+        return SavedPart(values, dict(state.arrays))
     if isinstance(gate, GateBeside):
         return SavedPart(saved_gate(gate.gate, name).values, dict(gate.network.snapshot()))
     return SavedPart({"gate": name, "state": _json(gate.snapshot())}, {})
@@ -43,7 +46,7 @@ def saved_gate(gate: Gate, name: str) -> SavedPart:
 def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
     """Put a saved state back, if it is one of this gate.
 
-    What a network remembers is put back whichever gate decides now.
+    What a network remembers is put back whichever gate decides now, and whatever it looks for.
 
     Args:
         gate: as it was made.
@@ -51,15 +54,16 @@ def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
         saved: of `saved_gate`.
 
     Returns:
-        False: it is of another gate, and this one stays as it is.
+        False: it is of another gate or looked for something else, and this one starts anew.
 
     Raises:
         StateInvalid: a field is missing or holds something else than it should.
     """
     values = saved.values.get("state")
     arrays = {name: np.asarray(array) for name, array in saved.arrays.items()}
-    is_same = saved.values.get("gate") == name
+    is_same: bool = saved.values.get("gate") == name
     if isinstance(gate, LearnedGate):
+        is_same &= saved.values.get(QUERY, "") == gate.network.query.text
         if is_same:
             decided = _value(LearnedState, values, "state")
             gate.restore(LearnedGateState(arrays, decided))

@@ -117,6 +117,7 @@ def _gate(fields: Fields) -> GateFacts:
         attributes=_texts_by_name(fields, "attributes"),
         attributes_of=_texts_by_name(fields, "attributes_of"),
         state=fields.objects("state", _state) if "state" in fields else None,
+        query_dim=fields.whole("query_dim") if "query_dim" in fields else None,
         extra=fields.rest(),
     )
 
@@ -227,6 +228,7 @@ def _check_references(manifest: Manifest) -> None:
     if positions is not None and not positions.grid_holds(tokens):
         grid = list(positions.frame_grid or ())
         raise _invalid(f"positions.frame_grid: got {grid}, expected the {tokens} tokens of a frame")
+    _check_query(manifest)
     used = [(f"parts.{role}.{one.id}.file", one.file) for role, one in manifest.variants()]
     if manifest.embeddings is not None:
         used.append(("embeddings.file", manifest.embeddings.file))
@@ -237,6 +239,14 @@ def _check_references(manifest: Manifest) -> None:
     for place, name in used:
         if name not in manifest.files:
             raise _invalid(f"{place}: got {name!r}, expected a file that `files` lists")
+
+
+def _check_query(manifest: Manifest) -> None:
+    """A query is made of rows of the table of embeddings, so it is as wide as they are."""
+    wide = None if manifest.gate is None else manifest.gate.query_dim
+    dim = 0 if manifest.embeddings is None else manifest.embeddings.shape[1]
+    if wide is not None and wide != dim:
+        raise _invalid(f"gate.query_dim: got {wide}, expected {dim}, the numbers of an embedding")
 
 
 def _check_unique(fields: Fields, key: str, names: Collection[str]) -> None:

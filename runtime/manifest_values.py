@@ -122,6 +122,7 @@ class GateFacts:
         attributes: attribute → its values, in the order of the output `attribute_<name>`.
         attributes_of: event type → the attributes told of it; None: every event has all.
         state: what is carried from frame to frame.
+        query_dim: numbers of the query that it reads, those of an embedding; None: it reads none.
     """
 
     kind: str
@@ -131,6 +132,7 @@ class GateFacts:
     attributes: Mapping[str, tuple[str, ...]] | None = None
     attributes_of: Mapping[str, tuple[str, ...]] | None = None
     state: tuple[TensorSpec, ...] | None = None
+    query_dim: int | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 

@@ -77,6 +77,7 @@ class SpeakingRules:
         decoding: how words are chosen.
         partials_every_s: between two partial texts, at least, seconds.
         token_gate: None where another gate decides.
+        gate_query: what the bundle's own gate looks for, where it reads that; empty: nothing.
         adapter: of the bundle, that answers where no request names another; None: the base.
         allow_random_weights: a model that has learned nothing may speak; for trying things out.
     """
@@ -99,6 +100,7 @@ class SpeakingRules:
     decoding: Decoding = field(default_factory=Decoding)
     partials_every_s: float = 0.1
     token_gate: TokenGateRules | None = None
+    gate_query: str = ""
     adapter: str | None = None
     allow_random_weights: bool = False
 

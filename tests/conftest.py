@@ -58,6 +58,28 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _exported(trained_live_checkpoint().folder, folder / "trained", "int4", 512)
 
 
+@pytest.fixture(scope="session")
+def asked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small reference assistant whose gate reads a query, all of random weights. For slow tests.
+
+    Its checkpoint and its gate lie beside it: `checkpoint`, `gate`.
+    """
+    pytest.importorskip("torch", reason="exporting needs PyTorch")
+    from edgestream.export.build import ExportChoice, export_bundle
+    from edgestream.export.plans import Schemes
+
+    from .gate_folders import random_gate_folder
+    from .reference_checkpoints import small_reference_checkpoint
+
+    folder = tmp_path_factory.mktemp("asked")
+    checkpoint = small_reference_checkpoint(folder / "checkpoint", looks_trained=True)
+    gate = random_gate_folder(folder / "gate")
+    schemes = Schemes.named("fp32", "int8")
+    choice = ExportChoice(schemes=schemes, name="asked", capacity=256, gate=gate)
+    export_bundle(checkpoint, folder / "asked", choice, lambda *told: None)
+    return folder / "asked"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take Ctrl-C as usual: a background job of a shell ignores it, and so do its children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

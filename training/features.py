@@ -151,7 +151,8 @@ class _Eyes:
             seen = {spec.name: torch.zeros(spec.shape) for spec in vision.outputs}  # type: ignore[arg-type]
             shape, (conv, ssm) = checkpoint.gate.shape, checkpoint.gate.first_state()
             motion = torch.zeros(1, len(shape.map_std), shape.cells, shape.cells)
-            known = {**seen, "motion": motion, "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}
+            known = {**seen, "motion": motion, "query": torch.zeros(1, shape.query_dim),
+                     "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}  # fmt: skip
             names = checkpoint.gate.input_names()
             engine = ModuleEngine(
                 checkpoint.gate, {name: known[name].cpu() for name in names},

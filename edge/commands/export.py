@@ -81,6 +81,15 @@ def export(
             "it, can only be merged. May be repeated.",
         ),
     ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate",
+            metavar="DIR",
+            help="Gate in place of the checkpoint's, or beside one without: a folder with "
+            "gate.safetensors and gate.json.",
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -170,6 +179,7 @@ def export(
             name=name or out.resolve().name,
             adapter=adapter,
             adapters=_adapters(adapters or []),
+            gate=gate,
             calibration=calibration,
             capacity=capacity,
             threads=threads,

@@ -94,6 +94,15 @@ def run(
             "never; learned where the bundle has such a gate, else change, when nothing is said.",
         ),
     ] = None,
+    gate_query: Annotated[
+        str | None,
+        typer.Option(
+            "--gate-query",
+            metavar="TEXT",
+            help="What the gate learned looks for, as 'a person at the door', where the bundle's "
+            "gate reads that; `edgestream inspect` says so.",
+        ),
+    ] = None,
     adapter: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +144,7 @@ def run(
         ("--ask", ask, "a model that answers"),
         ("--tell", tell, "a model that can be asked"),
         ("--adapter", adapter, "the bundle that has it"),
+        ("--gate-query", gate_query, "the bundle whose gate reads it"),
     )
     for option, given, what in needs:
         if given and bundle is None:
@@ -148,6 +158,7 @@ def run(
         "source.fps": fps,
         "source.realtime": realtime,
         "gate.kind": gate,
+        "gate.query": gate_query,
         "governor.target_fps": target_fps,
         "session.adapter": adapter,
     }

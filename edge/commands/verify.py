@@ -39,6 +39,12 @@ def verify(
             "--adapter", metavar="PEFT_DIR", help="Adapter that was merged, for --against."
         ),
     ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate", metavar="DIR", help="Gate that the export was given, for --against."
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +64,7 @@ def verify(
         on_hashed, on_result = (None, None) if as_json else (_print_files, _print_result)
         found = verify_bundle(bundle, on_bytes=on_bytes, on_hashed=on_hashed, on_result=on_result)
     if against is not None:
-        _prove_again(found.bundle, against, adapter, calibration, as_json=as_json)
+        _prove_again(found.bundle, against, adapter, gate, calibration, as_json=as_json)
     if as_json:
         print(json.dumps(found.as_json()))
     else:
@@ -67,7 +73,13 @@ def verify(
 
 
 def _prove_again(
-    bundle: Bundle, source: str, adapter: Path | None, calibration: Path | None, *, as_json: bool
+    bundle: Bundle,
+    source: str,
+    adapter: Path | None,
+    gate: Path | None,
+    calibration: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """The proof of the export once more; a gate that refuses is ParityFailed, exit code 6."""
     from ...runtime.errors import BackendMissing, ParityFailed
@@ -82,7 +94,7 @@ def _prove_again(
             hint="pip install 'edgestream[export]', or verify without --against",
         ) from error
     folder = checkpoint_folder(source)
-    report = reproven(bundle, folder, adapter=adapter, calibration=calibration)
+    report = reproven(bundle, folder, adapter=adapter, gate=gate, calibration=calibration)
     if not report.passed:
         worst, *others = report.failures
         more = f" (and {len(others)} more)" if others else ""

@@ -174,8 +174,13 @@ def _add_figures(routes: "APIRouter", service: "Service") -> None:
             )
             for one in frames
         ]
-        thresholds = {} if camera.run is None else camera.run.thresholds
-        return TraceRows(names=list(names), thresholds=thresholds, frames=rows)
+        run = camera.run
+        return TraceRows(
+            names=list(names),
+            thresholds={} if run is None else run.thresholds,
+            query="" if run is None else run.query,
+            frames=rows,
+        )
 
     @routes.get("/v1/cameras/{name}/stats")
     def stats(name: CameraName) -> dict[str, Any]:

@@ -186,6 +186,7 @@ class TraceRows(Value):
 
     names: list[str]
     thresholds: dict[str, float]
+    query: str
     frames: list[TraceFrame]
 
 

@@ -27,6 +27,7 @@ from ...runtime.errors import OutputUnwritable, SettingsInvalid
 from ...runtime.heap import bound_heaps
 from ...runtime.outlet import utc_now, wall_text
 from ...runtime.state_folder import locked_state
+from ..gate_queries import queries_without_camera
 from ..gate_rules import check_gate, event_types
 from ..governing import with_target
 from ..privacy_rules import zones_without_camera
@@ -154,7 +155,12 @@ def running(choice: ServeChoice, access: Access) -> Iterator[Service]:
         )
         stack.callback(board.close)
         board.start_all({**settings.service.cameras, **choice.cameras})
-        if slip := zones_without_camera([one.name for one in board.all()], settings.privacy):
+        names = [one.name for one in board.all()]
+        slips = (
+            zones_without_camera(names, settings.privacy),
+            queries_without_camera(names, settings.gate),
+        )
+        for slip in filter(None, slips):
             log.warning("%s", slip)
         made = datetime.fromisoformat(bundle.manifest.created.replace("Z", "+00:00"))
         yield Service(

@@ -20,6 +20,7 @@ from ...runtime.sinks import Sink
 from ...runtime.source_pushed import PushedSource
 from ...runtime.sources import Source
 from ...runtime.stages import Stages
+from ..gate_queries import with_query_of
 from ..gate_rules import change_rules, learned_rules_of
 from ..governing import governed
 from ..staging import Staged, attached_by, staged_on
@@ -90,6 +91,7 @@ class WatchRun:
         view: what its memory keeps now.
         kept_bytes, budget_bytes: of its memory.
         thresholds: scores from which events open.
+        query: what its gate looks for; empty for nothing.
         staged: with what saves the memory.
         notes: what the user should know before the first frame.
     """
@@ -104,6 +106,7 @@ class WatchRun:
     kept_bytes: Callable[[], int]
     budget_bytes: int
     thresholds: dict[str, float]
+    query: str
     staged: Staged
     notes: tuple[Record, ...]
 
@@ -132,7 +135,7 @@ def opened_run(
     Raises:
         EdgeStreamError: its source, its state or an engine is at fault.
     """
-    settings = shared.settings
+    settings = with_query_of(shared.settings, name)
     opened = opened_source(name, address, settings)
     with ExitStack() as stack:
         model = stack.enter_context(attached_by(shared.pool, settings))
@@ -165,6 +168,7 @@ def opened_run(
             kept_bytes=model.n_bytes,
             budget_bytes=shared.shares.memory,
             thresholds=_thresholds(settings, model, shared.pool),
+            query=settings.gate.query,
             staged=staged,
             notes=(*staged.notes, *governed(stages, settings, seen)),
         )

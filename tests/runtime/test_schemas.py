@@ -237,6 +237,7 @@ def test_the_settings_schema_is_that_of_the_tables():
 
 def test_the_page_shows_the_default_settings():
     shown, plain = example("settings"), Settings().model_dump(mode="json")
-    shown["gate"] |= {"open_above": {}, "hold_s": {}}  # the page shows how an entry is written
+    # The page shows how an entry is written.
+    shown["gate"] |= {"open_above": {}, "hold_s": {}, "queries": {}}
     shown["privacy"] |= {"zones": {}}
     assert shown == plain
