@@ -30,6 +30,7 @@ from .commands.serve import serve
 from .commands.settings import settings
 from .commands.train import train
 from .commands.train_data import features, synthesize
+from .commands.train_gate import gate
 from .commands.train_lora import lora
 from .commands.unpack import unpack
 from .commands.verify import verify
@@ -84,6 +85,7 @@ app.command()(unpack)
 app.command()(merge)
 train.command()(synthesize)
 train.command()(features)
+train.command()(gate)
 train.command()(lora)
 app.add_typer(train)
 evaluate.command()(dialogues)

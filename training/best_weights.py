@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
-from torch import no_grad
+from torch import Tensor, no_grad
 
 from ..runtime.errors import CheckpointInvalid
-from .lora_model import LoraModel
 from .run_folder import replace_tensors
 
 BEST_FILE = "best.safetensors"
+
+
+class Trainable(Protocol):
+    """What is trained."""
+
+    @property
+    def trained(self) -> Mapping[str, Tensor]:
+        """Its weights by name, the very memory of them."""
+        ...
 
 
 class BestWeights:
@@ -24,7 +34,7 @@ class BestWeights:
         folder: of the run, there.
     """
 
-    def __init__(self, model: LoraModel, folder: Path) -> None:
+    def __init__(self, model: Trainable, folder: Path) -> None:
         self._model, self._path = model, folder / BEST_FILE
 
     @property
