@@ -107,8 +107,8 @@ ROWS = (
     ),
     Tested(
         "deploy/Dockerfile.cuda and Dockerfile.jetpack, hardware decoders of video",
-        "checked by tests/edge/test_deploy.py, not built; the decoders that FFmpeg brings are opened "
-        "and named by `doctor`",
+        "checked by tests/edge/test_deploy.py, not built; the decoders that FFmpeg brings are "
+        "opened and named by `doctor`",
         short="the images for CUDA and JetPack",
     ),
 )
