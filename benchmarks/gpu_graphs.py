@@ -1,24 +1,28 @@
-"""ONNX graphs of a random model: what it watches with, and its decoder for ONNX Runtime.
+"""ONNX graphs of a random model: what it watches with, and its decoder as an export writes it.
 
 They are written once and kept beside the state of the benchmark: an 8B decoder takes minutes.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import onnx
 import torch
 from gpu_models import Random
 
+from edgestream.export.cuda_decoder import write_cuda_decoder
+from edgestream.export.layer_writer import write_layers
 from edgestream.export.onnx_from_torch import onnx_from_torch
-from edgestream.export.quiet import quiet
+from edgestream.models.decoder_weights import ModuleWeights
+from edgestream.quant.schemes import SCHEMES
+
+Precision = Literal["whole", "int4"]
+_SCHEMES = {"whole": "fp32", "int4": "int4-64"}
 
 WATCH_INPUTS, WATCH_OUTPUTS = ("pixels", "conv", "ssm"), ("scores", "embeds", "new_conv", "new_ssm")
-# What the product's own export asks of the builder; see export/decoder_onnx.py.
-OPTIONS = ("hf_token=false", "exclude_embeds=true", "prune_lm_head=true", "fuse_mlp_gate_up=true")
 
 
 def watch_graph(model: Random, folder: Path) -> Path:
@@ -38,45 +42,38 @@ def watch_graph(model: Random, folder: Path) -> Path:
     return path
 
 
-def decoder_graph(model: Random, folder: Path, precision: str, provider: str) -> Path:
-    """The decoder, written by onnxruntime-genai's builder.
+def decoder_graph(model: Random, folder: Path, precision: Precision) -> Path:
+    """The decoder as `export --target cuda` writes it, typed as the model is.
 
     Args:
-        precision: fp32, fp16 or int4, in the builder's words.
-        provider: cpu or cuda, which decides the type of the graph's borders.
+        precision: of its matrices: as they are, or int4 in blocks.
 
-    Raises:
-        ImportError: the builder is not installed.
-        Exception: the builder's own, which have no kind.
-
-    Cost: a copy of the weights on disk while it lasts, and the graph.
+    Cost: a copy of the weights in float32 on disk while it lasts, and the graph.
     """
-    from onnxruntime_genai.models.builder import create_model, parse_extra_options
-
-    path = folder / f"decoder-{precision}-{provider}" / "model.onnx"
+    path = folder / f"decoder-{precision}" / "decoder.onnx"
     if not path.exists():
-        work = _fresh(folder / f"decoder-{precision}-{provider}.work")
-        checkpoint, built = work / "checkpoint", work / "built"
-        with quiet():
-            model.decoder.save_pretrained(checkpoint)
-        _write_tokenizer(checkpoint)
-        arguments = (None, str(checkpoint), str(built), precision, provider, str(work / "cache"))
-        with quiet():
-            create_model(*arguments, **parse_extra_options(*arguments, list(OPTIONS)))
-        built.rename(path.parent)
-        shutil.rmtree(work)
+        work = _fresh(folder / f"decoder-{precision}.work")
+        weights, scheme = ModuleWeights(model.decoder), SCHEMES[_SCHEMES[precision]]
+        write_layers(weights, scheme, work, "cpu")
+        target = work / path.name
+        write_cuda_decoder(work / "cpu.onnx", target, _dtype(model))
+        (work / "cpu.onnx").unlink()
+        beside = {file.name for file in work.iterdir()} - {path.name} - _named_in(target)
+        for name in beside:
+            (work / name).unlink()
+        work.rename(path.parent)
     return path
 
 
-def _write_tokenizer(checkpoint: Path) -> None:
-    """The builder does not start without one; no text is ever read."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
+def _dtype(model: Random) -> Literal["float32", "float16"]:
+    return "float32" if model.dtype == torch.float32 else "float16"
 
-    words: Any = WordLevel({"a": 0}, unk_token="a")
-    Tokenizer(words).save(str(checkpoint / "tokenizer.json"))
-    kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (checkpoint / "tokenizer_config.json").write_text(json.dumps(kind))
+
+def _named_in(graph: Path) -> set[str]:
+    """Files in which a graph's external data lies."""
+    tensors = onnx.load(str(graph), load_external_data=False).graph.initializer
+    return {one.value for tensor in tensors for one in tensor.external_data
+            if one.key == "location"}  # fmt: skip
 
 
 def _fresh(work: Path) -> Path:

@@ -10,17 +10,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from gpu_graphs import WATCH_INPUTS, WATCH_OUTPUTS, decoder_graph, watch_graph
+from gpu_graphs import WATCH_INPUTS, WATCH_OUTPUTS, Precision, decoder_graph, watch_graph
 from gpu_models import Random
-from gpu_torch import ArenaPeer
+from gpu_torch import ArenaPeer, dtype_name
 from torch import Tensor
 
+from edgestream.runtime.decoder_call import TOTAL, USED
 from edgestream.runtime.engines.ort_session import PROVIDERS
 from edgestream.runtime.errors import BackendMissing, EngineUnusable
 
 TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16,
-         "tensor(int64)": torch.int64, "tensor(uint8)": torch.uint8}  # fmt: skip
-NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.int64: np.int64,
+         "tensor(int32)": torch.int32, "tensor(uint8)": torch.uint8}  # fmt: skip
+NUMPY = {torch.float32: np.float32, torch.float16: np.float16, torch.int32: np.int32,
          torch.uint8: np.uint8}  # fmt: skip
 
 
@@ -41,19 +42,20 @@ class Bound:
         self.types = {one.name: TYPES[one.type] for one in self._nodes()}
         self.shapes = {one.name: one.shape for one in self._nodes()}
         self._binding = self.session.io_binding()
-        self._place = device.type, device.index or 0
+        self._is_cuda = device.type == "cuda"
         self._held: dict[str, Tensor] = {}
 
     def bind(self, name: str, tensor: Tensor, *, is_output: bool = False) -> None:
         """Read this input from, or write this output to, where the tensor lies."""
         assert tensor.is_contiguous() and tensor.dtype == self.types[name], name
         bind = self._binding.bind_output if is_output else self._binding.bind_input
-        bind(name, *self._place, NUMPY[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
+        place = tensor.device.type, tensor.device.index or 0
+        bind(name, *place, NUMPY[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
         self._held[name + (" out" if is_output else "")] = tensor
 
     def run(self) -> None:
         """Run; PyTorch's work on the tensors is over before, and this one's after."""
-        if self._place[0] == "cuda":
+        if self._is_cuda:
             torch.cuda.current_stream().synchronize()
         self.session.run_with_iobinding(self._binding)
 
@@ -62,30 +64,30 @@ class Bound:
 
 
 class OrtPeer(ArenaPeer):
-    """ONNX Runtime: watch path and decoder as graphs, GroupQueryAttention over shared buffers.
+    """ONNX Runtime: the watch path, and the decoder that `export --target cuda` writes.
 
     Args:
         model: whose weights the graphs have; its embedding table is read by PyTorch.
         folder: where graphs are kept.
-        precision: of the decoder: fp32, fp16 or int4.
+        precision: of the decoder's matrices.
     """
 
     is_exact: ClassVar[bool] = True
 
-    def __init__(self, model: Random, folder: Path, precision: str) -> None:
+    def __init__(self, model: Random, folder: Path, precision: Precision) -> None:
         kind = model.device.type
         refuse_without(kind)
-        # In half precision the builder writes GroupQueryAttention for CUDA alone; the CPU runs it.
-        written_for = "cpu" if model.dtype == torch.float32 else "cuda"
-        decoder = decoder_graph(model, folder, precision, written_for)
+        decoder = decoder_graph(model, folder, precision)
         self._decoder = Bound(decoder, model.device)
         cache = self._decoder.types["past_key_values.0.key"]
         super().__init__(model, cache)
-        self.label = f"ONNX Runtime {kind}, {precision}, bounded cache"
+        words = precision if precision == "int4" else dtype_name(model.dtype)
+        self.label = f"ONNX Runtime {kind}, {words}, bounded cache"
         self._watch = Bound(watch_graph(model, folder), model.device)
-        self._graph_bytes = sum(one.stat().st_size for one in decoder.parent.glob("model.onnx*"))
-        self._embeds_type = self._decoder.types["inputs_embeds"]
-        self._mask = torch.ones(1, model.shape.capacity, dtype=torch.int64, device=model.device)
+        self._graph_bytes = sum(one.stat().st_size for one in decoder.parent.iterdir())
+        self._used = torch.zeros(1, dtype=torch.int32, device=model.device)
+        # This one is read in the computer's memory, and constant: the length of the arrays.
+        self._total = torch.tensor([model.shape.capacity], dtype=torch.int32)
         self._logits = self._empty("logits", self._decoder, {})
         self._bind_cache()
         self._bind_watch()
@@ -107,11 +109,8 @@ class OrtPeer(ArenaPeer):
     def read(self, embeds: Tensor) -> Tensor:
         """Logits behind these embeds."""
         bound, end = self._decoder, self.length + embeds.shape[1]
-        bound.bind("inputs_embeds", embeds.to(self._embeds_type).contiguous())
-        bound.bind("attention_mask", self._mask[:, :end])
-        if "position_ids" in bound.types:
-            places = torch.arange(self.length, end, device=embeds.device)[None]
-            bound.bind("position_ids", places)
+        bound.bind("inputs_embeds", embeds.float().contiguous())
+        self._used.fill_(end - 1)
         bound.run()
         return self._logits[0, -1]
 
@@ -127,6 +126,8 @@ class OrtPeer(ArenaPeer):
                 self._decoder.bind(f"past_key_values.{layer}.{name}", part)
                 self._decoder.bind(f"present.{layer}.{name}", part, is_output=True)
         self._decoder.bind("logits", self._logits, is_output=True)
+        self._decoder.bind(USED, self._used)
+        self._decoder.bind(TOTAL, self._total)
 
     def _bind_watch(self) -> None:
         side = self.model.shape.side_px

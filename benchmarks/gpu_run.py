@@ -32,7 +32,7 @@ from gpu_ort import OrtInt4Peer, OrtPeer
 from gpu_peer import Peer
 from gpu_shapes import Shape
 from gpu_state import RungState, Slice, State
-from gpu_torch import BoundedPeer, GrowingPeer, dtype_name
+from gpu_torch import BoundedPeer, GrowingPeer
 from gpu_trt import TrtPeer
 
 from edgestream.edge.provider_probe import without_folders
@@ -43,7 +43,7 @@ Opener: TypeAlias = Callable[[Random, Path], Peer]
 RUNGS: Mapping[str, Opener] = MappingProxyType({
     "torch": lambda model, work: GrowingPeer(model),
     "torch_bounded": lambda model, work: BoundedPeer(model),
-    "ort": lambda model, work: OrtPeer(model, work, dtype_name(model.dtype)),
+    "ort": lambda model, work: OrtPeer(model, work, "whole"),
     "ort_int4": lambda model, work: OrtInt4Peer(model, work, "int4"),
     "tensorrt": lambda model, work: TrtPeer(model, work, "tensorrt"),
     "tensorrt_rtx": lambda model, work: TrtPeer(model, work, "tensorrt_rtx"),

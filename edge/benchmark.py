@@ -28,6 +28,7 @@ from .bench_figures import Figure, Samples, over_rounds, rounded
 from .bench_load import Load, load, speech_alone
 from .bench_parts import Counts, Parts, prefill_tokens
 from .bench_scene import Scene
+from .engine_place import say
 from .machine import Machine, this_machine
 
 SCHEMA = "edgestream.bench/1"
@@ -49,6 +50,7 @@ class BenchPlan:
         part_s: that one figure of a part may take in a round, seconds.
         counts: how often a part is measured in a round, at most.
         speak_share: that speech is to keep (`engine.speak_share`).
+        engines_dir: where compiled engines lie; None: the user's cache folder.
     """
 
     threads: int = 0
@@ -58,6 +60,7 @@ class BenchPlan:
     part_s: float = 1.0
     counts: Counts = field(default_factory=Counts)
     speak_share: float = EngineRules().speak_share
+    engines_dir: Path | None = None
 
     def engines(self, mode: LaneMode) -> EngineRules:
         """As settings would choose them; a heartbeat of 0 encodes every frame."""
@@ -66,6 +69,8 @@ class BenchPlan:
             is_shared=mode == "shared",
             speak_share=self.speak_share,
             heartbeat_s=0.0,
+            engines_dir=self.engines_dir,
+            tell=say,
         )
 
 

@@ -106,13 +106,14 @@ class Report:
         }
 
 
-def examine(bundle: Path | None = None) -> Report:
+def examine(bundle: Path | None = None, engines_dir: Path | None = None) -> Report:
     """Everything, by looking and by running; takes about a second.
 
     Nothing in it names the machine, its user or a folder.
 
     Args:
         bundle: whose ladder is climbed too.
+        engines_dir: where its compiled engines lie; None: the user's cache folder.
 
     Raises:
         BundleError: a leaf of it, as `open_bundle` and `read_golden` say.
@@ -126,9 +127,10 @@ def examine(bundle: Path | None = None) -> Report:
     report = Report(machine, video, wheels, engine, problems, tensorrt)
     if bundle is None:
         return report
+    from .engine_place import backends_with
     from .ladder_report import climbed
 
-    rungs, without = climbed(bundle)
+    rungs, without = climbed(bundle, backends_with(engines_dir))
     stuck = tuple(
         Problem("part-without-engine", why, "`edgestream verify` shows how far each is off")
         for why in without.values()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..runtime.bundle import open_bundle
-from ..runtime.engine import backend_for
+from ..runtime.engine import Backend, backend_for
 from ..runtime.engines.ladder import proven_engine
 from ..runtime.errors import EngineError
 from ..runtime.part_rungs import RungsInUse
 
 
-def climbed(folder: Path) -> tuple[RungsInUse, dict[str, str]]:
+def climbed(
+    folder: Path, backends: Callable[[str], Backend] = backend_for
+) -> tuple[RungsInUse, dict[str, str]]:
     """What a run with the settings as they are would choose, by doing it.
 
     Args:
         folder: of the bundle.
+        backends: provider → backend.
 
     Returns:
         what runs each part and what is refused; and role → why nothing runs it.
@@ -29,7 +33,7 @@ def climbed(folder: Path) -> tuple[RungsInUse, dict[str, str]]:
     bundle, found, without = open_bundle(folder), RungsInUse(), {}
     for part in bundle.manifest.parts:
         try:
-            rung = proven_engine(bundle, part.role, lambda provider: backend_for(provider))
+            rung = proven_engine(bundle, part.role, backends)
         except EngineError as fault:
             without[part.role] = fault.message
             continue

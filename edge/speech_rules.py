@@ -13,10 +13,17 @@ from ..runtime.errors import SettingsInvalid
 from ..runtime.memory.keyframes import KeyFrameRules
 from ..runtime.recall import RecallRules
 from ..runtime.speaking import MemoryRules, SpeakingRules, TokenGateRules
+from .engine_place import say
 
 if TYPE_CHECKING:
     from ..runtime.manifest_values import MemoryPlan
     from .settings_tables import Settings
+
+
+def folder_of_engines(settings: Settings) -> Path | None:
+    """Where compiled engines lie; None: the user's cache folder."""
+    named = settings.engine.engines_dir
+    return Path(named).expanduser() if named else None
 
 
 def engine_rules(settings: Settings) -> EngineRules:
@@ -30,7 +37,8 @@ def engine_rules(settings: Settings) -> EngineRules:
         chunk_tokens=engine.chunk_tokens,
         heartbeat_s=settings.encoder.heartbeat_s,
         settle_s=settings.encoder.settle_s,
-        engines_dir=Path(engine.engines_dir).expanduser() if engine.engines_dir else None,
+        engines_dir=folder_of_engines(settings),
+        tell=say,
     )
 
 

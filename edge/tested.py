@@ -42,7 +42,8 @@ ROWS = (
     ),
     Tested(
         "Compiling for TensorRT-RTX (SM 8.6, 8.9, 12.0)",
-        "with tensorrt-rtx 1.7.1 on a machine without a GPU: engines come out, and its own words "
+        "with tensorrt-rtx 1.7.1 on a machine without a GPU: the engines of the reference bundle "
+        "and of SmolVLM2-256M's shape come out, byte-equal on a second build, and its own words "
         "for what it cannot compile",
         "needs none to compile",
     ),
@@ -89,8 +90,26 @@ ROWS = (
     Tested(
         "The graphs of `export --target tensorrt` and `tensorrt-rtx`",
         "in ONNX Runtime on the CPU, and the reference bundle whole, frames, words and evictions, "
-        "through the scripted module; tensorrt-rtx compiles each of them",
+        "through the scripted module; vision in static int8 within the gates of the CPU's int8; "
+        "tensorrt-rtx compiles each of them",
         short="the graphs for TensorRT",
+    ),
+    Tested(
+        "`make bench-gpu`",
+        "all of it with tiny shapes on a CPU; SmolVLM2-500M in real size through its PyTorch peers "
+        "there",
+        short="the benchmark of GPUs",
+    ),
+    Tested(
+        "`train` with `--device cuda`",
+        "the same code on a CPU, every recipe",
+        short="training",
+    ),
+    Tested(
+        "deploy/Dockerfile.cuda and Dockerfile.jetpack, hardware decoders of video",
+        "checked by tests/edge/test_deploy.py, not built; the decoders that FFmpeg brings are "
+        "opened and named by `doctor`",
+        short="the images for CUDA and JetPack",
     ),
 )
 
@@ -98,6 +117,11 @@ ROWS = (
 def never_on_a_gpu() -> tuple[str, ...]:
     """What has never run on a GPU, each in a few words."""
     return tuple(row.short for row in ROWS if row.gpu == NEVER)
+
+
+def sentence() -> str:
+    """What the README says of it."""
+    return f"Never yet on a GPU: {', '.join(never_on_a_gpu())}."
 
 
 def page() -> str:

@@ -63,7 +63,9 @@ def _counts_from_outside(graph: GraphProto) -> None:
         raise EngineError(f"got a decoder graph without {_ATTENTION}, expected one for each layer")
     for node in layers:
         node.input[_USED_AT], node.input[_TOTAL_AT] = USED, TOTAL
-    kept = _needed(graph.node, {value.name for value in graph.output})
+    # In graphs of our own writer what worked them out has their names already.
+    others = [node for node in graph.node if not {USED, TOTAL}.intersection(node.output)]
+    kept = _needed(others, {value.name for value in graph.output})
     del graph.node[:]
     graph.node.extend(kept)
     read = {name for node in kept for name in node.input}

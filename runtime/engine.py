@@ -122,19 +122,27 @@ class Backend(Protocol):
         """
 
 
-def _onnx_runtime(provider: str, threads: int, engines_dir: Path | None) -> Backend:
+Tell: TypeAlias = Callable[[str], None]
+"""Hears sentences about what takes its time."""
+
+
+def unheard(sentence: str) -> None:
+    """Nobody listens."""
+
+
+def _onnx_runtime(provider: str, threads: int, engines_dir: Path | None, tell: Tell) -> Backend:
     from .engines.ort import OrtBackend
 
     return OrtBackend(provider, threads)
 
 
-def _tensorrt(provider: str, threads: int, engines_dir: Path | None) -> Backend:
+def _tensorrt(provider: str, threads: int, engines_dir: Path | None, tell: Tell) -> Backend:
     from .engines.trt import TrtBackend
 
-    return TrtBackend(provider, engines_dir)
+    return TrtBackend(provider, engines_dir, tell)
 
 
-BACKENDS: Mapping[str, Callable[[str, int, Path | None], Backend]] = {
+BACKENDS: Mapping[str, Callable[[str, int, Path | None, Tell], Backend]] = {
     "cpu": _onnx_runtime,
     "cuda": _onnx_runtime,
     "tensorrt": _tensorrt,
@@ -143,13 +151,16 @@ BACKENDS: Mapping[str, Callable[[str, int, Path | None], Backend]] = {
 """Provider → what opens it."""
 
 
-def backend_for(provider: str, *, threads: int = 1, engines_dir: Path | None = None) -> Backend:
+def backend_for(
+    provider: str, *, threads: int = 1, engines_dir: Path | None = None, tell: Tell = unheard
+) -> Backend:
     """The backend of a provider.
 
     Args:
         provider: name in the manifest.
         threads: of one engine on the CPU; 1 leaves the other cores to the camera and to others.
         engines_dir: where compiled engines lie; None: the user's cache folder.
+        tell: hears of each engine that is compiled, before and after.
 
     Raises:
         BackendMissing: this version knows no such provider, or nothing that is installed has it.
@@ -159,7 +170,7 @@ def backend_for(provider: str, *, threads: int = 1, engines_dir: Path | None = N
             f"got the provider {provider!r}, expected one of {', '.join(BACKENDS)}",
             hint="update edgestream, or use another variant of the bundle",
         )
-    return BACKENDS[provider](provider, threads, engines_dir)
+    return BACKENDS[provider](provider, threads, engines_dir, tell)
 
 
 def check_arrays(specs: tuple[TensorSpec, ...], arrays: Arrays) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .adapters import adapters_of
 from .bundle import Bundle
-from .engine import NOTHING, Arrays, BoundCall, Engine, backend_for
+from .engine import NOTHING, Arrays, BoundCall, Engine, Tell, backend_for, unheard
 from .engines.ladder import PROVIDERS, Rung, proven_engine
 from .engines.lane import Lane, Lanes, OpenLane
 from .errors import EngineFailed
@@ -29,6 +29,7 @@ class EngineRules:
     Attributes:
         providers: in the order in which they are tried.
         engines_dir: where compiled engines lie; None: the user's cache folder.
+        tell: hears of each engine that is compiled, before and after.
         threads: of each engine; 0: all usable cores, or 1 where the lane is open.
         is_shared: one engine runs at a time, frames first; else all at once.
         speak_share: of the busy time, that speaking gets at least.
@@ -45,6 +46,7 @@ class EngineRules:
     heartbeat_s: float = 2.0
     settle_s: float = 0.75
     engines_dir: Path | None = None
+    tell: Tell = field(default=unheard, compare=False)
 
     @property
     def engine_threads(self) -> int:
@@ -176,6 +178,7 @@ class EnginePool:
                 provider,
                 threads=self.rules.engine_threads,
                 engines_dir=self.rules.engines_dir,
+                tell=self.rules.tell,
             ),
             providers=providers,
             failed=failed,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import columns_of
+from .engines_option import EnginesFolder
 from .inspect import BundleFolder
 
 
@@ -41,6 +42,7 @@ def bench(
         float, typer.Option("--fps", min=0.1, max=120, help="Frames a second of these.")
     ] = 4.0,
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the time.")] = False,
+    engines: EnginesFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Only the JSON object.")] = False,
 ) -> None:
     """Measure BUNDLE on this device: its parts, frames and answers together, its memory.
@@ -51,6 +53,7 @@ def bench(
     from ..bench_parts import Counts
     from ..bench_text import benchmark_lines
     from ..benchmark import BenchPlan, bench_bundle
+    from ..engine_place import chosen_folder
 
     plan = BenchPlan(
         threads=threads,
@@ -59,6 +62,7 @@ def bench(
         fps=fps,
         part_s=0.5 if quick else 1.0,
         counts=Counts(cheap=10, engine=4, answer=1) if quick else Counts(),
+        engines_dir=chosen_folder(engines),
     )
     with _progress() as on_step:
         found = bench_bundle(bundle, plan, on_step=on_step)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..terminal import BOLD, DIM, GREEN, RED, YELLOW, columns_of, painted
+from .engines_option import EnginesFolder
 
 if TYPE_CHECKING:
     from ..doctor import Report
@@ -29,13 +30,17 @@ def doctor(
             "one.",
         ),
     ] = None,
+    engines: EnginesFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> int:
     """Show what this device has, and prove what works by running it."""
-    from ...runtime.errors import EngineError
+    from ...runtime.errors import EngineError, UsageError
     from ..doctor import examine
+    from ..engine_place import chosen_folder
 
-    report = examine(bundle)
+    if engines is not None and bundle is None:
+        raise UsageError("--engines needs the BUNDLE whose they are; got none")
+    report = examine(bundle, None if bundle is None else chosen_folder(engines))
     if as_json:
         print(json.dumps(report.as_json()))
     else:

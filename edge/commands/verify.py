@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..terminal import BOLD, GREEN, RED, YELLOW, columns_of, painted
+from .engines_option import EnginesFolder
 from .inspect import BundleFolder
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def verify(
             "--calibration", metavar="SET", help="Calibration set of the export, for --against."
         ),
     ] = None,
+    engines: EnginesFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line.")] = False,
 ) -> int:
     """Hash every file of BUNDLE and run its golden calls on this device.
@@ -58,11 +60,19 @@ def verify(
     Needs no PyTorch, unless --against repeats the proof of the export. Exit code 3: a file is not
     as it was written; 4: an engine fails; 6: an output is not what it should be.
     """
-    from ..verification import verify_bundle
+    from ..engine_place import backends_with, chosen_folder
+    from ..verification import THREADS, verify_bundle
 
+    backends = backends_with(chosen_folder(engines), THREADS)
     with _bar_while_hashing() as on_bytes:
         on_hashed, on_result = (None, None) if as_json else (_print_files, _print_result)
-        found = verify_bundle(bundle, on_bytes=on_bytes, on_hashed=on_hashed, on_result=on_result)
+        found = verify_bundle(
+            bundle,
+            on_bytes=on_bytes,
+            on_hashed=on_hashed,
+            on_result=on_result,
+            backends=backends,
+        )
     if against is not None:
         _prove_again(found.bundle, against, adapter, gate, calibration, as_json=as_json)
     if as_json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..engine import Tell, unheard
 from ..engine_cache import EngineCache, EngineKey, default_folder, engine_key
 from ..errors import EngineUnusable, OutputError
 from ..manifest import TensorSpec, Variant
@@ -27,6 +29,7 @@ class TrtBackend:
     Args:
         provider: a key of MODULES.
         engines_dir: where compiled engines lie; None: the user's cache folder.
+        tell: hears of each engine that is compiled, before and after.
         trt, device: the module and the GPU; None: those that are here.
 
     Raises:
@@ -37,12 +40,14 @@ class TrtBackend:
         self,
         provider: str,
         engines_dir: Path | None = None,
+        tell: Tell = unheard,
         *,
         trt: Any = None,
         device: Device | None = None,
     ) -> None:
         self.provider = provider
         self.cache = EngineCache(engines_dir or default_folder())
+        self._tell = tell
         self._trt = imported(provider) if trt is None else trt
         # Before the module is asked for a runtime: without a driver, some versions crash at that.
         self._device = first_gpu() if device is None else device
@@ -85,7 +90,11 @@ class TrtBackend:
                 "--engines DIR`, and name DIR with --set engine.engines_dir=DIR",
             )
         is_elsewhere = self.provider == "tensorrt-rtx"
+        what = f"{key.graph} ({phase.name}) for {key.target} with {key.module} {key.version}"
+        self._tell(f"compiling {what}: once on this device, which may take minutes")
+        begun_s = time.monotonic()
         blob = built_engine(trt, phase, key.target if is_elsewhere else None)
+        self._tell(f"compiled {what} in {time.monotonic() - begun_s:.1f} s")
         with suppress(OutputError):  # it runs all the same, and is compiled again the next time
             self.cache.publish(key, blob)
         return blob

@@ -186,7 +186,7 @@ def test_make_bench_gpu_is_the_command(tmp_path):
 
 @pytest.mark.slow
 def test_half_precision_runs_the_graph_that_a_gpu_runs(tmp_path):
-    """Written for CUDA: fp16 borders and cache, GroupQueryAttention; here on the CPU."""
+    """Written for CUDA: fp16 inside and in the cache, GroupQueryAttention; here on the CPU."""
     import onnx
     from gpu_graphs import decoder_graph
     from gpu_measure import logits_behind, worst_cosine
@@ -195,12 +195,12 @@ def test_half_precision_runs_the_graph_that_a_gpu_runs(tmp_path):
 
     with torch.inference_mode():
         model = random_model(SHAPE, torch.device("cpu"), torch.float16)
-        peer = OrtPeer(model, tmp_path, "fp16")
+        peer = OrtPeer(model, tmp_path, "whole")
         expected = logits_behind(GrowingPeer(model))
         told = logits_behind(peer)
         assert worst_cosine(told, expected) > 0.9999
         peer.refill(100)
         assert peer.arena.evictions > 0 and peer.arena.block.dtype == torch.float16
-    graph = onnx.load(str(decoder_graph(model, tmp_path, "fp16", "cuda"))).graph
+    graph = onnx.load(str(decoder_graph(model, tmp_path, "whole"))).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("GroupQueryAttention") == SHAPE.text["num_hidden_layers"]

@@ -18,7 +18,7 @@ from edgestream.edge.doctor import Report, idle_tensorrt, video_report
 from edgestream.edge.ladder_report import climbed
 from edgestream.edge.machine import this_machine
 from edgestream.edge.provider_probe import PROVEN
-from edgestream.edge.tested import NEVER, ROWS, never_on_a_gpu, page
+from edgestream.edge.tested import NEVER, ROWS, never_on_a_gpu, page, sentence
 from edgestream.runtime.engines import trt as trt_backend
 from edgestream.runtime.engines import trt_module
 from edgestream.runtime.errors import BackendMissing, BundleMissing
@@ -48,6 +48,8 @@ def test_the_page_is_what_doctor_quotes():
     text = "\n".join(lines_of(report_of(), None))
     assert never_on_a_gpu() and all(one in text for one in never_on_a_gpu())
     assert report_of().as_json()["never_on_a_gpu"] == list(never_on_a_gpu())
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert sentence() in " ".join(readme.split()), "README.md quotes the page"
 
 
 @pytest.fixture

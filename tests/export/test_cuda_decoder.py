@@ -10,6 +10,9 @@ pytest.importorskip("onnxruntime_genai", reason="decoders are made by the export
 
 from edgestream.export.cuda_decoder import counted, half_of, typed, write_cuda_decoder
 from edgestream.export.decoder_onnx import write_decoder
+from edgestream.export.layer_writer import write_layers
+from edgestream.export.prove_trt import exact_products
+from edgestream.models.decoder_weights import ModuleWeights
 from edgestream.quant.llm_words import decoder_words
 from edgestream.runtime.engines.ort import OrtBackend
 from edgestream.runtime.errors import EngineError
@@ -68,6 +71,27 @@ def test_typed_float32_it_is_the_cpu_graph_to_the_bit(tiny, tmp_path_factory):
     with tiny.engine() as cpu, OrtBackend().open(target) as twin:
         expected = said(cpu, embeds, lengths, "float32", is_counted=False)
         np.testing.assert_array_equal(said(twin, embeds, lengths, "float32"), expected)
+
+
+@pytest.mark.parametrize("which", ["fp32", "int4-32"])
+def test_a_decoder_that_was_written_layer_by_layer_is_the_cpu_graph_too(tiny, which, tmp_path):
+    """As those of models that see are, and all large ones."""
+    scheme, _ = decoder_words(which)
+    write_layers(ModuleWeights(tiny.model), scheme, tmp_path, "cpu")
+    with exact_products(tmp_path / "cpu.onnx") as source:
+        for kind in ("float32", "float16"):
+            write_cuda_decoder(source, tmp_path / f"{kind}.onnx", kind)
+        embeds, lengths = random_embeds(2, 30, tiny.hidden), (16, 12, 1, 1)
+        with OrtBackend().open(source) as cpu:
+            expected = said(cpu, embeds, lengths, "float32", is_counted=False)
+    with OrtBackend().open(tmp_path / "float32.onnx") as twin:
+        assert {"seqlens_k", "total_sequence_length"} < {one.name for one in twin.inputs}
+        assert "attention_mask" not in {one.name for one in twin.inputs}
+        near = said(twin, embeds, lengths, "float32")
+    np.testing.assert_allclose(near, expected, rtol=1e-4, atol=1e-4)
+    with OrtBackend().open(tmp_path / "float16.onnx") as half:
+        found = said(half, embeds, lengths, "float16", total=SLOTS)
+    assert np.abs(found - expected).max() <= 2e-2 * max(1.0, expected.std())
 
 
 @pytest.mark.parametrize("which", ["fp32", "int4-32", "int8-32", "nf4-64"])
