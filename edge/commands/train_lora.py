@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained
+    from ...models.family import Checkpoint
+    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained, Usual
 
 ALL_TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 FEATURES_FOLDER = "features"
@@ -61,11 +63,24 @@ def lora(
         ),
     ] = False,
     epochs: Annotated[
-        int, typer.Option("--epochs", min=1, max=10_000, help="How often all is read.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            max=10_000,
+            help="How often all is read. Left out: 4 for a reference assistant, 10 for others.",
+        ),
+    ] = None,
     rows: Annotated[
-        int, typer.Option("--rows", min=1, max=4096, help="Of a batch, over all processes.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--rows",
+            min=1,
+            max=4096,
+            help="Of a batch, over all processes. Left out: 4 for a reference assistant, 8 for "
+            "others.",
+        ),
+    ] = None,
     portions: Annotated[
         int,
         typer.Option(
@@ -76,7 +91,14 @@ def lora(
         int,
         typer.Option("--row-tokens", min=32, help="Of a row; longer dialogues are cut."),
     ] = 400,
-    rate: Annotated[float, typer.Option("--rate", help="Highest learning rate.")] = 1e-3,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            help="Highest learning rate. Left out: 2e-3 for a reference assistant, 1e-3 for "
+            "others.",
+        ),
+    ] = None,
     stream_weight: Annotated[
         float,
         typer.Option("--stream-weight", min=0, help="Of when to speak, against what to say."),
@@ -92,14 +114,16 @@ def lora(
         typer.Option("--standby", min=0, help="Seconds before a sentence taught as standby."),
     ] = 0.0,
     rehearse: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--rehearse",
             min=0,
             max=2000,
-            help="Rendered clips taught along, so that a reference assistant forgets nothing.",
+            help="Rendered clips of which a reference assistant is to say what it said before, so "
+            "that it forgets nothing; 0 for none. Left out: 200 for a reference assistant, 0 for "
+            "others and with --fsdp.",
         ),
-    ] = 0,
+    ] = None,
     checks: Annotated[
         int, typer.Option("--checks", min=1, help="Looks at what is held out, the last at the end.")
     ] = 5,
@@ -133,11 +157,15 @@ def lora(
     tools = _tools()
     from ..training_progress import told_progress
 
+    checkpoint, folder = _base(base)
+    usual = _usual(checkpoint, epochs, rows, rate, rehearse, is_shared=fsdp)
     recipe = _recipe(
-        rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens, rate,
-        stream_weight, focal, standby, rehearse, held_out, checks, seed,
+        rank, alpha, targets, dropout, qlora, decoder_only, usual, portions, row_tokens,
+        stream_weight, focal, standby, held_out, checks, seed,
     )  # fmt: skip
-    choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device, fsdp)
+    choice = _choice(
+        dialogues, evaluate_on or [], checkpoint, folder, out, cache, recipe, device, fsdp
+    )
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
@@ -157,10 +185,31 @@ def _tools() -> Any:
     return train_lora
 
 
+def _base(name: str) -> tuple[Checkpoint, Path]:
+    """The base, loaded, and its folder."""
+    from ...models.families import load_checkpoint
+    from ...models.hub import checkpoint_folder
+
+    folder = checkpoint_folder(name)
+    return load_checkpoint(folder), folder
+
+
+def _usual(
+    checkpoint: Checkpoint, epochs: int | None, rows: int | None, rate: float | None,
+    rehearse: int | None, *, is_shared: bool,
+) -> Usual:  # fmt: skip
+    """What was said, and what is usual for this base where nothing was."""
+    from ...training.lora_recipe import usual_of
+
+    said = {"epochs": epochs, "rows": rows, "rate": rate, "rehearse": rehearse}
+    given: dict[str, Any] = {name: one for name, one in said.items() if one is not None}
+    return replace(usual_of(checkpoint.source.family, is_shared=is_shared), **given)
+
+
 def _recipe(
     rank: int, alpha: int, targets: str, dropout: float, qlora: bool, decoder_only: bool,
-    epochs: int, rows: int, portions: int, row_tokens: int, rate: float, stream_weight: float,
-    focal: float | None, standby: float, rehearse: int, held_out: float, checks: int, seed: int,
+    usual: Usual, portions: int, row_tokens: int, stream_weight: float,
+    focal: float | None, standby: float, held_out: float, checks: int, seed: int,
 ) -> LoraRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.live_loss import LiveLoss
@@ -170,8 +219,8 @@ def _recipe(
     names = tuple(name.strip() for name in targets.split(",") if name.strip())
     if not names:
         raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
-    if not (math.isfinite(rate) and rate > 0):
-        raise UsageError(f"got --rate {rate}, expected above 0", hint="try 1e-3, or 2e-4")
+    if not (math.isfinite(usual.rate) and usual.rate > 0):
+        raise UsageError(f"got --rate {usual.rate}, expected above 0", hint="try 1e-3, or 2e-4")
     if decoder_only and "lm_head" in names:
         raise UsageError(
             "got --decoder-only with lm_head among --targets, expected layers that several "
@@ -180,23 +229,23 @@ def _recipe(
         )
     shape = LoraShape(rank, alpha, names, dropout, qlora, decoder_only)
     return LoraRecipe(
-        shape, LiveLoss(stream_weight, focal), epochs, rows, portions, row_tokens, rate,
-        standby_s=standby, rehearse=rehearse, held_out=held_out, checks=checks, seed=seed,
+        shape, LiveLoss(stream_weight, focal), usual.epochs, usual.rows, portions, row_tokens,
+        usual.rate, standby_s=standby, rehearse=usual.rehearse, held_out=held_out, checks=checks,
+        seed=seed,
     )  # fmt: skip
 
 
 def _choice(
     dialogues: list[Path],
     evaluate_on: list[Path],
-    base: str,
+    checkpoint: Checkpoint,
+    folder: Path,
     out: Path,
     cache: Path | None,
     recipe: LoraRecipe,
     device: str,
     is_shared: bool,
 ) -> LoraChoice:
-    from ...models.families import load_checkpoint
-    from ...models.hub import checkpoint_folder
     from ...training.dialogues import read_dialogues
     from ...training.lora_recipe import LoraChoice
     from .train import chosen_device
@@ -205,9 +254,8 @@ def _choice(
         tuple(one for path in paths for one in read_dialogues(path))
         for paths in (dialogues, evaluate_on)
     )
-    folder = checkpoint_folder(base)
     return LoraChoice(
-        load_checkpoint(folder), read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
+        checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
         chosen_device(device), is_shared=is_shared,
     )  # fmt: skip
 
