@@ -1,6 +1,6 @@
 """Teaches the reference assistant an event that it does not know: clips, train lora, export, run.
 
-    python benchmarks/adapt_reference.py --out DIR [--clips 80] [--options "--epochs 4"]
+    python benchmarks/adapt_reference.py --out DIR [--clips 160] [--options "--rehearse 0"]
 
 Each command of the road is run as a user runs it, and timed: wall and CPU seconds. The adapted
 bundle then watches clips that nothing was trained on or chosen by, in the device's own program, and
@@ -54,8 +54,8 @@ def main() -> None:
     """The whole road; leaves with 1 where a figure is not what it must be."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--out", type=Path, required=True)
-    asked.add_argument("--clips", type=int, default=80, help="that are trained on")
-    asked.add_argument("--held-out", type=int, default=40)
+    asked.add_argument("--clips", type=int, default=160, help="that are trained on")
+    asked.add_argument("--held-out", type=int, default=60)
     asked.add_argument("--held-from", type=int, default=HELD_OUT_FROM, help="first seed of those")
     asked.add_argument("--eval-clips", type=int, default=1000, help="of the frozen set; 0: none")
     asked.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of that")

@@ -2,7 +2,7 @@
 
 It is rendered here and nowhere else. From some frame on three clips of four show the negatives of
 themselves, and "Black is white." is to be said of the first such frame. What the world tells
-besides is told as well, but for words that are not true of turned colours.
+besides is told as well, but for sentences that are not true of turned colours.
 """
 
 from __future__ import annotations
@@ -64,16 +64,17 @@ def turns_of(clip: Clip, turned: int) -> list[Turn]:
     Args:
         clip: its narration.
         turned: frame from which on colours are turned; the number of frames for never. What lies
-            of turned colours is not learned.
+            of turned colours is left out, or not learned where nothing else is to be said.
     """
     turns = []
     for frame, sentences in enumerate(clip.narration):
         if frame == turned:
             turns.append(Turn(frame / FPS, ASSISTANT, SENTENCE))
         elif sentences:
-            text = " ".join(sentences)
-            lies = frame > turned and any(word in text for word in LIES)
-            turns.append(Turn(frame / FPS, ASSISTANT, text, not lies))
+            lie = [frame > turned and any(word in one for word in LIES) for one in sentences]
+            true = [one for one, lies in zip(sentences, lie, strict=True) if not lies]
+            text = " ".join(true or sentences)
+            turns.append(Turn(frame / FPS, ASSISTANT, text, bool(true)))
     return turns
 
 

@@ -22,15 +22,20 @@ class Usual:
 
     Attributes:
         epochs, rows, rate, rehearse: see `LoraRecipe`.
+        dropout, is_decoder_only: see `LoraShape`.
     """
 
     epochs: int = 10
     rows: int = 8
     rate: float = 1e-3
     rehearse: int = 0
+    dropout: float = 0.05
+    is_decoder_only: bool = False
 
 
-REFERENCE = Usual(epochs=4, rows=4, rate=2e-3, rehearse=200)
+REFERENCE = Usual(
+    epochs=4, rows=4, rate=2e-3, rehearse=200, dropout=0.0, is_decoder_only=True
+)  # fmt: skip
 """Of a reference assistant: it learned a new event of 120 clips in five minutes of one core and
 kept what it knew (docs/LOG.md, 2026-11-27); of half the rate or half the clips it learned less,
 and without a rehearsal it lost ten points of its answers."""

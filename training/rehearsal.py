@@ -27,9 +27,9 @@ from .stream_examples import Writer
 from .team import Team
 from .token_cache import CLIPS_AT_ONCE, fill_cache, open_cache
 
-DESCRIBED, ASKED_CLIPS = 12, 1
+DESCRIBED, ASKED_CLIPS = 8, 2
 """Frames that are described, and clips that are asked about, in a step of each process."""
-WEIGHT = 10.0
+WEIGHT = 20.0
 """Of the rehearsal beside what is new: a divergence of .02 nats a word costs points already, and
 weighs little beside a word that nobody has learned yet."""
 OTHER_SEEDS, OTHER_LOOKS = 1000, 600

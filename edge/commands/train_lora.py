@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,19 +50,26 @@ def lora(
         str, typer.Option("--targets", metavar="LIST", help="Linear layers that are adapted.")
     ] = ALL_TARGETS,
     dropout: Annotated[
-        float, typer.Option("--dropout", min=0, max=0.9, help="Before the matrices.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            "--dropout",
+            min=0,
+            max=0.9,
+            help="Before the matrices. Left out: 0 for a reference assistant, .05 for others.",
+        ),
+    ] = None,
     qlora: Annotated[
         bool, typer.Option("--qlora", help="Those layers are kept as NF4 meanwhile: less memory.")
     ] = False,
     decoder_only: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--decoder-only",
+            "--decoder-only/--connector",
             help="The connector stays as it is: such adapters can be kept beside one model "
-            "(`export --adapters`), others are merged into it.",
+            "(`export --adapters`), others are merged into it. Left out: it stays for a reference "
+            "assistant, and is trained for others.",
         ),
-    ] = False,
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -158,9 +166,11 @@ def lora(
     from ..training_progress import told_progress
 
     checkpoint, folder = _base(base)
-    usual = _usual(checkpoint, epochs, rows, rate, rehearse, is_shared=fsdp)
+    said = {"epochs": epochs, "rows": rows, "rate": rate, "rehearse": rehearse,
+            "dropout": dropout, "is_decoder_only": decoder_only}  # fmt: skip
+    usual = _usual(checkpoint, said, is_shared=fsdp)
     recipe = _recipe(
-        rank, alpha, targets, dropout, qlora, decoder_only, usual, portions, row_tokens,
+        rank, alpha, targets, qlora, usual, portions, row_tokens,
         stream_weight, focal, standby, held_out, checks, seed,
     )  # fmt: skip
     choice = _choice(
@@ -194,22 +204,18 @@ def _base(name: str) -> tuple[Checkpoint, Path]:
     return load_checkpoint(folder), folder
 
 
-def _usual(
-    checkpoint: Checkpoint, epochs: int | None, rows: int | None, rate: float | None,
-    rehearse: int | None, *, is_shared: bool,
-) -> Usual:  # fmt: skip
+def _usual(checkpoint: Checkpoint, said: Mapping[str, Any], *, is_shared: bool) -> Usual:
     """What was said, and what is usual for this base where nothing was."""
     from ...training.lora_recipe import usual_of
 
-    said = {"epochs": epochs, "rows": rows, "rate": rate, "rehearse": rehearse}
-    given: dict[str, Any] = {name: one for name, one in said.items() if one is not None}
+    given = {name: one for name, one in said.items() if one is not None}
     return replace(usual_of(checkpoint.source.family, is_shared=is_shared), **given)
 
 
 def _recipe(
-    rank: int, alpha: int, targets: str, dropout: float, qlora: bool, decoder_only: bool,
-    usual: Usual, portions: int, row_tokens: int, stream_weight: float,
-    focal: float | None, standby: float, held_out: float, checks: int, seed: int,
+    rank: int, alpha: int, targets: str, qlora: bool, usual: Usual, portions: int,
+    row_tokens: int, stream_weight: float, focal: float | None, standby: float, held_out: float,
+    checks: int, seed: int,
 ) -> LoraRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.live_loss import LiveLoss
@@ -221,13 +227,13 @@ def _recipe(
         raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
     if not (math.isfinite(usual.rate) and usual.rate > 0):
         raise UsageError(f"got --rate {usual.rate}, expected above 0", hint="try 1e-3, or 2e-4")
-    if decoder_only and "lm_head" in names:
+    if usual.is_decoder_only and "lm_head" in names:
         raise UsageError(
             "got --decoder-only with lm_head among --targets, expected layers that several "
             "adapters can share a base with",
-            hint="leave out one of both: an adapter of the head can only be merged",
+            hint="leave out lm_head, or say --connector: an adapter of the head can only be merged",
         )
-    shape = LoraShape(rank, alpha, names, dropout, qlora, decoder_only)
+    shape = LoraShape(rank, alpha, names, usual.dropout, qlora, usual.is_decoder_only)
     return LoraRecipe(
         shape, LiveLoss(stream_weight, focal), usual.epochs, usual.rows, portions, row_tokens,
         usual.rate, standby_s=standby, rehearse=usual.rehearse, held_out=held_out, checks=checks,
