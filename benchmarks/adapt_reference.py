@@ -1,154 +1,180 @@
 """Teaches the reference assistant an event that it does not know: clips, train lora, export, run.
 
-    python benchmarks/adapt_reference.py --out DIR [--clips 80] [--epochs 8]
+    python benchmarks/adapt_reference.py --out DIR [--clips 160] [--options "--rehearse 0"]
 
-The event is rendered here and nowhere else: all colours turn to their opposites, and the assistant
-is to say "Black is white.". Half of the clips have it; what the world tells besides is told as
-well. Each command of the road is run as a user runs it, and timed; the adapted bundle then watches
-clips that were not trained on, in the device's own program, and its sentences are scored.
+Each command of the road is run as a user runs it, and timed: wall and CPU seconds. The adapted
+bundle then watches clips that nothing was trained on or chosen by, in the device's own program, and
+its sentences about the new event are scored; before and after are LIVE's figures, and when both
+bundles speak of their own accord. What the adaptation costs of what was known says
+`eval reference`, line by line, against the bundle of the same scheme that was not adapted. The last
+line of stdout is that of docs/FORMATS.md, section 5.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import time
-from fractions import Fraction
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import av
-import numpy as np
+from figures import Figure, report
+from turned_colours import SENTENCE, written_clips
+from workers import ONE_THREAD
 
 from edgestream.evaluation.dialogue_scores import TriggerScore, score_triggers
-from edgestream.evaluation.world import Clip, WorldRules, render_clip
-from edgestream.evaluation.world.event_types import COLOURS
-from edgestream.training.dialogues import ASSISTANT, Dialogue, Turn, write_dialogues
+from edgestream.training.dialogues import Dialogue
 
-SENTENCE = "Black is white."
-FRAMES, FPS, TOLERANCE_S = 40, 4, 1.0
+TOLERANCE_S = 1.0
 HELD_OUT_FROM = 500_000
-TURNED = (*COLOURS, "darker", "brighter", "black")
-"""Words that are not true of a picture whose colours are turned."""
 BASE = Path(__file__).parents[1] / "assets" / "reference-checkpoint"
+MOST_S = 15 * 60.0
+LEAST_F1 = 0.80
+TOKEN_GATE = ("--set", "gate.kind=token", "--set", "context.kind=continuous")
+LIVE = ("lm_ppl", "time_diff_s", "fluency", "correctness", "precision", "recall", "f1")
+AGAINST = "_minus_against"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that has ended: its stdout, and seconds of wall and CPU time."""
+
+    told: str
+    wall_s: float
+    cpu_s: float
 
 
 def main() -> None:
-    """The whole road, timed."""
+    """The whole road; leaves with 1 where a figure is not what it must be."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--out", type=Path, required=True)
-    asked.add_argument("--clips", type=int, default=80)
-    asked.add_argument("--held-out", type=int, default=30)
-    asked.add_argument("--epochs", type=int, default=8)
-    asked.add_argument("--llm", default="int8")
+    asked.add_argument("--clips", type=int, default=160, help="that are trained on")
+    asked.add_argument("--held-out", type=int, default=60)
+    asked.add_argument("--held-from", type=int, default=HELD_OUT_FROM, help="first seed of those")
+    asked.add_argument("--eval-clips", type=int, default=1000, help="of the frozen set; 0: none")
+    asked.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of that")
+    asked.add_argument("--llm", default="int4")
     asked.add_argument("--options", default="", help="more of `train lora`, one text")
     given = asked.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    clips = written_clips(given.out / "clips", range(given.clips))
-    held = written_clips(given.out / "held", range(HELD_OUT_FROM, HELD_OUT_FROM + given.held_out))
-    for name, dialogues in (("clips", clips), ("held", held)):
-        write_dialogues(given.out / f"{name}.jsonl", dialogues)
-    adapter, bundle = given.out / "adapter", given.out / "bundle"
-    took = {
-        "train_s": ran("train", "lora", str(given.out / "clips.jsonl"), "--base", str(BASE),
-                       "--out", str(adapter), "--epochs", str(given.epochs), "--force",
-                       *given.options.split()),
-        "export_s": ran("export", str(BASE), "--adapter", str(adapter), "--out", str(bundle),
-                        "--llm", given.llm, "--force"),
+    clips, held = given.out / "clips.jsonl", given.out / "held.jsonl"
+    written_clips(clips, range(given.clips))
+    dialogues = written_clips(held, range(given.held_from, given.held_from + given.held_out))
+    base, bundle, adapter = (given.out / name for name in ("base", "bundle", "adapter"))
+    ran("export", str(BASE), "--out", str(base), "--llm", given.llm, "--force")
+    road = {
+        # One look at the end, so that nothing is chosen by what is held out.
+        "train": ran("train", "lora", str(clips), "--base", str(BASE), "--out", str(adapter),
+                     "--evaluate-on", str(held), "--checks", "1", "--force", "--json",
+                     *given.options.split()),
+        "export": ran("export", str(BASE), "--adapter", str(adapter), "--out", str(bundle),
+                      "--llm", given.llm, "--force"),
     }  # fmt: skip
-    begun = time.monotonic()
-    event, spoken = watched(bundle, held)
-    took["run_s"] = time.monotonic() - begun
-    print(json.dumps({
-        "benchmark": "adapt_reference", "clips": len(clips), "held_out": len(held),
-        "event": scores(event), "all_sentences": scores(spoken),
-        **{name: round(value, 1) for name, value in took.items()},
-    }))  # fmt: skip
+    event, road["run"] = watched(bundle, dialogues)
+    found = {
+        "live": json.loads(road["train"].told.splitlines()[-1]),
+        "before": metrics("dialogues", str(held), "--bundle", str(base), *TOKEN_GATE),
+        "after": metrics("dialogues", str(held), "--bundle", str(bundle), *TOKEN_GATE),
+        "reference": {} if not given.eval_clips else metrics(
+            "reference", "--bundle", str(bundle), "--against", str(base),
+            "--clips", str(given.eval_clips), "--processes", str(given.processes)),
+    }  # fmt: skip
+    sys.exit(not told(given, road, event, found))
 
 
-def scores(found: TriggerScore) -> dict[str, float]:
-    """Precision, recall and F1, with how many there were."""
-    return {"precision": round(found.precision, 3), "recall": round(found.recall, 3),
-            "f1": round(found.f1, 3), "true": found.n_true, "spoken": found.n_spoken}  # fmt: skip
+def ran(*arguments: str, may_miss: bool = False) -> Ran:
+    """A command of edgestream with one thread, ended.
+
+    Args:
+        arguments: behind `edgestream`.
+        may_miss: exit code 6, a bound that is not kept, is no failure.
+    """
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    made = subprocess.run([sys.executable, "-m", "edgestream.edge.cli", *arguments],
+                          stdout=subprocess.PIPE, text=True, check=False,
+                          env={**os.environ, **ONE_THREAD})  # fmt: skip
+    if made.returncode not in ((0, 6) if may_miss else (0,)):
+        sys.exit(f"edgestream {' '.join(arguments)} left with {made.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ran(made.stdout, time.monotonic() - begun, cpu_s)
 
 
-def ran(*arguments: str) -> float:
-    """Seconds that a command took."""
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "-m", "edgestream.edge.cli", *arguments], check=True)
-    return time.monotonic() - begun
+def metrics(*arguments: str) -> dict[str, Any]:
+    """Name → what `edgestream eval` told of it."""
+    line = json.loads(ran("eval", *arguments, "--json", may_miss=True).told.splitlines()[-1])
+    return {one["name"]: one for one in line["metrics"]}
 
 
-def written_clips(folder: Path, seeds: range) -> list[Dialogue]:
-    """A clip of each seed as a video, and what is to be said of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for seed in seeds:
-        clip = render_clip(seed, FRAMES, WorldRules())
-        rng = np.random.default_rng([seed, 17])
-        begin = int(rng.integers(8, FRAMES - 6)) if seed % 2 else FRAMES
-        path = folder / f"{seed}.mp4"
-        write_video(path, clip, begin)
-        found.append(Dialogue(path, tuple(turns_of(clip, begin))))
-    return [one for one in found if one.turns]
-
-
-def turns_of(clip: Clip, begin: int) -> list[Turn]:
-    """What is to be said, and when; where colours lie, what names one is not learned."""
-    turns = []
-    for frame, sentences in enumerate(clip.narration):
-        if frame == begin:  # the world's own event of that very frame is not told
-            turns.append(Turn(frame / FPS, ASSISTANT, SENTENCE))
-        elif sentences:
-            text = " ".join(sentences)
-            lies = frame > begin and any(word in text for word in TURNED)
-            turns.append(Turn(frame / FPS, ASSISTANT, text, not lies))
-    return turns
-
-
-def write_video(path: Path, clip: Clip, begin: int) -> None:
-    """The clip as H.264; from a frame on its colours are their opposites."""
-    assert clip.pixels is not None
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=FPS, options={"crf": "10"})
-        stream.height, stream.width = clip.pixels.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, FPS)
-        for number, picture in enumerate(clip.pixels):
-            pixels = 255 - picture if number >= begin else picture
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-
-
-def watched(bundle: Path, held: list[Dialogue]) -> tuple[TriggerScore, TriggerScore]:
-    """The scores of the new event, and of all moments of speaking, by `edgestream run`."""
-    event, spoken = TriggerScore(), TriggerScore()
+def watched(bundle: Path, held: list[Dialogue]) -> tuple[TriggerScore, Ran]:
+    """How well `edgestream run` told the new event, and what running took."""
+    event, wall_s, cpu_s = TriggerScore(), 0.0, 0.0
     for dialogue in held:
-        said = said_of(bundle, dialogue.video)
-        true = [(turn.time_s, turn.text) for turn in dialogue.turns]
-        spoken += score_triggers([at for at, _ in said], [at for at, _ in true], TOLERANCE_S)
-        event += score_triggers(
-            [at for at, text in said if SENTENCE in text],
-            [at for at, text in true if SENTENCE in text],
-            TOLERANCE_S,
-        )
-    return event, spoken
+        run = ran("run", str(dialogue.video), "--bundle", str(bundle), "--gate", "token",
+                  "--set", "context.kind=continuous", "--jsonl", "-")  # fmt: skip
+        records = [json.loads(line) for line in run.told.splitlines()]
+        said = [float(one["time_s"]) for one in records
+                if one["type"] == "final" and SENTENCE in one["text"]]  # fmt: skip
+        true = [turn.time_s for turn in dialogue.turns if SENTENCE in turn.text]
+        event += score_triggers(said, true, TOLERANCE_S)
+        wall_s, cpu_s = wall_s + run.wall_s, cpu_s + run.cpu_s
+    return event, Ran("", wall_s, cpu_s)
 
 
-def said_of(bundle: Path, video: Path) -> list[tuple[float, str]]:
-    """(seconds, text) of what the device says unasked along a video."""
-    command = [sys.executable, "-m", "edgestream.edge.cli", "run", str(video), "--bundle",
-               str(bundle), "--gate", "token", "--set", "context.kind=continuous",
-               "--jsonl", "-"]  # fmt: skip
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    records = [json.loads(line) for line in told.splitlines()]
-    return [
-        (float(one["time_s"]), one["text"])
-        for one in records
-        if one["type"] == "final" and one["text"].strip()
+def told(
+    given: argparse.Namespace, road: Mapping[str, Ran], event: TriggerScore, found: dict[str, Any]
+) -> bool:
+    """Everything as a table and a line; True where every figure is what it must be."""
+    wall_s = sum(one.wall_s for one in road.values())
+    cpu_s = sum(one.cpu_s for one in road.values())
+    less = {name.removesuffix(AGAINST): one for name, one in found["reference"].items()
+            if name.endswith(AGAINST)}  # fmt: skip
+    missed = [name for name, one in less.items() if one.get("passed") is False]
+    rows = [*live_rows(found), *[{
+        "figure": name, "before": found["reference"][name]["value"] - one["value"],
+        "after": found["reference"][name]["value"], "minus": one["value"],
+        "95 %": "[{:+.3f}, {:+.3f}]".format(*one["ci95"]), "n": one["n"],
+    } for name, one in less.items() if one["value"] is not None]]  # fmt: skip
+    figures = [
+        Figure("adaptation_s", wall_s, "s", 1, at_most=MOST_S),
+        Figure("adaptation_cpu_s", cpu_s, "s", 1),
+        Figure("event_f1", event.f1, "1", event.n_true + event.n_spoken, at_least=LEAST_F1),
+        Figure("event_precision", event.precision, "1", event.n_spoken),
+        Figure("event_recall", event.recall, "1", event.n_true),
     ]
+    if less:
+        figures.append(Figure("lines_down", len(missed), "1", len(less), at_most=0))
+    passed: bool = report(
+        "benchmarks/adapt_reference.py", rows, figures, bundle_sha256=None, threads=1,
+        cpu_share=cpu_s / wall_s, clips=given.clips, held_out=given.held_out, llm=given.llm,
+        options=given.options, lines_down=missed,
+        road={name: {"wall_s": round(one.wall_s, 1), "cpu_s": round(one.cpu_s, 1)}
+              for name, one in road.items()},
+        live={name: found["live"][name] for name in ("steps", "before", "after")},
+        triggers={name: values_of(found[name]) for name in ("before", "after")},
+        lines={name: {"value": one["value"], "ci95": one["ci95"]} for name, one in less.items()},
+    )  # fmt: skip
+    return passed
+
+
+def live_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """LIVE's figures in PyTorch, and those of the bundles, before and after."""
+    live, before, after = found["live"], found["before"], found["after"]
+    rows = [{"figure": name, "before": live["before"].get(name), "after": live["after"].get(name)}
+            for name in LIVE]  # fmt: skip
+    return [*rows, *[{"figure": name, "before": before[name]["value"], "after": one["value"]}
+                     for name, one in after.items()]]  # fmt: skip
+
+
+def values_of(told: Mapping[str, Any]) -> dict[str, float | None]:
+    """Name → value."""
+    return {name: one["value"] for name, one in told.items()}
 
 
 if __name__ == "__main__":

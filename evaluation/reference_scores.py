@@ -121,6 +121,26 @@ class Tally:
         return Figure(name, value, ratio.unit, n, _interval(self._values(name, draws)))
 
 
+def further_apart(
+    pair: tuple[Tally, Tally], other: tuple[Tally, Tally], name: str, seed: int = 0
+) -> Figure:
+    """How much more the first of a pair is ahead of its second than in another pair.
+
+    Raises:
+        ValueError: they were not counted on the same number of clips.
+    """
+    ahead, behind = pair[0].minus(pair[1], name, seed), other[0].minus(other[1], name, seed)
+    if len(pair[0].counts) != len(other[0].counts):
+        raise ValueError("got two pairs over different clips, expected the same ones")
+    if ahead.value is None or behind.value is None:
+        return Figure(name, None, ahead.unit, 0, None)
+    draws = _draws(len(pair[0].counts), seed)
+    spread = [one._values(name, draws) for one in (*pair, *other)]
+    values = spread[0] - spread[1] - (spread[2] - spread[3])
+    n = min(ahead.n, behind.n)
+    return Figure(name, ahead.value - behind.value, ahead.unit, n, _interval(values))
+
+
 def _draws(clips: int, seed: int) -> NDArray[np.float64]:
     """(RESAMPLES, clips): how often each clip is drawn."""
     rng = np.random.default_rng(seed)

@@ -135,51 +135,47 @@ def table(
         rule: what the hand-written rule says of the clips.
         majority: the most frequent answer of each topic in training.
     """
-    by_rule = {"rule": score_events(clips, rule)}
-    lines = [_line(tallies.told, name, beside=by_rule) for name in ("speak_f1",)]
-    lines.append(_line(tallies.told, "false_speech_per_100", beside=by_rule))
-    lines.append(_line(tallies.gate, "speak_f1", as_name="speak_f1_of_gate"))
-    kinds = [name for name in MUST if name.startswith("event_f1_")]
-    kinds += [f"event_f1_{kind}" for kind in TYPES_BESIDE]
-    lines += [_line(tallies.gate, name, beside=by_rule) for name in kinds]
-    for name in ("pan_direction", "enter_side", "mover_colour"):
-        lines.append(_line(tallies.gate, name, beside=by_rule))
-    lines.append(_line(tallies.sentences, "sentence_exact"))
-    lines.append(_line(tallies.sentences, "sentence_exact_events"))
-    lines.append(_line(tallies.told, "event_f1_micro", as_name="live_event_f1", beside=by_rule))
-    return (*lines, *_question_lines(clips, tallies, majority))
-
-
-def _question_lines(
-    clips: Sequence[Clip], tallies: Tallies, majority: Mapping[str, str]
-) -> list[Line]:
     asked = [clip.questions for clip in clips]
     guessed = score_questions(asked, [answers_by_majority(one, majority) for one in asked])
-    own, true = tallies.questions["own_text"], tallies.questions["true_text"]
-    last = tallies.questions["last_frames"]
-    beside = {"majority": guessed, "last_16_frames": last}
-    lines = [
-        _line(true, "questions", as_name="questions_true_text", beside=beside),
-        _line(own, "questions", as_name="questions_own_text", beside=beside),
-    ]
-    for kind in ("state", "recent", "long"):
-        name = f"questions_{kind}"
-        lines.append(_line(true, name, as_name=f"{name}_true_text", beside=beside))
-        lines.append(_line(own, name, as_name=f"{name}_own_text", beside=beside))
-    for name in ("questions_unseen_minus_seen", "abstention_precision", "abstention_recall"):
-        lines.append(_line(own, name, beside=beside))
+    by_rule = {"rule": score_events(clips, rule)}
+    by_guess = {"majority": guessed, "last_16_frames": tallies.questions["last_frames"]}
+    lines = []
+    for shown, name, tally in counted(tallies):
+        beside = by_guess if name in tallies.questions["own_text"].ratios else by_rule
+        lines.append(_line(tally, name, shown, {} if shown in ALONE else beside))
+    own, last = tallies.questions["own_text"], tallies.questions["last_frames"]
     less = own.minus(last, "questions_long")
-    name = "questions_long_own_text_minus_last_frames"
-    lines.append(Line(_renamed(less, name), MUST.get(name)))
-    return lines
+    return (*lines, Line(_renamed(less, LONG_MINUS_LAST), MUST.get(LONG_MINUS_LAST)))
 
 
-def _line(
-    tally: Tally, name: str, as_name: str = "", beside: Mapping[str, Tally] | None = None
-) -> Line:
-    shown = as_name or name
+ALONE = ("speak_f1_of_gate", "sentence_exact", "sentence_exact_events")
+"""Lines without a baseline."""
+LONG_MINUS_LAST = "questions_long_own_text_minus_last_frames"
+"""The last line: what memory adds."""
+
+
+def counted(tallies: Tallies) -> list[tuple[str, str, Tally]]:
+    """(line, figure of the tally, tally) of every line but the last, in the order of the table."""
+    gate, told, sentences = tallies.gate, tallies.told, tallies.sentences
+    own, true = tallies.questions["own_text"], tallies.questions["true_text"]
+    found = [(name, name, told) for name in ("speak_f1", "false_speech_per_100")]
+    found.append(("speak_f1_of_gate", "speak_f1", gate))
+    kinds = [name for name in MUST if name.startswith("event_f1_")]
+    kinds += [f"event_f1_{kind}" for kind in TYPES_BESIDE]
+    found += [(name, name, gate) for name in kinds]
+    found += [(name, name, gate) for name in ("pan_direction", "enter_side", "mover_colour")]
+    found += [(name, name, sentences) for name in ("sentence_exact", "sentence_exact_events")]
+    found.append(("live_event_f1", "event_f1_micro", told))
+    for name in ("questions", "questions_state", "questions_recent", "questions_long"):
+        found += [(f"{name}_true_text", name, true), (f"{name}_own_text", name, own)]
+    for name in ("questions_unseen_minus_seen", "abstention_precision", "abstention_recall"):
+        found.append((name, name, own))
+    return found
+
+
+def _line(tally: Tally, name: str, shown: str, beside: Mapping[str, Tally]) -> Line:
     is_most = shown in MUST_NOT
-    values = {key: other.figure(name).value for key, other in (beside or {}).items()}
+    values = {key: other.figure(name).value for key, other in beside.items()}
     must = MUST_NOT.get(shown, MUST.get(shown))
     return Line(_renamed(tally.figure(name), shown), must, is_most, beside=values)
 

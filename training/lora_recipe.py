@@ -4,15 +4,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..models.family import Checkpoint
+from ..models.reference_checkpoint import FAMILY
 from .dialogues import Dialogue
 from .live_loss import LiveLoss
 from .lora_model import LoraShape
 from .training_loop import CHECKPOINT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a run does where nobody says otherwise.
+
+    Attributes:
+        epochs, rows, rate, rehearse: see `LoraRecipe`.
+        dropout, is_decoder_only: see `LoraShape`.
+    """
+
+    epochs: int = 10
+    rows: int = 8
+    rate: float = 1e-3
+    rehearse: int = 0
+    dropout: float = 0.05
+    is_decoder_only: bool = False
+
+
+REFERENCE = Usual(
+    epochs=4, rows=4, rate=2e-3, rehearse=200, dropout=0.0, is_decoder_only=True
+)  # fmt: skip
+"""Of a reference assistant: it learned a new event of 120 clips in five minutes of one core and
+kept what it knew (docs/LOG.md, 2026-11-27); of half the rate or half the clips it learned less,
+and without a rehearsal it lost ten points of its answers."""
+
+
+def usual_of(family: str, *, is_shared: bool = False) -> Usual:
+    """What is usual for a base of a family.
+
+    Any other base than a reference assistant knows nothing of the rendered world; one whose parts
+    lie in several processes cannot be asked what it said before.
+    """
+    found = REFERENCE if family == FAMILY else Usual()
+    return replace(found, rehearse=0) if is_shared else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +65,8 @@ class LoraRecipe:
         rate: highest learning rate.
         warm_up: share of the steps over which it rises; VideoLLM-online's.
         standby_s: frames so shortly before a text are taught as standby, seconds.
-        rehearse: clips of the rendered world, of each process, that a reference assistant is taught
-            along; 0 for none.
+        rehearse: clips of the rendered world, of each process, of which a reference assistant is to
+            say what it said before; 0 for none.
         held_out: share of the videos that are kept for choosing the best checkpoint.
         checks: times that they are looked at, the last time at the end.
         seed: of everything that is drawn.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from ..models.reference_model import ReferenceModel
 from .packed_prompts import UNLABELLED, Example, PackedBatch, PackedRow, batch_of_rows, packed
@@ -25,7 +25,8 @@ class Read:
     """What came of a batch.
 
     Attributes:
-        loss: mean over the tokens to be learned.
+        loss: mean over the tokens to be learned, of the cross-entropy, or of the divergence from
+            a teacher, nats.
         right: kind → share of answers of which every token was the most likely.
         tokens: that were read, without those that fill up.
     """
@@ -62,16 +63,33 @@ def logits_of(model: ReferenceModel, batch: PackedBatch, parts: FrameParts | Non
 
 
 def read(
-    model: ReferenceModel, rows: Sequence[PackedRow], parts: FrameParts | None, device: str
+    model: ReferenceModel,
+    rows: Sequence[PackedRow],
+    parts: FrameParts | None,
+    device: str,
+    teacher: ReferenceModel | None = None,
 ) -> Read:
-    """Loss and success of some rows."""
+    """Loss and success of some rows.
+
+    Args:
+        model: its narrator and connector are read.
+        rows: of one batch.
+        parts: what frames show; None for rows without any.
+        device: of the model, and of the teacher.
+        teacher: the model is to say what this one says, as surely as it does; None: what is true.
+    """
     batch = batch_of_rows(rows).to(device)
     logits = logits_of(model, batch, parts)
     labels = batch.labels[batch.labels != UNLABELLED]
+    loss = cross_entropy(logits, labels)
+    if teacher is not None:
+        with torch.no_grad():
+            taught = logits_of(teacher, batch, parts).log_softmax(-1)
+        loss = kl_div(logits.log_softmax(-1), taught, reduction="batchmean", log_target=True)
     good = torch.zeros_like(batch.labels, dtype=torch.bool)
     good[batch.labels != UNLABELLED] = logits.detach().argmax(-1) == labels
     return Read(
-        cross_entropy(logits, labels),
+        loss,
         _right(rows, good.cpu().numpy()),
         sum(len(row.ids) for row in rows),
     )

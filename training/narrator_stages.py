@@ -13,7 +13,7 @@ from ..evaluation.world import Clip
 from ..models.gate_files import GateMeaning
 from ..models.reference_model import ReferenceModel
 from .clip_truths import ClipTruths, some_moments
-from .narrator_reading import FrameParts, read
+from .narrator_reading import FrameParts, Read, read
 from .own_sentences import OwnSentences
 from .packed_prompts import PackedRow, packed
 from .reference_recipe import Recipe
@@ -131,6 +131,7 @@ class StreamStage(NarratorStage):
         cache: of this process.
         meaning: thresholds by which the gate fires.
         writer: of the layout.
+        teacher: the narrator is to say what this one says; None: what is true.
     """
 
     name = "stream"
@@ -145,9 +146,10 @@ class StreamStage(NarratorStage):
         meaning: GateMeaning,
         writer: Writer,
         device: str = "cpu",
+        teacher: ReferenceModel | None = None,
     ) -> None:
         super().__init__(model, recipe, team, device)
-        self._cache, self._writer = cache, writer
+        self._cache, self._writer, self._teacher = cache, writer, teacher
         self._truths = ClipTruths(recipe.cache_frames)
         self._fired = cache.spoken(meaning)
         self._own = OwnSentences(model, cache, self._fired, writer, device)
@@ -158,11 +160,14 @@ class StreamStage(NarratorStage):
         described = self._described(rng)
         asked = [self._asked(rng, progress) for _ in range(recipe.stream_clips)]
         asked = [one for one in asked if one[1].answers]
-        first = read(self.model, [row for _, row in described], self._parts(described), self.device)
-        second = read(self.model, [row for _, row in asked], self._parts(asked), self.device)
+        first, second = self._read(described), self._read(asked)
         facts = {f"right_{kind}": share for kind, share in {**first.right, **second.right}.items()}
         facts["tokens"] = float(first.tokens + second.tokens)
         return {"describe": first.loss, "answer": second.loss}, facts
+
+    def _read(self, rows: Sequence[tuple[int, PackedRow]]) -> Read:
+        parts = self._parts(rows)
+        return read(self.model, [row for _, row in rows], parts, self.device, self._teacher)
 
     def _parts(self, rows: Sequence[tuple[int, PackedRow]]) -> FrameParts:
         clips = [clip for clip, _ in rows]

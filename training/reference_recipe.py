@@ -41,6 +41,7 @@ class Recipe:
         checks: times that the vision stage is looked at on held-out clips, plus one.
         looks: backgrounds and things that clips are made of; they are painted once by each process,
             0.06 s a background.
+        first_look: number of the first of them.
         calibration_clips: on which thresholds are chosen; half as many others are scored.
     """
 
@@ -63,11 +64,12 @@ class Recipe:
     other_rates: float = 0.3
     checks: int = 8
     looks: int = 600
+    first_look: int = 0
     calibration_clips: int = 300
 
     def rules(self) -> WorldRules:
         """Of the world that is trained on."""
-        return WorldRules(looks=self.looks)
+        return WorldRules(first_look=self.first_look, looks=self.looks)
 
     def as_json(self) -> dict[str, Any]:
         """What is kept of it beside the weights."""

@@ -75,6 +75,14 @@ def reference(
             help="Checkpoint: measured itself, in full precision; beside --bundle, compared with.",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="BUNDLE",
+            help="Beside --bundle: what each line has lost or won against this one.",
+        ),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option("--clips", min=1, help="So many of the set, from its beginning.")
     ] = None,
@@ -101,6 +109,11 @@ def reference(
             "got neither --bundle nor --checkpoint, expected one of them or both",
             hint="edgestream eval reference --bundle assets/reference",
         )
+    if against is not None and bundle is None:
+        raise UsageError(
+            "got --against without --bundle, expected a bundle that is compared with it",
+            hint="name the adapted bundle by --bundle, the one before by --against",
+        )
     with ExitStack() as stack:
         full = None if checkpoint is None else _exported(checkpoint, stack)
         measured, compared = (full, None) if bundle is None else (bundle, full)
@@ -110,6 +123,7 @@ def reference(
             measured,
             clips=clips,
             full=compared,
+            against=against,
             processes=processes or usable_cores(),
             on_clips=on_clips,
         )

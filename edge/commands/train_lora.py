@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained
+    from ...models.family import Checkpoint
+    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained, Usual
 
 ALL_TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 FEATURES_FOLDER = "features"
@@ -47,25 +50,45 @@ def lora(
         str, typer.Option("--targets", metavar="LIST", help="Linear layers that are adapted.")
     ] = ALL_TARGETS,
     dropout: Annotated[
-        float, typer.Option("--dropout", min=0, max=0.9, help="Before the matrices.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            "--dropout",
+            min=0,
+            max=0.9,
+            help="Before the matrices. Left out: 0 for a reference assistant, .05 for others.",
+        ),
+    ] = None,
     qlora: Annotated[
         bool, typer.Option("--qlora", help="Those layers are kept as NF4 meanwhile: less memory.")
     ] = False,
     decoder_only: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--decoder-only",
+            "--decoder-only/--connector",
             help="The connector stays as it is: such adapters can be kept beside one model "
-            "(`export --adapters`), others are merged into it.",
+            "(`export --adapters`), others are merged into it. Left out: it stays for a reference "
+            "assistant, and is trained for others.",
         ),
-    ] = False,
+    ] = None,
     epochs: Annotated[
-        int, typer.Option("--epochs", min=1, max=10_000, help="How often all is read.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            max=10_000,
+            help="How often all is read. Left out: 4 for a reference assistant, 10 for others.",
+        ),
+    ] = None,
     rows: Annotated[
-        int, typer.Option("--rows", min=1, max=4096, help="Of a batch, over all processes.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--rows",
+            min=1,
+            max=4096,
+            help="Of a batch, over all processes. Left out: 4 for a reference assistant, 8 for "
+            "others.",
+        ),
+    ] = None,
     portions: Annotated[
         int,
         typer.Option(
@@ -76,7 +99,14 @@ def lora(
         int,
         typer.Option("--row-tokens", min=32, help="Of a row; longer dialogues are cut."),
     ] = 400,
-    rate: Annotated[float, typer.Option("--rate", help="Highest learning rate.")] = 1e-3,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            help="Highest learning rate. Left out: 2e-3 for a reference assistant, 1e-3 for "
+            "others.",
+        ),
+    ] = None,
     stream_weight: Annotated[
         float,
         typer.Option("--stream-weight", min=0, help="Of when to speak, against what to say."),
@@ -92,14 +122,16 @@ def lora(
         typer.Option("--standby", min=0, help="Seconds before a sentence taught as standby."),
     ] = 0.0,
     rehearse: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--rehearse",
             min=0,
             max=2000,
-            help="Rendered clips taught along, so that a reference assistant forgets nothing.",
+            help="Rendered clips of which a reference assistant is to say what it said before, so "
+            "that it forgets nothing; 0 for none. Left out: 200 for a reference assistant, 0 for "
+            "others and with --fsdp.",
         ),
-    ] = 0,
+    ] = None,
     checks: Annotated[
         int, typer.Option("--checks", min=1, help="Looks at what is held out, the last at the end.")
     ] = 5,
@@ -133,16 +165,23 @@ def lora(
     tools = _tools()
     from ..training_progress import told_progress
 
+    checkpoint, folder = _base(base)
+    said = {"epochs": epochs, "rows": rows, "rate": rate, "rehearse": rehearse,
+            "dropout": dropout, "is_decoder_only": decoder_only}  # fmt: skip
+    usual = _usual(checkpoint, said, is_shared=fsdp)
     recipe = _recipe(
-        rank, alpha, targets, dropout, qlora, decoder_only, epochs, rows, portions, row_tokens,
-        rate, stream_weight, focal, standby, rehearse, held_out, checks, seed,
+        rank, alpha, targets, qlora, usual, portions, row_tokens,
+        stream_weight, focal, standby, held_out, checks, seed,
     )  # fmt: skip
-    choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device, fsdp)
+    choice = _choice(
+        dialogues, evaluate_on or [], checkpoint, folder, out, cache, recipe, device, fsdp
+    )
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
-        kept_by = "--adapters NAME=" if decoder_only else "--adapter "
-        _say(made, base, kept_by, as_json=as_json)
+        _say(made, base, as_json=as_json)
+        if usual.is_decoder_only and not as_json:
+            print(f"      or keep it beside others: export {base} --adapters NAME={made.out} …")
 
 
 def _tools() -> Any:
@@ -158,10 +197,27 @@ def _tools() -> Any:
     return train_lora
 
 
+def _base(name: str) -> tuple[Checkpoint, Path]:
+    """The base, loaded, and its folder."""
+    from ...models.families import load_checkpoint
+    from ...models.hub import checkpoint_folder
+
+    folder = checkpoint_folder(name)
+    return load_checkpoint(folder), folder
+
+
+def _usual(checkpoint: Checkpoint, said: Mapping[str, Any], *, is_shared: bool) -> Usual:
+    """What was said, and what is usual for this base where nothing was."""
+    from ...training.lora_recipe import usual_of
+
+    given = {name: one for name, one in said.items() if one is not None}
+    return replace(usual_of(checkpoint.source.family, is_shared=is_shared), **given)
+
+
 def _recipe(
-    rank: int, alpha: int, targets: str, dropout: float, qlora: bool, decoder_only: bool,
-    epochs: int, rows: int, portions: int, row_tokens: int, rate: float, stream_weight: float,
-    focal: float | None, standby: float, rehearse: int, held_out: float, checks: int, seed: int,
+    rank: int, alpha: int, targets: str, qlora: bool, usual: Usual, portions: int,
+    row_tokens: int, stream_weight: float, focal: float | None, standby: float, held_out: float,
+    checks: int, seed: int,
 ) -> LoraRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.live_loss import LiveLoss
@@ -171,33 +227,33 @@ def _recipe(
     names = tuple(name.strip() for name in targets.split(",") if name.strip())
     if not names:
         raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
-    if not (math.isfinite(rate) and rate > 0):
-        raise UsageError(f"got --rate {rate}, expected above 0", hint="try 1e-3, or 2e-4")
-    if decoder_only and "lm_head" in names:
+    if not (math.isfinite(usual.rate) and usual.rate > 0):
+        raise UsageError(f"got --rate {usual.rate}, expected above 0", hint="try 1e-3, or 2e-4")
+    if usual.is_decoder_only and "lm_head" in names:
         raise UsageError(
             "got --decoder-only with lm_head among --targets, expected layers that several "
             "adapters can share a base with",
-            hint="leave out one of both: an adapter of the head can only be merged",
+            hint="leave out lm_head, or say --connector: an adapter of the head can only be merged",
         )
-    shape = LoraShape(rank, alpha, names, dropout, qlora, decoder_only)
+    shape = LoraShape(rank, alpha, names, usual.dropout, qlora, usual.is_decoder_only)
     return LoraRecipe(
-        shape, LiveLoss(stream_weight, focal), epochs, rows, portions, row_tokens, rate,
-        standby_s=standby, rehearse=rehearse, held_out=held_out, checks=checks, seed=seed,
+        shape, LiveLoss(stream_weight, focal), usual.epochs, usual.rows, portions, row_tokens,
+        usual.rate, standby_s=standby, rehearse=usual.rehearse, held_out=held_out, checks=checks,
+        seed=seed,
     )  # fmt: skip
 
 
 def _choice(
     dialogues: list[Path],
     evaluate_on: list[Path],
-    base: str,
+    checkpoint: Checkpoint,
+    folder: Path,
     out: Path,
     cache: Path | None,
     recipe: LoraRecipe,
     device: str,
     is_shared: bool,
 ) -> LoraChoice:
-    from ...models.families import load_checkpoint
-    from ...models.hub import checkpoint_folder
     from ...training.dialogues import read_dialogues
     from ...training.lora_recipe import LoraChoice
     from .train import chosen_device
@@ -206,14 +262,13 @@ def _choice(
         tuple(one for path in paths for one in read_dialogues(path))
         for paths in (dialogues, evaluate_on)
     )
-    folder = checkpoint_folder(base)
     return LoraChoice(
-        load_checkpoint(folder), read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
+        checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
         chosen_device(device), is_shared=is_shared,
     )  # fmt: skip
 
 
-def _say(made: LoraTrained, base: str, kept_by: str, *, as_json: bool) -> None:
+def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
     if as_json:
         told = {"adapter": str(made.out), "steps": made.steps, "kept_step": made.best_step,
                 "seconds": round(made.seconds, 1), "before": dict(made.before),
@@ -227,5 +282,5 @@ def _say(made: LoraTrained, base: str, kept_by: str, *, as_json: bool) -> None:
         print(f"  {'held out':14} {'before':>8} {'after':>8}")
     for name, value in made.after.items():
         print(f"  {name:14} {made.before.get(name, math.nan):8.3f} {value:8.3f}")
-    print(f"next: edgestream export {base} {kept_by}{made.out} --out BUNDLE")
+    print(f"next: edgestream export {base} --adapter {made.out} --out BUNDLE")
     print("      edgestream run VIDEO --bundle BUNDLE --gate token --set context.kind=continuous")

@@ -28,6 +28,26 @@ def test_a_bundle_that_is_not_there(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "bundle-missing"
 
 
+def test_a_bundle_is_compared_with_another_one_alone(capsys):
+    assert main(["eval", "reference", "--checkpoint", "x", "--against", "assets/reference"]) == 2
+    assert "--against without --bundle" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_bundle_has_lost_nothing_against_itself(capsys):
+    bundle = str(Path(__file__).parents[2] / "assets" / "reference")
+    command = ["eval", "reference", "--bundle", bundle, "--against", bundle, "--clips", "2"]
+    main([*command, "--processes", "1", "--json"])
+    line = json.loads(capsys.readouterr().out)
+    jsonschema.validate(line, json.loads((SCHEMAS / "result.json").read_text()))
+    assert line["against_sha256"] == line["bundle_sha256"]
+    metrics = {one["name"]: one for one in line["metrics"]}
+    less = {name: one for name, one in metrics.items() if name.endswith("_minus_against")}
+    assert {name.removesuffix("_minus_against") for name in less} == metrics.keys() - less.keys()
+    assert all(one["value"] in (0.0, None) and one["passed"] is not False for one in less.values())
+    assert less["speak_f1_minus_against"]["must"] == -0.02
+
+
 @pytest.mark.parametrize(
     ("made", "code", "said"),
     [(None, 5, "no such folder"), ("file", 5, "expected a folder"), ("folder", 2, "two or more")],

@@ -82,7 +82,8 @@ def test_from_clips_to_what_the_device_says(place, capsys):
     )
     targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj,lm_head"
     given = ["--base", base, "--out", out, "--epochs", "60", "--rows", "2", "--rate", "1e-2",
-             "--held-out", "0", "--targets", targets, "--dropout", "0", "--json"]  # fmt: skip
+             "--held-out", "0", "--targets", targets, "--dropout", "0", "--rehearse", "0",
+             "--connector", "--json"]  # fmt: skip
     assert main(["train", "lora", clips, *given]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["adapter"] == out and told["steps"] == told["kept_step"] == 60

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgestream.evaluation.reference_against import MICRO, lines_against
 from edgestream.evaluation.reference_runs import Watched, told_event
 from edgestream.evaluation.reference_scores import Figure
 from edgestream.evaluation.reference_table import (
@@ -81,6 +82,21 @@ def test_the_difference_of_two_systems_is_of_the_same_clips(clips):
     assert worse["event_f1_micro_minus_full_precision"].passed is False
     lost = worse["questions_own_text_minus_full_precision"]
     assert lost.figure.value == pytest.approx(-1.0) and lost.passed is False
+
+
+def test_an_assistant_is_held_against_another_one_on_every_line(clips):
+    table_lines, one = lines_of(clips, perfect)
+    _, other = lines_of(clips, silent)
+    same = lines_against(one, one)
+    assert [line.figure.name for line in same] == [f"{name}_minus_against" for name in table_lines]
+    assert all(line.figure.value in (0.0, None) and line.passed is not False for line in same)
+    worse = {line.figure.name: line for line in lines_against(other, one)}
+    for name in (*MICRO, "event_f1_cut", "questions_recent_own_text"):
+        assert worse[f"{name}_minus_against"].passed is False, name
+    # Both terms of what memory adds are counted: nobody who is silent is ahead of himself.
+    memory = worse["questions_long_own_text_minus_last_frames_minus_against"].figure
+    assert memory.value == pytest.approx(-1.0) and memory.ci95 == pytest.approx((-1.0, -1.0))
+    assert worse["false_speech_per_100_minus_against"].passed is None
 
 
 def test_a_difference_is_held_against_the_lower_end_of_its_interval():
