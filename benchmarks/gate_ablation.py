@@ -201,9 +201,9 @@ def base_f1(world: World) -> float:
 
     @torch.inference_mode()
     def scores(clips: SeenClips) -> Scores:
-        seen = (torch.from_numpy(part.astype(np.float32))
-                for part in (clips.tokens, clips.summary, clips.motion, clips.dt_s))  # fmt: skip
-        told = torch.sigmoid(gate.sequence(*seen).logits[..., 1:])
+        given = (clips.tokens, clips.summary, clips.motion, clips.dt_s)
+        tokens, summary, motion, dt_s = (torch.from_numpy(part.astype(np.float32)) for part in given)
+        told = torch.sigmoid(gate.sequence(tokens, summary, motion, dt_s).logits[..., 1:])
         return np.ascontiguousarray(told.numpy().transpose(0, 2, 1))
 
     above = threshold_of(scores(world.threshold), world.threshold)

@@ -101,7 +101,7 @@ def clips_of(checkpoint: Checkpoint, which: ClipSet, count: int, folder: Path) -
         if not path.is_file():
             made = _seen(checkpoint, which, first)
             fresh = path.with_suffix(".new.npz")
-            np.savez(fresh, **made)
+            np.savez(fresh, **made)  # type: ignore[arg-type]  # the stub takes every keyword for its flag
             fresh.replace(path)
             print(f"{which.name}: {first + CLIPS_A_FILE} of {count} clips seen", flush=True)
         with np.load(path) as found:

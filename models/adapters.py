@@ -29,7 +29,7 @@ from .family import Checkpoint
 from .hub_tokenizer import hub_tokenizer
 from .peft_library import peft_library
 from .text_decoder import Decoder
-from .weights import Stored, opened, stored_tensors
+from .weights import Stored, check_finite, opened, stored_tensors
 
 FORMAT = 1
 OURS, PEFT_CONFIG = "edgestream_adapter.json", "adapter_config.json"
@@ -104,14 +104,13 @@ def adapter_tensors(
     """
     stored = _read(folder)
     _check_vocabulary(checkpoint, folder)
-    return stored, _check_base(checkpoint, folder)
+    assumed = _check_base(checkpoint, folder)
+    check_finite(folder / PEFT_WEIGHTS, f"the adapter {folder}")
+    return stored, assumed
 
 
 def check_adapter_files(folder: Path) -> None:
-    """Refuse a folder that is no LoRA adapter, before a checkpoint is loaded for it.
-
-    Raises as `merge_adapter`; reads a header, no weights.
-    """
+    """Refuse a folder that is no LoRA adapter at once, with the errors of `merge_adapter`."""
     _read(folder)
 
 

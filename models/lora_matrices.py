@@ -127,11 +127,6 @@ def _read(folder: Path, config: Any, names: Sequence[str]) -> dict[str, LoraMatr
             assert module is not None
             side = "A" if ".lora_A." in name else "B"
             matrix = tensors.get_tensor(name).float().numpy()
-            if not np.isfinite(matrix).all():
-                raise CheckpointInvalid(
-                    f"the adapter {folder} has NaN or infinity in {name}",
-                    hint="take an earlier checkpoint of its training, or train it at a lower rate",
-                )
             sides.setdefault(module, {})[side] = matrix.T
     try:
         alphas = patterns_here(config.alpha_pattern or {}, names, lora_module, is_whole=True)

@@ -222,3 +222,20 @@ def _there(file: Path, why: str) -> Path:
     if not file.is_file():
         raise CheckpointMissing(f"there is no file {file}, {why}", hint=_COMPLETE)
     return file
+
+
+def check_finite(file: Path, what: str) -> None:
+    """Refuse a file with a number that is none.
+
+    Raises:
+        CheckpointInvalid: names the first tensor that has one.
+
+    Cost: every number is read.
+    """
+    with opened(file) as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            if not torch.isfinite(tensors.get_tensor(name)).all():
+                raise CheckpointInvalid(
+                    f"{what} has NaN or infinity in {name}",
+                    hint="take an earlier checkpoint of its training, or train it at a lower rate",
+                )

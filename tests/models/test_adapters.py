@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from edgestream.models.adapters import merge_adapter
 from edgestream.models.families import load_checkpoint
 from edgestream.models.family import Checkpoint
+from edgestream.models.weights import check_finite
 from edgestream.runtime.errors import (
     AdapterMismatch,
     BundleError,
@@ -222,3 +223,10 @@ def test_a_damaged_adapter_is_one_sentence(checkpoint, tmp_path, damage, kind, m
         merge_adapter(checkpoint, folder)
     assert type(caught.value) is kind and message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_an_adapter_with_nan_is_refused_by_every_road(tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({"a": torch.ones(2), "b": torch.tensor([0.0, float("nan")])}, str(file))
+    with pytest.raises(CheckpointInvalid, match="the adapter x has NaN or infinity in b"):
+        check_finite(file, "the adapter x")
