@@ -45,6 +45,7 @@ def place(tmp_path_factory):
         (["--rank", "0"], 2, "rank"),
         (["--standby", "1"], 2, "no token for standby"),
         (["--row-tokens", "9999"], 2, "has 2048 positions"),
+        (["--decoder-only", "--targets", "q_proj,lm_head"], 2, "can share a base"),
     ],
 )
 def test_it_says_what_it_does_not_take(options, code, said, place, tmp_path, capsys):
