@@ -144,6 +144,7 @@ def test_the_gate_on_the_device_is_the_gate_in_training(asked_bundle, query):
     """Frames through the engines, one by one, against `sequence` on the same frames."""
     gate = checkpoint_of(asked_bundle).gate
     vector, features, readings = watched(asked_bundle, query)
+    assert vector.any() == bool(query)
     told = [[one.tokens for one in features], [one.summary for one in features],
             [one.motion.maps for one in features]]  # fmt: skip
     arrays = [torch.from_numpy(np.stack(part)[None]) for part in told]
