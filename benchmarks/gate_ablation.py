@@ -48,7 +48,7 @@ SMALL = ((24, 8), (32, 4), (40, 8), (48, 8), (64, 8))
 """Width of a small gate's extractor, and what tokens are narrowed to; the last one with at most a
 twentieth of the teacher's parameters is taken."""
 UNASKED_CLIPS = 40
-SHARES = {"llm-1": 0.5, "llm-4": 0.3, DISTILLED: 1.5}
+SHARES = {"llm-1": 0.5, "llm-4": 0.3}
 """Of the steps that the others have: a step of early layers costs ten times one of another head."""
 LOSS = GateLoss(speak_weight=0.25)
 TAUGHT = GateLoss(speak_weight=0.75, taught=0.7)
@@ -81,8 +81,8 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--out", type=Path, default=Path("out/gate_ablation"))
     asked.add_argument("--clips", type=int, default=1000, help="to learn from")
-    asked.add_argument("--threshold-clips", type=int, default=160)
-    asked.add_argument("--held-out", type=int, default=240)
+    asked.add_argument("--threshold-clips", type=int, default=80)
+    asked.add_argument("--held-out", type=int, default=160)
     asked.add_argument("--steps", type=int, default=1000, help="of each head")
     given = asked.parse_args()
     torch.set_num_threads(1)
@@ -171,7 +171,9 @@ def _chosen(world: World, gate: CognitionGate, *, on_states: bool) -> tuple[floa
     """The threshold of the best F1 on the clips for that, and this F1."""
     scores = scores_of(gate, world.threshold, world.queries, on_states=on_states)
     above = threshold_of(scores, world.threshold)
-    return above, event_f1(fired(scores, above), world.threshold)
+    f1 = event_f1(fired(scores, above), world.threshold)
+    print(f"a threshold of {above}: F1 {f1:.3f} where it was chosen", flush=True)
+    return above, f1
 
 
 def scored(world: World, gate: CognitionGate, above: float, *, on_states: bool) -> dict[str, Any]:

@@ -47,10 +47,6 @@ class ExtractorSize:
     reads: tuple[str, ...] = ("summary", "motion")
 
 
-SMALL = ExtractorSize(width=32, layers=1, token_width=8)
-"""Of a distilled gate: a twentieth of what the others are."""
-
-
 def head_shape(name: str, checkpoint: Checkpoint) -> HeadShape:
     """The head of this name.
 

@@ -119,7 +119,7 @@ def gate(
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
-        _say(made, as_json=as_json)
+        _say(made, base, as_json=as_json)
 
 
 def _tools() -> Any:
@@ -186,7 +186,7 @@ def _choice(
     )
 
 
-def _say(made: GateTrained, *, as_json: bool) -> None:
+def _say(made: GateTrained, base: str, *, as_json: bool) -> None:
     if as_json:
         told = {"gate": str(made.out), "steps": dict(made.steps),
                 "kept_steps": dict(made.best_steps), "seconds": round(made.seconds, 1),
@@ -200,4 +200,8 @@ def _say(made: GateTrained, *, as_json: bool) -> None:
           f"{made.parameters:,} parameters that is {asked}")  # fmt: skip
     for name, value in made.figures.items():
         print(f"  {name:14} {value:8.3f}")
-    print(f"next: {made.out} holds gate.safetensors and gate.json, as a checkpoint folder does")
+    print(f"next: edgestream export {base} --gate {made.out} --out BUNDLE")
+    if made.asked:
+        print(
+            '      edgestream run VIDEO --bundle BUNDLE --gate learned --gate-query "what to tell"'
+        )

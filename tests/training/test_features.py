@@ -83,6 +83,7 @@ def test_the_gate_remembers_along_the_stream(checkpoint, folder, tmp_path):
         )  # fmt: skip
     assert np.allclose(found.states, told.state_summary[0], atol=5e-3)
     assert np.allclose(found.scores, torch.sigmoid(told.logits)[0], atol=5e-3)
+    assert np.allclose(found.motion, np.stack(maps), rtol=1e-3, atol=1e-3)
     names = 1 + len(checkpoint.gate_facts.events)
     assert found.scores.shape == (len(frames), names)
 
@@ -100,7 +101,7 @@ def test_what_is_there_is_read_and_named_by_its_contents(checkpoint, folder, tmp
     finally:
         checkpoint.vision.forward = before
     assert [one.is_kept for one in told] == [True]
-    for name in ("times_s", "tokens", "summary", "states", "scores", "is_still"):
+    for name in ("times_s", "tokens", "summary", "motion", "states", "scores", "is_still"):
         assert np.array_equal(getattr(again, name), getattr(first, name))
     assert len(list(cache.iterdir())) == 1
 
