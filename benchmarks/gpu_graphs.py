@@ -56,7 +56,7 @@ def decoder_graph(model: Random, folder: Path, precision: Precision) -> Path:
         weights, scheme = ModuleWeights(model.decoder), SCHEMES[_SCHEMES[precision]]
         write_layers(weights, scheme, work, "cpu")
         target = work / path.name
-        write_cuda_decoder(work / "cpu.onnx", target, _dtype(model))
+        write_cuda_decoder(work / "cpu.onnx", target, dtype_of(model))
         (work / "cpu.onnx").unlink()
         beside = {file.name for file in work.iterdir()} - {path.name} - _named_in(target)
         for name in beside:
@@ -65,7 +65,8 @@ def decoder_graph(model: Random, folder: Path, precision: Precision) -> Path:
     return path
 
 
-def _dtype(model: Random) -> Literal["float32", "float16"]:
+def dtype_of(model: Random) -> Literal["float32", "float16"]:
+    """Of a graph that is typed as the model is."""
     return "float32" if model.dtype == torch.float32 else "float16"
 
 

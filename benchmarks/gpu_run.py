@@ -139,7 +139,7 @@ class Run:
         for rung, state in states.items():
             if not self._is_open(state) and rung != BASELINE:
                 continue
-            writes = rung.startswith("ort") and not state.label
+            writes = not rung.startswith("torch") and not state.label
             if not self._slice.has(OPEN_S + GRAPH_S_PER_G * billions * writes):
                 return peers, False
             peer = self._guarded(state, partial(self._open, rung, model, folder))

@@ -1,6 +1,7 @@
-"""TensorRT and TensorRT-RTX as peers of the watch path: one file over the API that both share.
+"""TensorRT and TensorRT-RTX as peers: the watch path over the API that both share, and a decoder.
 
-The language model is not among it: this peer watches alone.
+The decoder is the product's (gpu_trt_decoder.py): its cache stays on the device, and evictions go
+through the host.
 """
 
 from __future__ import annotations
@@ -8,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import importlib
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from gpu_graphs import WATCH_INPUTS, WATCH_OUTPUTS, watch_graph
 from gpu_models import Random
 from gpu_peer import Peer
+from gpu_trt_decoder import TrtDecoder
 from torch import Tensor
 
+from edgestream.edge.engine_place import say
+from edgestream.runtime.engines.trt import TrtBackend
 from edgestream.runtime.errors import BackendMissing, EngineUnusable
 
 Module = Literal["tensorrt", "tensorrt_rtx"]
 NAMES: dict[Module, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+PROVIDERS: dict[Module, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TrtPeer(Peer):
@@ -35,8 +40,6 @@ class TrtPeer(Peer):
         EngineUnusable: no engine could be built, or it cannot run here.
     """
 
-    speaks: ClassVar[bool] = False
-
     def __init__(self, model: Random, folder: Path, module: Module) -> None:
         super().__init__(model)
         trt = imported(module)
@@ -45,7 +48,7 @@ class TrtPeer(Peer):
         major, minor = torch.cuda.get_device_capability(model.device)
         graph = watch_graph(model, folder)
         engine = kept_engine(trt, graph, (major, minor))
-        self.label = f"{NAMES[module]} {trt.__version__}, watch path alone"
+        self.label = f"{NAMES[module]} {trt.__version__}, bounded cache, CUDA graphs"
         self._engine_bytes = engine.stat().st_size
         self._runtime = trt.Runtime(logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
@@ -53,30 +56,46 @@ class TrtPeer(Peer):
             engine.unlink()
             raise EngineUnusable(f"{engine.name} cannot be read here: {last_words(trt)}")
         self._context = self._engine.create_execution_context()
+        backend = TrtBackend(PROVIDERS[module], folder / "engines", say)
+        self._decoder = TrtDecoder(model, folder, backend)
         self._tensors = self._bound(model)
         cuda: Any = torch.cuda
         self._stream = cuda.Stream(model.device)
 
     @property
     def length(self) -> int:
-        """It has no cache."""
-        return 0
+        """Tokens in the cache."""
+        return self._decoder.length
 
     @property
     def n_bytes(self) -> int:
-        """Of the engine."""
-        return self._engine_bytes
+        """Of engine, weights and cache."""
+        return self._engine_bytes + self._decoder.n_bytes
 
     def reset(self) -> None:
-        """It has no cache."""
+        """An empty cache."""
+        self._decoder.reset()
+
+    def refill(self, frames: int) -> None:
+        """As after so many frames: nothing before the last ones is left anyway."""
+        shape = self.model.shape
+        self.fill(min(frames * (shape.frame_tokens + 1), 2 * shape.capacity))
+
+    def make_room(self, tokens: int) -> None:
+        """Evict until so many tokens fit."""
+        self._decoder.make_room(tokens)
+
+    def note(self, kind: str, tokens: int) -> None:
+        """So many tokens were read: a frame, or a part of a text."""
+        self._decoder.add(self._noted(kind, tokens))
 
     def read(self, embeds: Tensor) -> Tensor:
-        """Never called: it does not speak."""
-        raise AssertionError("it watches alone")
+        """Logits behind these embeds, in the computer's memory, where a run has them."""
+        return torch.from_numpy(self._decoder.read(embeds[0].float().cpu().numpy()).copy())
 
     def step(self, token: int) -> int:
-        """Never called: it does not speak."""
-        raise AssertionError("it watches alone")
+        """The likeliest token behind this one."""
+        return int(self._decoder.step(token).argmax())
 
     def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and embeds of one picture."""
