@@ -40,6 +40,7 @@ def place(tmp_path_factory):
     [
         (["--rate", "0"], 2, "expected above 0"),
         (["--targets", ","], 2, "expected linear layers"),
+        (["--targets", "q_proj,lm_head"], 2, "say --connector"),
         (["--targets", "c_attn"], 3, "no linear layer of that name"),
         (["--device", "tpu"], 2, "expected cpu, cuda or auto"),
         (["--rank", "0"], 2, "rank"),

@@ -34,6 +34,7 @@ def known(tmp_path_factory):
 def test_it_is_usual_for_a_reference_assistant_alone():
     assert usual_of("reference").rehearse > 0 == usual_of("live").rehearse
     assert usual_of("reference", is_shared=True) == replace(usual_of("reference"), rehearse=0)
+    assert usual_of("reference").is_decoder_only and not usual_of("live").is_decoder_only
 
 
 @pytest.mark.slow
