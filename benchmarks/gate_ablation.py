@@ -201,10 +201,10 @@ def base_f1(world: World) -> float:
     gate = world.checkpoint.gate
     assert isinstance(gate, CognitionGate)
 
+    @torch.inference_mode()
+    def scores(clips: SeenClips) -> Scores:
         read = (clips.tokens, clips.summary, clips.motion, clips.dt_s)
         tokens, summary, motion, dt_s = (torch.from_numpy(one.astype(np.float32)) for one in read)
-        given = (clips.tokens, clips.summary, clips.motion, clips.dt_s)
-        tokens, summary, motion, dt_s = (torch.from_numpy(part.astype(np.float32)) for part in given)
         told = torch.sigmoid(gate.sequence(tokens, summary, motion, dt_s).logits[..., 1:])
         return np.ascontiguousarray(told.numpy().transpose(0, 2, 1))
 
