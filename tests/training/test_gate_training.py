@@ -164,7 +164,7 @@ def test_two_launched_processes_learn_as_one(whole, place, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "llm-1"])
 def test_a_base_without_a_gate_has_all_three_stages(place, tmp_path, head):
-    made = trained(place, tmp_path, "live", head=head, epochs=6, distil=8,
+    made = trained(place, tmp_path, "live", head=head, epochs=4, rows=1, distil=8,
                    size=ExtractorSize(width=16, layers=1))  # fmt: skip
     assert list(made.steps) == ["extractor", "gate", "distil"] and not made.asked
     told = checked_facts(tmp_path)
