@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def adapted_rows(
         model: LanguageModel = readers[base].model
         return model
 
-    many = {(base, name or "none"): (lambda base=base, name=name: using(base, name))
+    many = {(base, name or "none"): partial(using, base, name)
             for base in readers for name in (None, *adapters)}  # fmt: skip
     return [{"what": "tokens a second of CPU time", "base": base, "adapter": name, **told}
             for (base, name), told in in_turn(many, rounds).items()]  # fmt: skip
