@@ -98,8 +98,7 @@ def main() -> None:
         rows += adapted_rows(bases, PAIR, chosen.rounds)
         sha256, share = readers["int4-a32"].bundle.sha256, busy.cpu_share()
     rows += evaluated(chosen.work, files["camera"][1])
-    if chosen.large:
-        rows += large_rows(chosen.work, chosen.rounds)
+    rows += large_rows(chosen.work, chosen.rounds) if chosen.large else []
     for kind in dict.fromkeys(row["what"] for row in rows):
         print_rows([row for row in rows if row["what"] == kind])
     passed = report("benchmarks/adapter_agreement.py", [], figures, bundle_sha256=sha256,
@@ -180,28 +179,36 @@ def two_on_one(
             reader.use(name)
             near = agreement(expected, [reader.logits(row) for row in held[name]])
             rows.append({"what": "two adapters on one base", "base": base, "adapter": name, **near})
-        swaps, equal, whole, count = [], 0, 0, 0
-        turns = [(name, prompt, one) for pair in zip(*(
-            [(name, *two) for two in zip(prompts(held[name]), said[name], strict=True)]
-            for name in PAIR), strict=False) for name, prompt, one in pair]  # fmt: skip
-        for name, prompt, (ids, _) in turns:
-            begun = time.perf_counter()
-            reader.use(name)
-            swaps.append(1e3 * (time.perf_counter() - begun))
-            ours, _ = reader.greedy(prompt, TOKENS)
-            same = first_difference(ids, ours)
-            equal, whole, count = equal + same, whole + (same == TOKENS), count + TOKENS
-        rows.append({"what": "swapped for each prompt", "base": base, "prompts": len(turns),
-                     "tokens": count, "wholly equal": whole, "before a difference": equal / count,
-                     "swap ms": statistics.median(swaps), "worst swap ms": max(swaps)})  # fmt: skip
-        is_exact = base == "int4-a32"
-        figures += [
-            Figure(f"greedy tokens equal to PyTorch's, {base}", equal / count, "1", count,
-                   at_least=1.0 if is_exact else None),
-            Figure(f"swap, {base}", statistics.median(swaps), "ms", len(swaps),
-                   at_most=SWAP_MUST_MS),
-        ]  # fmt: skip
+        row, figure = swapped(reader, base, held, said)
+        rows.append(row)
+        figures += figure
     return figures
+
+
+def swapped(
+    reader: EngineReader, base: str, held: Mapping[str, Sequence[Row]],
+    said: Mapping[str, Sequence[Any]],
+) -> tuple[dict[str, Any], list[Figure]]:  # fmt: skip
+    """The prompts of the pair in turn, the adapter swapped before each."""
+    each = [[(name, *two) for two in zip(prompts(held[name]), said[name], strict=True)]
+            for name in PAIR]  # fmt: skip
+    turns = [one for pair in zip(*each, strict=False) for one in pair]
+    swaps: list[float] = []
+    same: list[int] = []
+    for name, prompt, (ids, _) in turns:
+        begun = time.perf_counter()
+        reader.use(name)
+        swaps.append(1e3 * (time.perf_counter() - begun))
+        same.append(first_difference(ids, reader.greedy(prompt, TOKENS)[0]))
+    count, took = TOKENS * len(turns), statistics.median(swaps)
+    row = {"what": "swapped for each prompt", "base": base, "prompts": len(turns), "tokens": count,
+           "wholly equal": sum(one == TOKENS for one in same),
+           "before a difference": sum(same) / count,
+           "swap ms": took, "worst swap ms": max(swaps)}  # fmt: skip
+    must = 1.0 if base == "int4-a32" else None
+    name = f"greedy tokens equal to PyTorch's, {base}"
+    return row, [Figure(name, sum(same) / count, "1", count, at_least=must),
+                 Figure(f"swap, {base}", took, "ms", len(swaps), at_most=SWAP_MUST_MS)]  # fmt: skip
 
 
 def prompts(held: Sequence[Row]) -> list[np.ndarray]:

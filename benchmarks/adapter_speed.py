@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def adapted_rows(
         model: LanguageModel = readers[base].model
         return model
 
-    many = {(base, name or "none"): (lambda base=base, name=name: using(base, name))
+    many = {(base, name or "none"): partial(using, base, name)
             for base in readers for name in (None, *adapters)}  # fmt: skip
     return [{"what": "tokens a second of CPU time", "base": base, "adapter": name, **told}
             for (base, name), told in in_turn(many, rounds).items()]  # fmt: skip
@@ -59,7 +60,7 @@ def large_rows(work: Path, rounds: int) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         exact = stack.enter_context(exact_products(graph))
         opened = {name: _model(stack, path) for name, path in (("int8", graph), ("float32", exact))}
-        found = in_turn({(name, ""): _always(one) for name, one in opened.items()}, rounds)
+        found = in_turn({(name, ""): partial(opened.__getitem__, name) for name in opened}, rounds)
     return [{"what": f"tokens a second of CPU time, {SHAPE} (random weights), int4",
              "activations": name, **told} for (name, _), told in found.items()]  # fmt: skip
 
@@ -72,10 +73,6 @@ def _model(stack: ExitStack, graph: Path) -> LanguageModel:
     rows = TokenRows(np.random.default_rng(0).normal(0, 1, (64, width)).astype(np.float16))
     arena = Arena(CacheShape(len(past) // 2, heads, head_dim, 512), Positions(1, 1e6))
     return LanguageModel(engine, arena, rows, _Free())
-
-
-def _always(model: LanguageModel) -> Callable[[], LanguageModel]:
-    return lambda: model
 
 
 def in_turn(
