@@ -1,6 +1,6 @@
 """Heads of a cognition gate side by side: what each finds of what it is asked for, at what cost.
 
-    python benchmarks/gate_ablation.py [--out out/gate_ablation] [--clips 1000] [--steps 1000]
+    python benchmarks/gate_ablation.py [--clips 1000] [--steps 1000] [--distil-steps 1000]
 
 The task is the rendered world's: on each clip several queries, each for a kind of event ("Tell me
 when the camera pans."); a gate is to speak at the frames at which an event of that kind begins, and
@@ -64,7 +64,7 @@ class World:
         train, threshold, held_out: clips.
         queries: (14, phrasings, query_dim).
         out: folder of the rows.
-        steps: of a head.
+        steps: of a head, and of the distilled gate.
     """
 
     checkpoint: Checkpoint
@@ -73,7 +73,12 @@ class World:
     held_out: SeenClips
     queries: Scores
     out: Path
-    steps: int
+    steps: tuple[int, int]
+
+    def steps_of(self, name: str) -> int:
+        """Of a row."""
+        head, distilled = self.steps
+        return distilled if name == DISTILLED else round(head * SHARES.get(name, 1.0))
 
 
 def main() -> None:
@@ -84,6 +89,7 @@ def main() -> None:
     asked.add_argument("--threshold-clips", type=int, default=80)
     asked.add_argument("--held-out", type=int, default=160)
     asked.add_argument("--steps", type=int, default=1000, help="of each head")
+    asked.add_argument("--distil-steps", type=int, default=1000)
     given = asked.parse_args()
     torch.set_num_threads(1)
     checkpoint = Reference().load(BASE, LoadOptions())
@@ -91,7 +97,7 @@ def main() -> None:
     clips = {name: clips_of(checkpoint, SETS[name], count, given.out / "features")
              for name, count in counts.items()}  # fmt: skip
     world = World(checkpoint, **clips, queries=queries_of(checkpoint), out=given.out,
-                  steps=given.steps)  # fmt: skip
+                  steps=(given.steps, given.distil_steps))  # fmt: skip
     begun = time.process_time()
     gates = {name: trained(world, name, _head(world, name)) for name in HEADS}
     chosen = {name: _chosen(world, gate, on_states=True) for name, gate in gates.items()}
@@ -105,9 +111,9 @@ def main() -> None:
     }
     cost = times_us(gates, given.out / "graphs")
     for name, row in rows.items():
-        steps = round(given.steps * SHARES.get(name, 1.0))
-        row |= {"parameters": parameters(gates[name]), "us": cost.us[name], "steps": steps}
-    told = {"benchmark": "gate_ablation", **counts, "steps": given.steps, "teacher": teacher,
+        row |= {"parameters": parameters(gates[name]), "us": cost.us[name],
+                "steps": world.steps_of(name)}  # fmt: skip
+    told = {"benchmark": "gate_ablation", **counts, "teacher": teacher,
             "base_heads_f1": base_f1(world), "rows": rows, "cpu_share": cost.cpu_share,
             "training_cpu_s": round(trained_s, 1)}  # fmt: skip
     print(table(rows))
@@ -137,7 +143,8 @@ def trained(
     teacher: CognitionGate | None = None,
 ) -> CognitionGate:
     """A row's gate, trained where the folder does not have it."""
-    folder = world.out / "rows" / name
+    steps = world.steps_of(name)
+    folder = world.out / "rows" / f"{name}-{steps}"
     folder.mkdir(parents=True, exist_ok=True)
     gate, path = made(), folder / "gate.safetensors"
     if path.is_file():
@@ -145,7 +152,7 @@ def trained(
         return gate.eval()
     of_head = stage_of(gate, world.train, world.queries, LOSS)
     stage: GateStage | HeadStage = of_head
-    inner, steps = of_head.inner, round(world.steps * SHARES.get(name, 1.0))
+    inner = of_head.inner
     if teacher is not None:
         taught = scores_of(teacher, world.train, world.queries, on_states=True)
         batches = ClipBatches(world.train, world.queries, taught)
