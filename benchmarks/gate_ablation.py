@@ -1,13 +1,14 @@
 """Heads of a cognition gate side by side: what each finds of what it is asked for, at what cost.
 
-    python benchmarks/gate_ablation.py [--out out/gate_ablation] [--clips 1000] [--steps 1000]
+    python benchmarks/gate_ablation.py [--clips 1000] [--steps 1000] [--distil-steps 1000]
 
 The task is the rendered world's: on each clip several queries, each for a kind of event ("Tell me
 when the camera pans."); a gate is to speak at the frames at which an event of that kind begins, and
 at no other. All heads stand on the extractor of the reference assistant's own gate, frozen, and are
-trained on the same clips; the distilled gate has a small extractor of its own and is taught by the
-row that is best on the clips that thresholds are chosen on. Figures are of clips whose backgrounds
-and things none of the others show. A run that was cut short goes on.
+trained on the same clips. Two rows are distilled, both taught by the row that is best on the clips
+that thresholds are chosen on: a small head on that extractor, and a small gate with an extractor of
+its own. Figures are of clips whose backgrounds and things none of the others show. A run that was
+cut short goes on.
 """
 
 from __future__ import annotations
@@ -43,14 +44,13 @@ from edgestream.training.training_loop import Loop, Pace, Told, restore_
 BASE = Path(__file__).parents[1] / "assets" / "reference-checkpoint"
 RATE, WARM_UP_STEPS = 2e-3, 30
 READS = ("tokens", "summary", "motion")
-DISTILLED, TWENTIETH = "distilled", 20
-SMALL = ((24, 8), (32, 4), (40, 8), (48, 8), (64, 8))
+DISTILLED, DISTILLED_HEAD, TWENTIETH = "distilled", "distilled-head", 20
+SMALL = ((24, 8), (32, 4), (40, 8), (48, 8), (64, 8), (80, 16), (96, 16), (112, 16))
 """Width of a small gate's extractor, and what tokens are narrowed to; the last one with at most a
 twentieth of the teacher's parameters is taken."""
 UNASKED_CLIPS = 40
-SHARES = {"llm-1": 0.5, "llm-4": 0.3}
-"""Of the steps that the others have: a step of early layers costs ten times one of another head."""
 LOSS = GateLoss(speak_weight=0.25)
+HEAD_TAUGHT = GateLoss(speak_weight=0.25, taught=0.5)
 TAUGHT = GateLoss(speak_weight=0.75, taught=0.7)
 """What is asked for begins at a quarter of the frames that are drawn, and at one of a hundred."""
 
@@ -64,7 +64,7 @@ class World:
         train, threshold, held_out: clips.
         queries: (14, phrasings, query_dim).
         out: folder of the rows.
-        steps: of a head.
+        steps: of a head, and of the distilled gate.
     """
 
     checkpoint: Checkpoint
@@ -73,7 +73,12 @@ class World:
     held_out: SeenClips
     queries: Scores
     out: Path
-    steps: int
+    steps: tuple[int, int]
+
+    def steps_of(self, name: str) -> int:
+        """Of a row."""
+        head, distilled = self.steps
+        return distilled if name == DISTILLED else head
 
 
 def main() -> None:
@@ -84,6 +89,7 @@ def main() -> None:
     asked.add_argument("--threshold-clips", type=int, default=80)
     asked.add_argument("--held-out", type=int, default=160)
     asked.add_argument("--steps", type=int, default=1000, help="of each head")
+    asked.add_argument("--distil-steps", type=int, default=1000)
     given = asked.parse_args()
     torch.set_num_threads(1)
     checkpoint = Reference().load(BASE, LoadOptions())
@@ -91,13 +97,15 @@ def main() -> None:
     clips = {name: clips_of(checkpoint, SETS[name], count, given.out / "features")
              for name, count in counts.items()}  # fmt: skip
     world = World(checkpoint, **clips, queries=queries_of(checkpoint), out=given.out,
-                  steps=given.steps)  # fmt: skip
+                  steps=(given.steps, given.distil_steps))  # fmt: skip
     begun = time.process_time()
     gates = {name: trained(world, name, _head(world, name)) for name in HEADS}
     chosen = {name: _chosen(world, gate, on_states=True) for name, gate in gates.items()}
     teacher = max(gates, key=lambda name: chosen[name][1])
-    gates[DISTILLED] = trained(world, DISTILLED, _small(world, gates[teacher]), gates[teacher])
-    chosen[DISTILLED] = _chosen(world, gates[DISTILLED], on_states=False)
+    for name, made in ((DISTILLED_HEAD, _head(world, "linear")),
+                       (DISTILLED, _small(world, gates[teacher]))):  # fmt: skip
+        gates[name] = trained(world, name, made, teacher, gates[teacher])
+        chosen[name] = _chosen(world, gates[name], on_states=name != DISTILLED)
     trained_s = time.process_time() - begun
     rows = {
         name: scored(world, gate, chosen[name][0], on_states=name != DISTILLED)
@@ -105,9 +113,10 @@ def main() -> None:
     }
     cost = times_us(gates, given.out / "graphs")
     for name, row in rows.items():
-        steps = round(given.steps * SHARES.get(name, 1.0))
-        row |= {"parameters": parameters(gates[name]), "us": cost.us[name], "steps": steps}
-    told = {"benchmark": "gate_ablation", **counts, "steps": given.steps, "teacher": teacher,
+        row |= {"parameters": parameters(gates[name]), "of_head": parameters(gates[name].speak),
+                "us": cost.us[name],
+                "steps": world.steps_of(name)}  # fmt: skip
+    told = {"benchmark": "gate_ablation", **counts, "teacher": teacher,
             "base_heads_f1": base_f1(world), "rows": rows, "cpu_share": cost.cpu_share,
             "training_cpu_s": round(trained_s, 1)}  # fmt: skip
     print(table(rows))
@@ -134,22 +143,18 @@ def trained(
     world: World,
     name: str,
     made: Callable[[], CognitionGate],
+    taught_by: str = "",
     teacher: CognitionGate | None = None,
 ) -> CognitionGate:
     """A row's gate, trained where the folder does not have it."""
-    folder = world.out / "rows" / name
+    steps = world.steps_of(name)
+    folder = world.out / "rows" / "-".join(filter(None, (name, taught_by, str(steps))))
     folder.mkdir(parents=True, exist_ok=True)
     gate, path = made(), folder / "gate.safetensors"
     if path.is_file():
         gate.load_state_dict(load_file(path))
         return gate.eval()
-    of_head = stage_of(gate, world.train, world.queries, LOSS)
-    stage: GateStage | HeadStage = of_head
-    inner, steps = of_head.inner, round(world.steps * SHARES.get(name, 1.0))
-    if teacher is not None:
-        taught = scores_of(teacher, world.train, world.queries, on_states=True)
-        batches = ClipBatches(world.train, world.queries, taught)
-        stage = inner = GateStage(DISTIL, gate, batches.batch, TAUGHT, Team())
+    stage, inner = _stage(world, name, gate, teacher)
     optimiser, state = inner.optimiser(), load_state(folder) or RunState(stage.name)
     if state.tensors:
         restore_({"gate.": gate}, optimiser, state)
@@ -161,6 +166,24 @@ def trained(
     save_file({key: one.contiguous() for key, one in gate.state_dict().items()}, path)
     print(f"{name}: {steps} steps, {time.process_time() - begun:.0f} s of CPU", flush=True)
     return gate.eval()
+
+
+def _stage(
+    world: World, name: str, gate: CognitionGate, teacher: CognitionGate | None
+) -> tuple[GateStage | HeadStage, GateStage]:
+    """What is trained, and the product's stage in it."""
+    taught = None
+    if teacher is not None:
+        taught = scores_of(teacher, world.train, world.queries, on_states=True)
+    if name == DISTILLED:
+        assert taught is not None
+        whole = GateStage(
+            DISTIL, gate, ClipBatches(world.train, world.queries, taught).batch, TAUGHT, Team()
+        )
+        return whole, whole
+    loss = LOSS if taught is None else HEAD_TAUGHT
+    of_head = stage_of(gate, world.train, world.queries, loss, taught)
+    return of_head, of_head.inner
 
 
 def _quiet(told: Told) -> None:
@@ -214,11 +237,12 @@ def base_f1(world: World) -> float:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """For people."""
-    lines = ["| gate | event F1 | without a query | right one alone | parameters | us a frame |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| gate | event F1 | without a query | right one alone | parameters "
+             "| of the head | us a frame |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, row in rows.items():
         lines.append(f"| {name} | {row['f1']:.3f} | {row['f1_without_query']:.3f} | "
-                     f"{row['apart']:.3f} | {row['parameters']:,} | {row['us']:.0f} |")  # fmt: skip
+                     f"{row['apart']:.3f} | {row['parameters']:,} | {row['of_head']:,} "
+                     f"| {row['us']:.0f} |")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -45,6 +45,7 @@ class HeadStage:
         inner: the product's own stage: its weights, optimiser and checkpoint.
         clips, queries: to learn from.
         loss: how frames are weighed.
+        taught: (N, 14, T) probabilities of a teacher; None without one.
         seed: of what is drawn.
     """
 
@@ -52,6 +53,7 @@ class HeadStage:
     clips: SeenClips
     queries: Scores
     loss: GateLoss
+    taught: Scores | None = None
     seed: int = 1
     name: str = GATE
     along: tuple[float, float] = (0.0, 1.0)
@@ -64,7 +66,12 @@ class HeadStage:
         asked = self.queries[kind, phrasing] * (rng.random(len(clip)) >= NO_QUERY)[:, None]
         speaks = torch.from_numpy(self.clips.events[clip, frame, kind].astype(np.float32))
         logits = head_logits(self.inner.gate, self.clips, clip, frame, asked.astype(np.float32))
-        sums = self.loss.sums(logits, speaks, torch.ones_like(speaks))
+        taught = None
+        if self.taught is not None:  # where the query is left out, the teacher says nothing of it
+            is_asked = torch.from_numpy(asked.any(-1))
+            taught = torch.from_numpy(self.taught[clip, kind, frame])
+            taught = torch.where(is_asked, taught, torch.sigmoid(logits.detach()))
+        sums = self.loss.sums(logits, speaks, torch.ones_like(speaks), taught)
         return {name: above / below for name, (above, below) in sums.items()}, {}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -159,10 +166,16 @@ def scores_of(gate: CognitionGate, clips: SeenClips, queries: Scores, *, on_stat
     return np.concatenate(found)
 
 
-def stage_of(gate: CognitionGate, clips: SeenClips, queries: Scores, loss: GateLoss) -> HeadStage:
+def stage_of(
+    gate: CognitionGate,
+    clips: SeenClips,
+    queries: Scores,
+    loss: GateLoss,
+    taught: Scores | None = None,
+) -> HeadStage:
     """The stage of a head; it draws its batches by itself."""
 
     def none(step: int) -> GateBatch:
         raise AssertionError("a HeadStage reads frames")
 
-    return HeadStage(GateStage(GATE, gate, none, loss, Team()), clips, queries, loss)
+    return HeadStage(GateStage(GATE, gate, none, loss, Team()), clips, queries, loss, taught)

@@ -66,6 +66,31 @@ def head_shape(name: str, checkpoint: Checkpoint) -> HeadShape:
     return HeadShape(MLP if name == MLP else LINEAR)
 
 
+def shape_for(
+    checkpoint: Checkpoint,
+    head: HeadShape,
+    size: ExtractorSize,
+    *,
+    asked: bool,
+    anew: bool = False,
+) -> GateShape:
+    """The sizes of a gate for a checkpoint; arguments as those of `gate_for`.
+
+    Raises:
+        SettingsInvalid: the head needs what such a gate does not read.
+    """
+    own = None if anew else _own(checkpoint)
+    plain = _new_shape(checkpoint, size) if own is None else own.shape
+    reads = (*plain.frame_reads, *((QUERY,) if asked else ()))
+    query_dim = int(checkpoint.embeddings.shape[1]) if asked else 0
+    try:
+        return replace(plain, reads=reads, query_dim=query_dim, head=head)
+    except ValueError as error:
+        raise SettingsInvalid(
+            f"no such gate can be made: {error}", hint="try --head mlp"
+        ) from error
+
+
 def gate_for(
     checkpoint: Checkpoint,
     head: HeadShape,
@@ -88,20 +113,11 @@ def gate_for(
     Raises:
         SettingsInvalid: the head needs what such a gate does not read.
     """
-    base = checkpoint.gate
-    own = base if isinstance(base, CognitionGate) and not anew else None
-    query_dim = int(checkpoint.embeddings.shape[1]) if asked else 0
-    try:
-        plain = _new_shape(checkpoint, size) if own is None else own.shape
-        reads = (*plain.frame_reads, *((QUERY,) if asked else ()))
-        shape = replace(plain, reads=reads, query_dim=query_dim, head=head)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            gate = CognitionGate(shape)
-    except ValueError as error:
-        raise SettingsInvalid(
-            f"no such gate can be made: {error}", hint="try --head mlp"
-        ) from error
+    shape = shape_for(checkpoint, head, size, asked=asked, anew=anew)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gate = CognitionGate(shape)
+    own = None if anew else _own(checkpoint)
     if own is not None:
         copy_extractor_(gate, own)
     if isinstance(gate.speak, LlmHead):
@@ -122,6 +138,10 @@ def copy_extractor_(gate: CognitionGate, other: CognitionGate) -> None:
         found = there[name]
         # A first row that is too many is that of `speak`.
         one.copy_(found[len(found) - len(one) :] if name.startswith("head.") else found)
+
+
+def _own(checkpoint: Checkpoint) -> CognitionGate | None:
+    return checkpoint.gate if isinstance(checkpoint.gate, CognitionGate) else None
 
 
 def _new_shape(checkpoint: Checkpoint, size: ExtractorSize) -> GateShape:

@@ -15,7 +15,7 @@ from .best_weights import BestWeights, publish
 from .curve import Curve
 from .dialogues import Dialogue
 from .features import FeatureProgress, features_of
-from .gate_build import copy_extractor_, gate_for, head_shape
+from .gate_build import copy_extractor_, gate_for, head_shape, shape_for
 from .gate_examiner import GateExaminer
 from .gate_recipe import GateChoice, GateTrained
 from .gate_stage import DISTIL, EXTRACTOR, GATE, GateStage
@@ -69,6 +69,7 @@ class GateRun:
                 hint="`edgestream train synthesize --kinds unasked` makes them out of captions",
             )
         self.asked = any(len(one.texts) > 1 for one in (*self.streams, *held_streams))
+        shape_for(checkpoint, head_shape(recipe.head, checkpoint), recipe.size, asked=self.asked)
         self.first_dt_s = 1.0 / checkpoint.frame_input.fps
         facts = checkpoint.gate_facts
         ratio = {} if facts is None or facts.close_ratio is None else {

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..models.cognition_gate import CognitionGate
 from ..runtime.errors import OutputExists, SettingsInvalid
 from .dialogues import USER
-from .gate_build import head_shape
+from .gate_build import head_shape, shape_for
 from .gate_recipe import GateChoice, GateTrained
 from .gate_run import DONE, GateRun
 from .launched_team import launched_team
@@ -71,10 +71,11 @@ def check_choice(choice: GateChoice) -> None:
             "its gate, which a smaller one does not have",
             hint="leave --distil out",
         )
-    head_shape(recipe.head, checkpoint)
+    head = head_shape(recipe.head, checkpoint)
     told = (*choice.dialogues, *choice.evaluation)
     asked = [replace(one, turns=tuple(turn for turn in one.turns if turn.role == USER))
              for one in told]  # fmt: skip
+    shape_for(checkpoint, head, recipe.size, asked=any(one.turns for one in asked))
     check_words(asked, checkpoint.tokenizer)  # what the assistant says, a gate does not read
 
 

@@ -192,6 +192,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(place, tmp_pa
 
     refused(SettingsInvalid, "reads the state of its gate", recipe=replace(RECIPE, distil=8))
     refused(SettingsInvalid, "expected 4 or more", recipe=replace(RECIPE, head="llm-4"))
+    live = chosen(place, tmp_path / "out", "live")
+    for head, words in (("cross-frame", "over tokens"), ("cross-query", "over query")):
+        with pytest.raises(SettingsInvalid, match=words):
+            train_gate(replace(live, recipe=replace(RECIPE, head=head)), lambda told: None)
     strange = replace(choice.dialogues[0], turns=(Turn(0.0, "user", "A unicorn."),))
     refused(DialogueInvalid, r"clips\.jsonl:1.*not in the vocabulary", dialogues=(strange,))
     other = replace(choice.checkpoint, gate=torch.nn.Identity())
