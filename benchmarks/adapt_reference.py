@@ -6,8 +6,9 @@ Each command of the road is run as a user runs it, and timed: wall and CPU secon
 bundle then watches clips that nothing was trained on or chosen by, in the device's own program, and
 its sentences about the new event are scored; before and after are LIVE's figures, and when both
 bundles speak of their own accord. What the adaptation costs of what was known says
-`eval reference`, line by line, against the bundle of the same scheme that was not adapted. The last
-line of stdout is that of docs/FORMATS.md, section 5.
+`eval reference`, line by line, against the bundle of the same scheme that was not adapted; that
+takes nearly an hour of one core (--eval-clips: less of it). The last line of stdout is that of
+docs/FORMATS.md, section 5.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main() -> None:
                       "--llm", given.llm, "--force"),
     }  # fmt: skip
     event, road["run"] = watched(bundle, dialogues)
+    print(json.dumps({"road": seconds_of(road), "event_f1": event.f1}), file=sys.stderr)
     found = {
         "live": json.loads(road["train"].told.splitlines()[-1]),
         "before": metrics("dialogues", str(held), "--bundle", str(base), *TOKEN_GATE),
@@ -154,13 +156,18 @@ def told(
         "benchmarks/adapt_reference.py", rows, figures, bundle_sha256=None, threads=1,
         cpu_share=cpu_s / wall_s, clips=given.clips, held_out=given.held_out, llm=given.llm,
         options=given.options, lines_down=missed,
-        road={name: {"wall_s": round(one.wall_s, 1), "cpu_s": round(one.cpu_s, 1)}
-              for name, one in road.items()},
+        road=seconds_of(road),
         live={name: found["live"][name] for name in ("steps", "before", "after")},
         triggers={name: values_of(found[name]) for name in ("before", "after")},
         lines={name: {"value": one["value"], "ci95": one["ci95"]} for name, one in less.items()},
     )  # fmt: skip
     return passed
+
+
+def seconds_of(road: Mapping[str, Ran]) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of each step."""
+    return {name: {"wall_s": round(one.wall_s, 1), "cpu_s": round(one.cpu_s, 1)}
+            for name, one in road.items()}  # fmt: skip
 
 
 def live_rows(found: dict[str, Any]) -> list[dict[str, Any]]:

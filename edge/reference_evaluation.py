@@ -108,7 +108,7 @@ def evaluate_reference(
         BundleError: a bundle cannot be used.
         QualityError: the frozen set is not the one that was frozen.
 
-    Cost: about 0.7 s a clip and bundle on one core.
+    Cost: about 1.5 s a clip and bundle on one core.
     """
     bundle = open_bundle(folder)
     count = min(clips or frozen_set().clips, frozen_set().clips)

@@ -50,7 +50,7 @@ class Rehearsal:
         clips: of each process.
         seed: of the clips.
 
-    Cost: to begin with, some 0.3 s a clip on one core; 0.5 s for each step.
+    Cost: to begin with, some 0.3 s a clip on one core; 0.8 s for each step.
     """
 
     def __init__(
