@@ -1,8 +1,8 @@
 """Clips of an event that the reference assistant does not know: all colours turn to opposites.
 
 It is rendered here and nowhere else. From some frame on three clips of four show the negatives of
-themselves, and "Black is white." is to be said of the first such frame. What the world tells
-besides is told as well, but for sentences that are not true of turned colours.
+themselves, and "Black is white." is to be said of the first such frame; they end soon after, before
+the world tells much that is not true of turned colours. What it tells besides is told as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FIRST_TURN, LAST_TURN = 8, FRAMES - 6
 ALONE, LEAST_CONTRAST = 3, 20.0
 """Frames to the world's own events, and the spread of levels in the picture that turns: what
 happens alone, in a picture that is not black, can be told from what the assistant knows."""
+AFTER = 6
+"""Frames of turned colours, the first one included, at which such a clip ends."""
 LIES = (*COLOURS, "darker", "brighter", "black")
 """Words that are not true of a picture whose colours are turned."""
 
@@ -67,7 +69,7 @@ def turns_of(clip: Clip, turned: int) -> list[Turn]:
             of turned colours is left out, or not learned where nothing else is to be said.
     """
     turns = []
-    for frame, sentences in enumerate(clip.narration):
+    for frame, sentences in enumerate(clip.narration[: turned + AFTER]):
         if frame == turned:
             turns.append(Turn(frame / FPS, ASSISTANT, SENTENCE))
         elif sentences:
@@ -79,14 +81,14 @@ def turns_of(clip: Clip, turned: int) -> list[Turn]:
 
 
 def _write_video(path: Path, clip: Clip, turned: int) -> None:
-    """The clip as H.264; from a frame on its colours are their opposites."""
+    """The clip as H.264; from a frame on its colours are their opposites, and soon it ends."""
     assert clip.pixels is not None
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=FPS, options={"crf": "10"})
         stream.height, stream.width = clip.pixels.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, FPS)
-        for number, picture in enumerate(clip.pixels):
+        for number, picture in enumerate(clip.pixels[: turned + AFTER]):
             pixels = 255 - picture if number >= turned else picture
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             file.mux(stream.encode(frame))
