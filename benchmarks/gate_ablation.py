@@ -99,10 +99,10 @@ def main() -> None:
     world = World(checkpoint, **clips, queries=queries_of(checkpoint), out=given.out,
                   steps=(given.steps, given.distil_steps))  # fmt: skip
     begun = time.process_time()
-    gates = {name: trained(world, name, _head(world, name)) for name in HEADS}
+    gates = {name: trained(world, name, _head(world, name)) for name in HEADS if name != "narrow"}
     chosen = {name: _chosen(world, gate, on_states=True) for name, gate in gates.items()}
     teacher = max(gates, key=lambda name: chosen[name][1])
-    for name, made in ((DISTILLED_HEAD, _head(world, "linear")),
+    for name, made in ((DISTILLED_HEAD, _head(world, "narrow")),
                        (DISTILLED, _small(world, gates[teacher]))):  # fmt: skip
         gates[name] = trained(world, name, made, teacher, gates[teacher])
         chosen[name] = _chosen(world, gates[name], on_states=name != DISTILLED)

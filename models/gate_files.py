@@ -154,6 +154,8 @@ def _told_further(shape: GateShape) -> dict[str, Any]:
     if shape.head != HeadShape():
         head = shape.head
         told["head"] = {"kind": head.kind}
+        if head.narrow:
+            told["head"]["narrow"] = head.narrow
         if head.kind == CROSS_ATTENTION:
             told["head"]["over"] = head.over
         if head.kind == LLM:
@@ -167,6 +169,8 @@ def _head(fields: Fields) -> HeadShape:
         return HeadShape(kind, over=fields.text("over", one_of=(QUERY_ROWS, FRAME_ROWS)))
     if kind == LLM:
         return HeadShape(kind, layers=fields.whole("layers"), decoder=fields.mapping("decoder"))
+    if "narrow" in fields:
+        return HeadShape(kind, narrow=fields.whole("narrow"))
     return HeadShape(kind)
 
 

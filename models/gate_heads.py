@@ -40,6 +40,7 @@ class HeadShape:
 
     Attributes:
         kind: of KINDS.
+        narrow: of a `linear` head: numbers that the query is first narrowed to; 0: as it is.
         over: of a cross-attention: QUERY_ROWS or FRAME_ROWS.
         layers: of an `llm` head; 0 for the others.
         decoder: of an `llm` head: config of those layers, in `transformers` form.
@@ -52,12 +53,18 @@ class HeadShape:
     over: str = QUERY_ROWS
     layers: int = 0
     decoder: Mapping[str, Any] = field(default_factory=dict)
+    narrow: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"a gate's head is {self.kind!r}, expected one of {', '.join(KINDS)}")
         if self.over not in (QUERY_ROWS, FRAME_ROWS):
             raise ValueError(f"a head reads {self.over!r}, expected {QUERY_ROWS} or {FRAME_ROWS}")
+        if self.narrow < 0 or (self.narrow and self.kind != LINEAR):
+            raise ValueError(
+                f"a head of the kind {self.kind} narrows a query to {self.narrow}, expected 1 or "
+                f"more where the kind is {LINEAR}, and 0 elsewhere"
+            )
         is_llm = self.kind == LLM
         if is_llm != (self.layers > 0) or is_llm != bool(self.decoder):
             raise ValueError(
@@ -88,31 +95,38 @@ def head_of(shape: HeadShape, width: int, query_dim: int, dim: int) -> nn.Module
         from .llm_head import LlmHead  # transformers takes seconds to load
 
         return LlmHead(shape, width, query_dim)
-    return LinearHead(width, query_dim)
+    return LinearHead(width, query_dim, shape.narrow)
 
 
 class Asking(nn.Module):
     """A linear map of the query whatever its scale: some tables' rows are .02, others' 1.
 
     No query is zeros before and after.
+
+    Args:
+        query_dim: of the query.
+        width: of what comes out.
+        narrow: numbers in between, which make it small; 0 for one map.
     """
 
-    def __init__(self, query_dim: int, width: int) -> None:
+    def __init__(self, query_dim: int, width: int, narrow: int = 0) -> None:
         super().__init__()
-        self.map = nn.Linear(query_dim, width, bias=False)
+        self.narrow = nn.Linear(query_dim, narrow, bias=False) if narrow else None
+        self.map = nn.Linear(narrow or query_dim, width, bias=False)
 
     def forward(self, query: Tensor) -> Tensor:
         size = query.square().mean(-1, keepdim=True).sqrt()
-        asked: Tensor = self.map(query / (size + LEAST_SIZE))
+        query = query / (size + LEAST_SIZE)
+        asked: Tensor = self.map(query if self.narrow is None else self.narrow(query))
         return asked
 
 
 class LinearHead(nn.Module):
     """Linear in the state, whose numbers the query weighs: the least that a query can act upon."""
 
-    def __init__(self, width: int, query_dim: int) -> None:
+    def __init__(self, width: int, query_dim: int, narrow: int = 0) -> None:
         super().__init__()
-        self.ask = Asking(query_dim, width) if query_dim else None
+        self.ask = Asking(query_dim, width, narrow) if query_dim else None
         self.told = nn.Linear(width, 1)
 
     def forward(self, state: Tensor, query: Tensor | None, tokens: Tensor | None) -> Tensor:

@@ -20,6 +20,7 @@ from ..runtime.motion_input import MAP_STD
 
 HEADS: Mapping[str, str] = {
     "linear": "linear in the state, whose numbers the query weighs",
+    "narrow": "the same, of a query that is narrowed to a few numbers",
     "mlp": "two hidden layers over state and query",
     "cross-query": "the state looks into rows made of the query",
     "cross-frame": "query and state look into the frame's tokens",
@@ -27,7 +28,7 @@ HEADS: Mapping[str, str] = {
     "llm-4": "its first four layers",
 }
 """Name of a head → what it is."""
-CELLS = 7
+CELLS, NARROW = 7, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def head_shape(name: str, checkpoint: Checkpoint) -> HeadShape:
     if name.startswith("cross-"):
         over = FRAME_ROWS if name == "cross-frame" else QUERY_ROWS
         return HeadShape(CROSS_ATTENTION, over=over)
+    if name == "narrow":
+        return HeadShape(LINEAR, narrow=NARROW)
     return HeadShape(MLP if name == MLP else LINEAR)
 
 

@@ -14,7 +14,7 @@ from .train_lora import FEATURES_FOLDER
 if TYPE_CHECKING:
     from ...training.gate_recipe import GateChoice, GateRecipe, GateTrained
 
-HEADS = ("linear", "mlp", "cross-query", "cross-frame", "llm-1", "llm-4")
+HEADS = ("linear", "narrow", "mlp", "cross-query", "cross-frame", "llm-1", "llm-4")
 
 
 def gate(

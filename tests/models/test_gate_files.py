@@ -56,6 +56,7 @@ def test_a_gate_of_the_first_kind_is_told_as_it_always_was(tmp_path):
     [
         ({"head": {"kind": "quadratic"}}, "head.kind"),
         ({"head": {"kind": "cross-attention"}}, "head.over"),
+        ({"head": {"kind": "mlp", "narrow": 4}}, "narrows a query to 4"),
         ({"head": {"kind": "llm", "layers": 2}}, "head.decoder"),
         ({"head": {"kind": "llm", "layers": 1, "decoder": {"model_type": "gpt2"}}}, "'gpt2'"),
         ({"query_dim": 24}, "query_dim 24"),

@@ -22,6 +22,7 @@ DECODER = {"model_type": "llama", "hidden_size": 24, "intermediate_size": 32,
            "vocab_size": 2}  # fmt: skip
 HEADS = {
     "linear": HeadShape(),
+    "narrow": HeadShape(narrow=6),
     "mlp": HeadShape("mlp"),
     "over the query": HeadShape("cross-attention"),
     "over the frame": HeadShape("cross-attention", over="frame"),
