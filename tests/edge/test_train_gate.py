@@ -32,7 +32,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--head", "oracle"], 2, "expected one of linear, mlp"),
+        (["--head", "oracle"], 2, "expected one of linear, narrow, mlp"),
         (["--speak-weight", "1"], 2, "expected between 0 and 1"),
         (["--rate", "nan"], 2, "expected above 0"),
         (["--device", "tpu"], 2, "expected cpu, cuda or auto"),
