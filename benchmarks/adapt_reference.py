@@ -1,6 +1,6 @@
 """Teaches the reference assistant an event that it does not know: clips, train lora, export, run.
 
-    python benchmarks/adapt_reference.py --out DIR [--clips 160] [--options "--rehearse 0"]
+    python benchmarks/adapt_reference.py --out DIR [--event red|negative] [--options "--rehearse 0"]
 
 Each command of the road is run as a user runs it, and timed: wall and CPU seconds. The adapted
 bundle then watches clips that nothing was trained on or chosen by, in the device's own program, and
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figure, report
-from turned_colours import SENTENCE, written_clips
+from new_events import EVENTS, written_clips
 from workers import ONE_THREAD
 
 from edgestream.evaluation.dialogue_scores import TriggerScore, score_triggers
@@ -55,6 +55,7 @@ def main() -> None:
     """The whole road; leaves with 1 where a figure is not what it must be."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--out", type=Path, required=True)
+    asked.add_argument("--event", choices=EVENTS, default="red", help="that is new")
     asked.add_argument("--clips", type=int, default=160, help="that are trained on")
     asked.add_argument("--held-out", type=int, default=60)
     asked.add_argument("--held-from", type=int, default=HELD_OUT_FROM, help="first seed of those")
@@ -65,8 +66,10 @@ def main() -> None:
     given = asked.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     clips, held = given.out / "clips.jsonl", given.out / "held.jsonl"
-    written_clips(clips, range(given.clips))
-    dialogues = written_clips(held, range(given.held_from, given.held_from + given.held_out))
+    event = EVENTS[given.event]
+    written_clips(clips, range(given.clips), event)
+    seeds = range(given.held_from, given.held_from + given.held_out)
+    dialogues = written_clips(held, seeds, event)
     base, bundle, adapter = (given.out / name for name in ("base", "bundle", "adapter"))
     ran("export", str(BASE), "--out", str(base), "--llm", given.llm, "--force")
     road = {
@@ -77,8 +80,8 @@ def main() -> None:
         "export": ran("export", str(BASE), "--adapter", str(adapter), "--out", str(bundle),
                       "--llm", given.llm, "--force"),
     }  # fmt: skip
-    event, road["run"] = watched(bundle, dialogues)
-    print(json.dumps({"road": seconds_of(road), "event_f1": event.f1}), file=sys.stderr)
+    score, road["run"] = watched(bundle, dialogues, event.sentence)
+    print(json.dumps({"road": seconds_of(road), "event_f1": score.f1}), file=sys.stderr)
     found = {
         "live": json.loads(road["train"].told.splitlines()[-1]),
         "before": metrics("dialogues", str(held), "--bundle", str(base), *TOKEN_GATE),
@@ -87,7 +90,7 @@ def main() -> None:
             "reference", "--bundle", str(bundle), "--against", str(base),
             "--clips", str(given.eval_clips), "--processes", str(given.processes)),
     }  # fmt: skip
-    sys.exit(not told(given, road, event, found))
+    sys.exit(not told(given, road, score, found))
 
 
 def ran(*arguments: str, may_miss: bool = False) -> Ran:
@@ -114,7 +117,7 @@ def metrics(*arguments: str) -> dict[str, Any]:
     return {one["name"]: one for one in line["metrics"]}
 
 
-def watched(bundle: Path, held: list[Dialogue]) -> tuple[TriggerScore, Ran]:
+def watched(bundle: Path, held: list[Dialogue], sentence: str) -> tuple[TriggerScore, Ran]:
     """How well `edgestream run` told the new event, and what running took."""
     event, wall_s, cpu_s = TriggerScore(), 0.0, 0.0
     for dialogue in held:
@@ -122,8 +125,8 @@ def watched(bundle: Path, held: list[Dialogue]) -> tuple[TriggerScore, Ran]:
                   "--set", "context.kind=continuous", "--jsonl", "-")  # fmt: skip
         records = [json.loads(line) for line in run.told.splitlines()]
         said = [float(one["time_s"]) for one in records
-                if one["type"] == "final" and SENTENCE in one["text"]]  # fmt: skip
-        true = [turn.time_s for turn in dialogue.turns if SENTENCE in turn.text]
+                if one["type"] == "final" and sentence in one["text"]]  # fmt: skip
+        true = [turn.time_s for turn in dialogue.turns if sentence in turn.text]
         event += score_triggers(said, true, TOLERANCE_S)
         wall_s, cpu_s = wall_s + run.wall_s, cpu_s + run.cpu_s
     return event, Ran("", wall_s, cpu_s)
@@ -155,6 +158,7 @@ def told(
     passed: bool = report(
         "benchmarks/adapt_reference.py", rows, figures, bundle_sha256=None, threads=1,
         cpu_share=cpu_s / wall_s, clips=given.clips, held_out=given.held_out, llm=given.llm,
+        new_event=given.event,
         options=given.options, lines_down=missed,
         road=seconds_of(road),
         live={name: found["live"][name] for name in ("steps", "before", "after")},
