@@ -50,4 +50,6 @@ def test_both_numbers_of_a_pair_have_one_scale_and_more_data_only_widens(decoder
     for one, other in zip(few, many, strict=True):
         assert one.key.shape == one.value.shape == (2, 16) and one.key.dtype == np.float32
         np.testing.assert_array_equal(one.key[:, :8], one.key[:, 8:])
-        assert (other.key >= one.key).all() and (other.value >= one.value).all()
+        # The last digit of the same product may differ from one place in memory to another.
+        for more, less in ((other.key, one.key), (other.value, one.value)):
+            assert (more >= less * (1 - 1e-5)).all()

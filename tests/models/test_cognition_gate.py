@@ -125,7 +125,7 @@ def test_a_query_changes_what_is_told_and_not_what_is_remembered():
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"events": -1}, "events is -1"),
+        ({"events": -1}, "events and token_width are -1 and 0"),
         ({"reads": ("query",), "query_dim": 8}, "reads"),
         ({"reads": ("summary", "query")}, "query_dim 0"),
         ({"query_dim": 8}, "query_dim 8"),
