@@ -54,12 +54,13 @@ def share_base_(model: LoraModel, weights: DecoderWeights, device: str) -> None:
     Source: PyTorch's `fully_shard` (FSDP2).
     """
     mesh = init_device_mesh(torch.device(device).type, (distributed.get_world_size(),))
-    trained = set(model.trained.values())
+    # The connector is read outside of the layers that gather themselves, also where it is frozen.
+    whole = {*model.trained.values(), *model.decoder.connector.parameters()}
     for at, layer in enumerate(model.decoder.model.layers):
         _fill_(layer, f"{LAYERS}{at}.", weights)
-        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
     _fill_(model.decoder, "", weights)
-    fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
     for method in READING:
         register_fsdp_forward_method(cast(nn.Module, model), method)
 
