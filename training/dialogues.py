@@ -105,6 +105,11 @@ def read_dialogues(path: Path, *, check_videos: bool = True) -> tuple[Dialogue, 
     return tuple(found)
 
 
+def read_all_dialogues(paths: Sequence[Path]) -> tuple[Dialogue, ...]:
+    """Those of several files, one after another; raises as `read_dialogues` does."""
+    return tuple(one for path in paths for one in read_dialogues(path))
+
+
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
     """Replace a file by these dialogues, whole or not at all; the same ones give the same bytes.
 

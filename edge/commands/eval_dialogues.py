@@ -33,13 +33,13 @@ def dialogues(
     It watches as `edgestream run` does; questions are asked at their times. Precision, recall and
     F1 of the moments are within 0.5, 1 and 5 seconds, with intervals over the dialogues.
     """
-    from ...training.dialogues import read_dialogues
+    from ...training.dialogues import read_all_dialogues
     from ..dialogue_evaluation import evaluate_dialogues
     from ..settings import load_settings
     from .evaluate import counted_bar, print_lines
 
     settings = load_settings(settings_file, sets or [], {}, os.environ).settings
-    read = [one for path in files for one in read_dialogues(path)]
+    read = list(read_all_dialogues(files))
     with counted_bar("dialogues") as tell:
         found = evaluate_dialogues(bundle, read, settings, fps=fps, on_dialogue=tell)
     if not as_json:

@@ -111,9 +111,9 @@ def features(
     """
     from ...runtime.errors import BackendMissing
     from ...training.dialogue_stream import Said, Watch, streamed
-    from ...training.dialogues import read_dialogues
+    from ...training.dialogues import read_all_dialogues
 
-    read = [one for path in dialogues for one in read_dialogues(path)]
+    read = list(read_all_dialogues(dialogues))
     try:
         seen = _seen(read, base, cache, fps)
     except ImportError as error:

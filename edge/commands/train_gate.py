@@ -172,14 +172,11 @@ def _choice(
 ) -> GateChoice:
     from ...models.families import load_checkpoint
     from ...models.hub import checkpoint_folder
-    from ...training.dialogues import read_dialogues
+    from ...training.dialogues import read_all_dialogues
     from ...training.gate_recipe import GateChoice
     from .train import chosen_device
 
-    read, held = (
-        tuple(one for path in paths for one in read_dialogues(path))
-        for paths in (dialogues, evaluate_on)
-    )
+    read, held = read_all_dialogues(dialogues), read_all_dialogues(evaluate_on)
     checkpoint = load_checkpoint(checkpoint_folder(base))
     return GateChoice(
         checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, chosen_device(device)

@@ -254,14 +254,11 @@ def _choice(
     device: str,
     is_shared: bool,
 ) -> LoraChoice:
-    from ...training.dialogues import read_dialogues
+    from ...training.dialogues import read_all_dialogues
     from ...training.lora_recipe import LoraChoice
     from .train import chosen_device
 
-    read, held = (
-        tuple(one for path in paths for one in read_dialogues(path))
-        for paths in (dialogues, evaluate_on)
-    )
+    read, held = read_all_dialogues(dialogues), read_all_dialogues(evaluate_on)
     return LoraChoice(
         checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
         chosen_device(device), is_shared=is_shared,
