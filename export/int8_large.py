@@ -19,6 +19,7 @@ from ..runtime.errors import EngineError
 from .external_data import ExternalData
 from .onnx_from_torch import constant_matmuls
 from .stored_tensors import StoredTensors
+from .unsigned_weights import MIDDLE, to_unsigned
 
 
 def int8_from_large(source: Path, target: Path) -> tuple[str, ...]:
@@ -48,9 +49,10 @@ def int8_from_large(source: Path, target: Path) -> tuple[str, ...]:
             if tensor.name in names:
                 matrix = array.T if tensor.name in sideways else array
                 stored = quantize_int8_per_channel(matrix, 1, tensor.name)
-                data.add(f"{tensor.name}_quantized", stored.codes)
+                data.add(f"{tensor.name}_quantized", to_unsigned(stored.codes))
                 data.add(f"{tensor.name}_scale", stored.scales)
-                data.add(f"{tensor.name}_zero_point", np.zeros(len(stored.scales), np.int8))
+                zeros = np.full(len(stored.scales), MIDDLE, np.uint8)
+                data.add(f"{tensor.name}_zero_point", zeros)
             if tensor.name not in names or tensor.name in read_elsewhere:
                 data.add(tensor.name, array)
     nodes = list(_nodes(model.graph.node, set(names)))

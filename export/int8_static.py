@@ -13,6 +13,7 @@ from ..runtime.values import Float32
 from .int8_vision import stored_int8
 from .onnx_from_torch import constant_matmuls, without_traces
 from .quiet import quiet
+from .unsigned_weights import keep_unsigned
 
 
 def static_from_float(
@@ -21,8 +22,9 @@ def static_from_float(
     """Write the static int8 form of a float32 graph: MatMul and Gemm by a constant, nothing else.
 
     What such a node reads and gives is quantized to uint8 with one scale each, found over the
-    examples; what it multiplies by, to int8 with a scale per channel. Were what it gives left as it
-    is, onnxruntime would join it with the bias behind it to a float product, three times slower.
+    examples; what it multiplies by, to int8 with a scale per channel, kept as `unsigned_weights`
+    says. Were what it gives left as it is, onnxruntime would join it with the bias behind it to a
+    float product, three times slower.
 
     Args:
         source: .onnx, float32, weights inside.
@@ -63,7 +65,7 @@ def static_from_float(
                 "QuantizeBias": False,
             },
         )
-    graph = without_traces(onnx.load(str(target)))
+    graph = keep_unsigned(without_traces(onnx.load(str(target))))
     onnx.save(graph, str(target))
     left, made = constant_matmuls(graph), len(stored_int8(graph))
     if left or made != len(before):

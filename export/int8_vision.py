@@ -11,10 +11,13 @@ from onnx import ModelProto, numpy_helper
 from ..runtime.errors import EngineError
 from .onnx_from_torch import constant_matmuls, without_traces
 from .quiet import quiet
+from .unsigned_weights import keep_unsigned, to_signed
 
 
 def int8_from_float(source: Path, target: Path) -> None:
     """Write the int8 form of a float32 graph: MatMul and Gemm by a constant, and nothing else.
+
+    Codes lie as uint8 around 128; see `unsigned_weights`.
 
     Args:
         source: .onnx, float32, weights inside or beside it.
@@ -37,7 +40,7 @@ def int8_from_float(source: Path, target: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             extra_options={"MatMulConstBOnly": True},
         )
-    graph = without_traces(onnx.load(str(target)))
+    graph = keep_unsigned(without_traces(onnx.load(str(target))))
     onnx.save(graph, str(target))
     left, made = constant_matmuls(graph), len(stored_int8(graph))
     if left or made != len(before):
@@ -61,6 +64,7 @@ def stored_int8(graph: ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for name, tensor in tensors.items():
         if name.endswith("_quantized"):
             codes = numpy_helper.to_array(tensor)
+            codes = to_signed(codes) if codes.dtype == np.uint8 else codes
             weight = name.removesuffix("_quantized")
             scales = numpy_helper.to_array(tensors[f"{weight}_scale"])
             found[weight] = (codes.T if name in by_rows else codes, scales)

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from .qdq_graph import DEQUANTIZE, QUANTIZE
+from .unsigned_weights import keep_signed
 
 MOST = 127
 """Greatest code; -128 is left out, as TensorRT's own calibration does."""
@@ -23,7 +24,7 @@ def symmetric_graph(model: ModelProto) -> ModelProto:
     Args:
         model: as `static_from_float` writes it; it is changed.
     """
-    graph = _Pairs(model)
+    graph = _Pairs(keep_signed(model))
     for quantize, dequantize in graph.pairs():
         if graph.is_multiplied(dequantize):
             graph.make_symmetric(quantize, dequantize)

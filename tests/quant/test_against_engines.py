@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import onnx
 import pytest
 
+from edgestream.export.int8_vision import int8_from_float
 from edgestream.quant.numerics import (
     dequantize_blocks,
     dequantize_int8_per_channel,
@@ -18,7 +20,7 @@ from edgestream.quant.packing import codes_from_packed, packed_blocks
 from edgestream.quant.plan import stored_bytes
 from edgestream.quant.schemes import SCHEMES
 
-from .engine_weights import dynamically_quantized, in_blocks, stored_blocks
+from .engine_weights import dynamically_quantized, graph_of, in_blocks, stored_blocks
 
 QUANTIZE = {4: quantize_int4_blocks, 8: quantize_int8_blocks}
 BITS = {"int4": 4, "int8": 8}
@@ -134,7 +136,8 @@ def test_the_integer_product_is_that_of_our_codes(tmp_path):
     weights = weights_of("Gaussian", (32, 64))
     x = np.random.default_rng(8).integers(0, 256, (4, 64)).astype(np.float32)
     x[0, :2] = 0, 255
-    dynamically_quantized("MatMul", np.ascontiguousarray(weights.T), tmp_path)
+    onnx.save(graph_of("MatMul", np.ascontiguousarray(weights.T)), tmp_path / "float.onnx")
+    int8_from_float(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     expected = x @ dequantize_int8_per_channel(quantize_int8_per_channel(weights)).T
     np.testing.assert_allclose(run(tmp_path / "int8.onnx", x), expected, rtol=1e-4, atol=1e-3)
 
