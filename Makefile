@@ -17,6 +17,9 @@ HUB_EXPORT ?=
 # Options of benchmarks/bench_gpu.py, for example `BENCH_GPU=` for everything in one go.
 BENCH_GPU ?= --slice-s 570
 
+# Where it is set, each of pytest's processes would make its copy of all tests anew, 15 s of a core.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo sample system test check check-fast test-devices test-hub lint types bench bench-gpu format clean
 
 help:
@@ -68,11 +71,11 @@ system:
 check: lint types check-fast
 
 check-fast: setup
-	$(BIN)/pytest -m "not slow" -q -n 2
+	$(BIN)/pytest -m "not slow and not medium" -q -n 2
 
 # By files: what a file exports once serves all its tests. One thread each: two fill the cores.
 test: system lint types check-fast
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "slow or medium" -q -n 2 --dist loadfile
 	$(MAKE) --no-print-directory test-devices
 
 # The device side under every other interpreter that is installed (JetPack 6 has Python 3.10).

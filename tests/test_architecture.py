@@ -123,6 +123,7 @@ def test_every_package_is_in_the_wheel():
 DEVICE_MODULES = [path for path in MODULES if room_of(path) in ("runtime", "edge")]
 
 
+@pytest.mark.medium
 def test_importing_starts_nothing():
     """No thread, no process, no output, no upstream package, for all modules of the device side."""
     names = [

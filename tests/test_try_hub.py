@@ -30,6 +30,7 @@ def made(tmp_path, *words):
     )
 
 
+@pytest.mark.medium
 def test_without_a_network_it_says_so_and_fails(tmp_path):
     done = made(tmp_path, "HUB_MODELS=nobody/nothing")
     assert done.returncode != 0 and "Traceback" not in done.stderr

@@ -49,6 +49,7 @@ def arenas(dtype):
     return ours, theirs
 
 
+@pytest.mark.medium
 @given(st.sets(st.integers(0, CAPACITY - 1), min_size=1))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_eviction_is_that_of_the_runtime(dtype, keep):
@@ -62,6 +63,7 @@ def test_eviction_is_that_of_the_runtime(dtype, keep):
         np.testing.assert_allclose(kept, array[:, :, : len(slots)], rtol=close, atol=close)
 
 
+@pytest.mark.medium
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=60))
 def test_there_is_always_room_and_texts_are_one_span(frames):
     arena, _ = arenas(torch.float32)
@@ -107,6 +109,7 @@ def test_a_bounded_cache_with_room_says_what_a_growing_one_says(model):
     assert not torch.equal(scores[0][0], scores[0][1]), "the gate remembers"
 
 
+@pytest.mark.medium
 def test_a_stream_of_any_length_stays_within_the_cache(model):
     growing, bounded = GrowingPeer(model), BoundedPeer(model)
     frame = model.shape.frame_tokens + 1

@@ -27,6 +27,7 @@ RUNGS = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @given(RUNGS)
 def test_what_is_saved_is_what_is_read(tmp_path_factory, rung):
     file = tmp_path_factory.mktemp("state") / "deep" / "state.json"

@@ -141,6 +141,7 @@ def test_real_clips_are_accepted(clips_folder):
     check_frames(np.stack(frames))
 
 
+@pytest.mark.medium
 @given(
     arrays_of.arrays(
         np.float32,
@@ -209,6 +210,7 @@ def test_wrong_shapes_and_times(frames, times_s):
         CalibrationSet(frames, times_s, (), "a test", ())
 
 
+@pytest.mark.medium
 def test_the_default_set_is_of_all_rendered_clips(tmp_path):
     found = default_calibration(tmp_path / "set", SIZE_PX, PROMPTS, count=21)
     assert found.frames.shape == (21, *SIZE_PX, 3) and found.source == "rendered test clips"

@@ -31,6 +31,7 @@ def filled(rows, capacity, near):
     return pool
 
 
+@pytest.mark.medium
 @given(ROWS, st.integers(2, 12), st.floats(0.01, 2))
 def test_what_is_kept_is_apart_and_near_to_all_that_came(rows, capacity, near):
     pool = filled(rows, capacity, near)
@@ -62,6 +63,7 @@ def test_memory_is_bounded_on_an_endless_stream():
     assert pool.radius > 1 and max(pool.items) > 4500 and min(pool.items) < 500
 
 
+@pytest.mark.medium
 @given(ROWS, st.integers(1, 20))
 def test_the_farthest_comes_first(rows, count):
     found = farthest_first(rows, count)
@@ -74,6 +76,7 @@ def test_the_farthest_comes_first(rows, count):
         assert found.distances[step] == pytest.approx(max(nearest))
 
 
+@pytest.mark.medium
 @given(ROWS.filter(lambda rows: len(rows) > 2), st.integers(2, 3))
 def test_it_covers_at_most_twice_as_badly_as_the_best_choice(rows, count):
     rows = rows[:9]
@@ -85,6 +88,7 @@ def test_it_covers_at_most_twice_as_badly_as_the_best_choice(rows, count):
     assert radius(farthest_first(rows, count).order) <= 2 * best + 1e-6
 
 
+@pytest.mark.medium
 @given(ROWS.filter(lambda rows: len(rows) > 1))
 def test_diversity_is_that_of_all_pairs(rows):
     apart = [

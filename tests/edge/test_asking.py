@@ -93,6 +93,7 @@ def test_a_pipe_is_read_to_its_end_before_a_file_is_watched():
     assert errors == ""
 
 
+@pytest.mark.medium
 def test_lines_of_a_pipe_are_asked_as_they_come_while_a_camera_runs():
     process = program(2, "live", "-", stdin=subprocess.PIPE)
     assert next_line(process.stdout) == "running\n", "it does not wait for the pipe to end"
@@ -103,6 +104,7 @@ def test_lines_of_a_pipe_are_asked_as_they_come_while_a_camera_runs():
     assert out == "9 Where?\nleft []\n" and errors == ""
 
 
+@pytest.mark.medium
 def test_a_refused_line_says_so_and_the_others_are_asked():
     lines, errors = piped("1:99:Who?\n1:a\n2:b\n3:c\n4:d\n", 4, "file", "-")
     assert lines[1:5] == ["1 a", "2 b", "3 c", "4 d"], "a list that is known is not too long"
@@ -110,6 +112,7 @@ def test_a_refused_line_says_so_and_the_others_are_asked():
     assert refused.startswith("not asked: got the time '1:99'")
 
 
+@pytest.mark.medium
 def test_a_line_too_many_for_a_camera_says_so():
     _, errors = piped("".join(f"8{n}:a\n" for n in range(4)), 3, "live", "-")
     (refused,) = errors.splitlines()
@@ -125,6 +128,7 @@ def test_a_pipe_without_an_end_is_refused():
     assert out == "" and "stdin holds more than 9 questions" in errors
 
 
+@pytest.mark.medium
 def test_who_waits_for_a_pipe_is_told_what_for():
     process = program(1, "file", "-", stdin=subprocess.PIPE)
     assert next_line(process.stderr) == "reading questions from stdin until it ends\n"
@@ -137,6 +141,7 @@ def test_without_a_dash_a_pipe_is_left_alone():
     assert lines == ["running", "left []"] and errors == ""
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["file", "live"])
 def test_typed_lines_are_asked_now(terminal, kind):
     ours, theirs = terminal
@@ -151,6 +156,7 @@ def test_typed_lines_are_asked_now(terminal, kind):
     assert out == "9 là?\nleft []\n" and errors == ""
 
 
+@pytest.mark.medium
 def test_the_end_of_typing_is_not_the_end_of_the_run(terminal):
     ours, theirs = terminal
     process = program(1, "live", stdin=theirs)
@@ -163,6 +169,7 @@ def test_the_end_of_typing_is_not_the_end_of_the_run(terminal):
     assert process.returncode == 0 and "Traceback" not in errors and out == "left []\n"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("options", [[], ["-"]])
 def test_who_leaves_is_not_held_by_stdin(terminal, way, options):
@@ -178,6 +185,7 @@ def test_who_leaves_is_not_held_by_stdin(terminal, way, options):
     os.close(writing)
 
 
+@pytest.mark.medium
 def test_a_job_in_the_background_is_not_stopped_by_what_is_typed():
     """As after `edgestream run … &`: the terminal belongs to the shell, and so do its lines."""
     child, ours = pty.fork()
@@ -195,6 +203,7 @@ def test_a_job_in_the_background_is_not_stopped_by_what_is_typed():
     assert "shell got for the shell" in shown and "\nT" not in shown
 
 
+@pytest.mark.medium
 def test_a_closed_stdin_is_no_fault_until_it_is_asked_for():
     command = [sys.executable, "-c", PROGRAM, "0", "file"]
     line = 'exec "$@" <&-'

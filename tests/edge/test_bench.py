@@ -43,6 +43,7 @@ SHORT = ["--quick", "--seconds", "0.5", "--fps", "8", "--threads", "1"]
 # --- the scene ---
 
 
+@pytest.mark.medium
 def test_no_picture_of_the_scene_is_like_the_one_before():
     scene, motion = Scene(), MotionDetector()
     frames = [scene.next() for _ in range(30)]
@@ -236,6 +237,7 @@ def test_a_wrong_number_is_2(tmp_path, capsys, wrong):
     assert wrong[0] in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_without_onnx_runtime_it_says_what_to_install(tmp_path):
     folder = write_small_bundle(tmp_path / "small")
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('no such engine')\n")

@@ -62,6 +62,7 @@ def made(capsys, *arguments, out="set"):
     return json.loads(capsys.readouterr().out), read_calibration_set(Path(out))
 
 
+@pytest.mark.medium
 def test_each_scene_comes_once_in_its_order(clip, capsys):
     told, found = made(capsys, clip, "--every", "0.25", "--count", "32")
     assert told["looked_at"] == 80 and told["frames"] == SCENES == len(found.frames)
@@ -74,6 +75,7 @@ def test_each_scene_comes_once_in_its_order(clip, capsys):
     assert len(found.prompts) == told["prompts"] > 1 and found.settings["prompts_from"] is None
 
 
+@pytest.mark.medium
 def test_the_same_file_gives_the_same_bytes(clip, capsys):
     made(capsys, clip, out="one")
     made(capsys, clip, out="two")
@@ -81,6 +83,7 @@ def test_the_same_file_gives_the_same_bytes(clip, capsys):
         assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
 
 
+@pytest.mark.medium
 def test_what_the_user_asks_for_is_in_the_set(clip, capsys):
     Path("asked.txt").write_text("Is the door open?\nWho is there?\n")
     told, found = made(
@@ -104,6 +107,7 @@ def test_people_are_told_what_was_made(clip, capsys):
     assert "--calibration set" in out
 
 
+@pytest.mark.medium
 def test_a_folder_of_clips_and_one_of_images(capsys):
     for name, first in (("b", 0), ("a", 10)):
         Path("clips").mkdir(exist_ok=True)
@@ -128,11 +132,13 @@ def test_seconds_are_of_each_source(clip, capsys):
     assert told["frames"] == 18 and found.times_s.max() <= 17.3
 
 
+@pytest.mark.medium
 def test_zones_are_hidden(clip, capsys):
     _, found = made(capsys, clip, "--set", 'privacy.zones={"*" = "0,0 0.5,1"}')
     assert not found.frames[:, :, :48].any() and found.frames[:, :, 60:].any()
 
 
+@pytest.mark.medium
 def test_the_pool_is_bounded_and_what_is_left_differs_most():
     """A sweep over a wall: 600 pictures, 16 chosen, never more than POOL x 16 in memory."""
     wall = np.kron(np.random.default_rng(0).integers(0, 255, (40, 340, 3), dtype=np.uint8),
@@ -155,6 +161,7 @@ def test_the_pool_is_bounded_and_what_is_left_differs_most():
     assert found.spread.least > diversity(uniform[:16]).least
 
 
+@pytest.mark.medium
 def test_more_than_the_memory_holds_is_refused_at_the_first_picture(clip, capsys, monkeypatch):
     most = POOL * 20 * 64 * 96 * 3
     monkeypatch.setattr("edgestream.edge.calibrating.MOST_BYTES", most)
@@ -229,6 +236,7 @@ def missing(folder):
     return folder / "none.mp4"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("source", "exit_code", "code", "words"),
     [
@@ -255,6 +263,7 @@ def test_what_is_of_no_use_is_refused_in_one_sentence(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.medium
 def test_a_camera_that_gives_nothing(capsys):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"rtsp://me:secret@127.0.0.1:{silent.getsockname()[1]}/live"
@@ -265,6 +274,7 @@ def test_a_camera_that_gives_nothing(capsys):
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.medium
 def test_a_place_that_cannot_be_written_is_told_before_the_camera_is_watched(clip, capsys):
     Path("set").mkdir()
     Path("set", "mine.txt").write_text("kept")
@@ -294,6 +304,7 @@ def test_options_that_make_no_sense(arguments, clip, capsys):
     assert "Traceback" not in capsys.readouterr().err and list(Path().iterdir()) == []
 
 
+@pytest.mark.medium
 def test_a_live_source_ends_by_itself(tmp_path_factory, capsys):
     clip = write_video(tmp_path_factory.mktemp("live") / "quick.mp4", scenes(), fps=10)
     told, found = made(capsys, f"loop:{clip}", "--seconds", "6", "--every", "0.05")
@@ -301,6 +312,7 @@ def test_a_live_source_ends_by_itself(tmp_path_factory, capsys):
     assert found.source == f"camera {told['sources'][0]['name']}"
 
 
+@pytest.mark.medium
 def test_a_model_may_compare_and_no_pytorch_is_loaded(clip):
     code = (
         "import sys\n"

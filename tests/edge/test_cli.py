@@ -43,6 +43,7 @@ def test_version():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"edgestream {__version__}\n", "")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "by_typer"),
     [(["--help"], []), (["settings", "--help"], ["pydantic"]), (["doctor", "-h"], ["pydantic"])],
@@ -60,12 +61,14 @@ def test_help_loads_nothing_heavy(arguments, by_typer):
     assert done.stderr in ("[]\n", f"{by_typer}\n")
 
 
+@pytest.mark.medium
 def test_without_a_command_the_help_is_an_error():
     done = ran()
     assert (done.returncode, done.stdout) == (2, "")
     assert "Commands:" in done.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
@@ -83,6 +86,7 @@ def test_a_usage_fault_is_two_lines_and_exit_code_2(arguments, message, hint):
     assert second.startswith("try: ") and hint in second
 
 
+@pytest.mark.medium
 def test_with_json_the_fault_is_an_object_on_stdout_too():
     done = ran("settings", "--json", "--set", "source.fsp=1")
     fault = json.loads(done.stdout)["error"]
@@ -91,6 +95,7 @@ def test_with_json_the_fault_is_an_object_on_stdout_too():
     assert json.loads(ran("settings", "--json", "--nonsense").stdout)["error"]["code"] == "usage"
 
 
+@pytest.mark.medium
 def test_every_fault_has_the_exit_code_of_its_class():
     for name, exit_code in (("BundleError", 3), ("SourceMissing", 5), ("OutputUnwritable", 8)):
         statement = (
@@ -112,6 +117,7 @@ def test_ctrl_c_is_one_line_and_130():
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("buffering", ["", "1"])
 def test_a_reader_who_leaves_is_no_error(buffering):
     reading, writing = os.pipe()
@@ -121,6 +127,7 @@ def test_a_reader_who_leaves_is_no_error(buffering):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("buffering", ["", "1"])
 def test_a_full_disk_is_8(buffering):
@@ -131,6 +138,7 @@ def test_a_full_disk_is_8(buffering):
         assert done.stderr.startswith("error[output-full]: ") and "Traceback" not in done.stderr
 
 
+@pytest.mark.medium
 def test_a_closed_stdout_is_no_error():
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "settings"],
@@ -141,6 +149,7 @@ def test_a_closed_stdout_is_no_error():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.medium
 def test_the_shell_gets_its_completions():
     environ = {
         **os.environ,
@@ -174,6 +183,7 @@ def on_a_terminal(arguments, **environ):
     return text.decode()
 
 
+@pytest.mark.medium
 def test_colour_is_for_terminals_that_want_it():
     arguments = ["settings", "--set", "a.b=1"]
     assert on_a_terminal(arguments).startswith("\033[1;31merror[settings-invalid]:\033[0m ")
@@ -181,6 +191,7 @@ def test_colour_is_for_terminals_that_want_it():
         assert on_a_terminal(arguments, **environ).startswith("error[settings-invalid]: ")
 
 
+@pytest.mark.medium
 def test_on_a_terminal_no_line_is_longer_than_it():
     lines = on_a_terminal(["settings"], NO_COLOR="1").splitlines()
     assert max(map(len, lines)) <= 80

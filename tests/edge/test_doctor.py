@@ -48,6 +48,7 @@ def test_the_addition_is_one_on_the_cpu():
     assert session.run(None, {"a": one, "b": two})[0].tolist() == [1.5, 0.0]
 
 
+@pytest.mark.medium
 def test_the_cpu_is_proven_by_a_run(found):
     assert found.engine.providers["cpu"] == PROVEN
     assert found.engine.version and found.engine.refusal is None
@@ -180,6 +181,7 @@ def test_nothing_names_the_machine_its_user_or_a_folder(found):
         assert not re.search(rf"\b{re.escape(name)}\b", text)
 
 
+@pytest.mark.medium
 def test_the_command_says_it_on_stdout_and_by_its_exit_code():
     done = subprocess.run(
         [sys.executable, "-m", "edgestream.edge.cli", "doctor", "--json"],
@@ -194,6 +196,7 @@ def test_the_command_says_it_on_stdout_and_by_its_exit_code():
     assert done.returncode == (0 if json.loads(line)["passed"] else 4)
 
 
+@pytest.mark.medium
 def test_wheels_that_overlap_end_with_exit_code_4(tmp_path):
     wheel(tmp_path, "onnxruntime-gpu", "1.31.1")
     wheel(tmp_path, "onnxruntime-directml", "1.31.1")

@@ -83,6 +83,7 @@ def test_a_verdict_needs_the_right_sum(monkeypatch, answer, noise, verdict):
     assert tensorrt_probe._verdict("tensorrt").startswith(verdict)
 
 
+@pytest.mark.medium
 def test_a_module_that_is_listed_and_fails_is_refused_with_its_reason(tmp_path):
     """As the wheel of `tensorrt` does where its libraries cannot be had."""
     (tmp_path / "tensorrt").mkdir()
@@ -134,6 +135,7 @@ def test_the_ladder_of_a_bundle_is_shown(tmp_path, monkeypatch):
     assert max(map(len, lines_of(report, 80))) <= 80
 
 
+@pytest.mark.medium
 def test_a_part_that_nothing_runs_is_a_problem(tmp_path):
     def change(calls):
         return [

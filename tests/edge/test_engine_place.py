@@ -48,6 +48,7 @@ def kept(folder):
     return [json.loads(path.read_text())["graph"] for path in folder.glob(f"*/{FACTS_FILE}")]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", ["verify", "doctor"])
 def test_engines_are_kept_in_the_folder_that_was_named(bundle, tmp_path, capsys, command):
     place = tmp_path / "engines"
@@ -66,6 +67,7 @@ def test_engines_are_kept_in_the_folder_that_was_named(bundle, tmp_path, capsys,
     assert not (tmp_path / "cache" / "edgestream" / "engines").exists()
 
 
+@pytest.mark.medium
 def test_else_they_are_where_the_settings_say(bundle, tmp_path, monkeypatch, capsys):
     main(["verify", str(bundle)])
     assert kept(tmp_path / "cache" / "edgestream" / "engines") == ["vision"]

@@ -67,6 +67,7 @@ def test_the_last_line_says_what_was_achieved_against_the_target_and_what_was_gi
     )
 
 
+@pytest.mark.medium
 def test_the_command_takes_a_target_and_only_one_rate(capsys):
     assert main(["run", "test:still", "--fps", "4", "--target-fps", "8"]) == 2
     assert "got --fps 4 and --target-fps 8, expected one of them" in capsys.readouterr().err

@@ -19,6 +19,7 @@ def bundle(tmp_path_factory):
     return write_small_bundle(tmp_path_factory.mktemp("inspect") / "small")
 
 
+@pytest.mark.medium
 def test_people_read_what_it_is_made_of(bundle, capsys):
     assert main(["inspect", str(bundle)]) == 0
     lines = capsys.readouterr().out.splitlines()

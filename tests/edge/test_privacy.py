@@ -107,6 +107,7 @@ def reds_of(saved):
     )
 
 
+@pytest.mark.medium
 def test_nothing_that_lies_in_a_zone_reaches_a_stage_a_picture_or_the_saved_state(tmp_path):
     open_reds, open_thumbnails, open_saved, _ = watched(tmp_path / "a", secret=True, zones=False)
     assert min(open_reds) > 1000 and reds_of(open_saved) > 200, "without a zone it is all there"
@@ -133,6 +134,7 @@ def test_nothing_that_lies_in_a_zone_reaches_a_stage_a_picture_or_the_saved_stat
     assert answers[0] == answers[1] and answers[0]
 
 
+@pytest.mark.medium
 def test_the_command_hides_zones_and_warns_where_none_is_for_this_camera(tmp_path, capsys):
     file = clip(tmp_path, secret=True)
     assert main(["run", str(file), "--set", "privacy.zones.clip=0,0 2,2"]) == 2

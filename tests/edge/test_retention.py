@@ -69,6 +69,7 @@ def saved_times_s(folder):
     return times_s
 
 
+@pytest.mark.medium
 def test_nothing_in_the_folder_is_ever_older_than_the_retention(tmp_path):
     run, seen = parts(), 0
     with kept_state(tmp_path, run) as kept:
@@ -86,6 +87,7 @@ def test_nothing_in_the_folder_is_ever_older_than_the_retention(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.medium
 def test_what_was_saved_goes_also_where_no_frame_comes(tmp_path):
     run = parts()
     with kept_state(tmp_path, run) as kept:
@@ -223,6 +225,7 @@ def test_after_a_wipe_no_word_and_no_number_of_it_is_on_the_disk(tmp_path):
         }
 
 
+@pytest.mark.medium
 def test_a_wipe_waits_for_the_state_that_is_being_written(tmp_path, monkeypatch):
     run, may_go_on = parts(retention_s=0.0), threading.Event()
     write = StateFolder.write

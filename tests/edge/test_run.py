@@ -49,6 +49,7 @@ def records_of(text: str) -> list[dict[str, object]]:
     return records
 
 
+@pytest.mark.medium
 def test_a_person_reads_events_and_a_program_reads_records(tmp_path, capsys):
     clip = cut_clip(tmp_path / "two rooms.mp4")
     assert main(["run", str(clip), "--jsonl", "log.jsonl"]) == 0
@@ -82,6 +83,7 @@ def test_help_says_what_the_model_sees_and_where_settings_are(capsys):
         assert words in text
 
 
+@pytest.mark.medium
 def test_gates_by_name(tmp_path, capsys):
     clip = str(cut_clip(tmp_path / "a.mp4"))
     assert main(["run", clip, "--gate", "every:1.5"]) == 0
@@ -92,6 +94,7 @@ def test_gates_by_name(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.medium
 def test_realtime_takes_as_long_as_the_clip(tmp_path, capsys):
     clip = write_video(tmp_path / "a.mp4", TEXTURE, fps=10)
     begun = time.monotonic()
@@ -168,6 +171,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, capsys):
     assert code == 5 and "locked" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_a_name_that_is_no_utf8(tmp_path, capsys):
     clip = cut_clip(tmp_path / "a.mp4").rename(tmp_path / os.fsdecode(b"bad\xff.mp4"))
     assert main(["run", str(clip), "--jsonl", "log.jsonl"]) == 0
@@ -185,6 +189,7 @@ def test_a_folder_that_is_gone(tmp_path, capsys, monkeypatch):
     assert "the current folder is no longer there" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_a_truncated_video_is_used_as_far_as_it_goes(tmp_path, capsys):
     whole = write_video(
         tmp_path / "whole.mkv",
@@ -201,6 +206,7 @@ def test_a_truncated_video_is_used_as_far_as_it_goes(tmp_path, capsys):
     assert codes == ["source-truncated"] and records[-1]["frames_seen"] > 10
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("size_px", [(1, 1), (2, 1), (7, 5), (641, 359), (7680, 4320)])
 def test_any_size_is_watched(tmp_path, capsys, size_px):
     folder = tmp_path / "pictures"
@@ -270,6 +276,7 @@ def is_of_the_interpreter(errors: str) -> bool:
     return not any("edgestream" in frame or "edge/" in frame for frame in frames)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGHUP])
 def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path, way):
     clip = write_video(tmp_path / "a.mp4", moving_texture(100, (96, 64)), fps=10)
@@ -283,6 +290,7 @@ def test_terminate_ends_a_live_run_with_its_last_counters(tmp_path, way):
     assert records_of(log.read_text())[-1]["type"] == "stats"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("more", [[], ["--realtime"]])
 def test_a_terminal_that_is_closed_ends_the_run_with_its_last_counters(tmp_path, more):
     clip = write_video(tmp_path / "a.mp4", moving_texture(400, (640, 360)), fps=10)
@@ -300,6 +308,7 @@ def test_a_terminal_that_is_closed_ends_the_run_with_its_last_counters(tmp_path,
     assert records_of(log.read_text())[-1]["type"] == "stats"
 
 
+@pytest.mark.medium
 def test_under_nohup_a_run_goes_on(tmp_path):
     clip = write_video(tmp_path / "a.mp4", moving_texture(100, (96, 64)), fps=10)
     log = tmp_path / "log.jsonl"

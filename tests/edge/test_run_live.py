@@ -58,6 +58,7 @@ class Log:
         wait_for(lambda: self.states().count(state) >= count)
 
 
+@pytest.mark.medium
 def test_a_camera_that_is_lost_and_found_is_told_and_ctrl_c_ends_it(clip, tmp_path):
     log = Log(tmp_path / "log.jsonl")
     with RtspServer(clip, user="me:s3cr/t@word") as server:
@@ -85,6 +86,7 @@ def test_a_camera_that_is_lost_and_found_is_told_and_ctrl_c_ends_it(clip, tmp_pa
         assert "s3cr" not in text and "me:" not in text
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
 def test_a_camera_that_never_answers_holds_nobody_who_leaves(tmp_path, way):
     log = Log(tmp_path / "log.jsonl")
@@ -100,6 +102,7 @@ def test_a_camera_that_never_answers_holds_nobody_who_leaves(tmp_path, way):
     assert "camera: connecting to 127.0.0.1/x" in out and "Traceback" not in err
 
 
+@pytest.mark.medium
 def test_a_terminal_shows_it_and_takes_ctrl_c(clip, tmp_path):
     log = Log(tmp_path / "log.jsonl")
     with RtspServer(clip) as server:

@@ -57,6 +57,7 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path, capsys, more):
     assert capsys.readouterr().err.count("disk is full") == 1
 
 
+@pytest.mark.medium
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     clip = write_video(tmp_path / "a.mp4", moving_texture(200, (96, 64)), fps=10)
     process = run_in_a_process(str(clip), "--gate", "every:0.25")
@@ -74,6 +75,7 @@ def in_a_shell(line: str, *arguments: str) -> subprocess.CompletedProcess[bytes]
     return subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_run_without_its_streams_writes_its_records(tmp_path, closed):
     """As under a service manager or a daemon; nothing of it gets into the records either."""
@@ -85,6 +87,7 @@ def test_a_run_without_its_streams_writes_its_records(tmp_path, closed):
     assert (b"0:02.00" in done.stdout) is (closed == "2>&-")
 
 
+@pytest.mark.medium
 def test_records_for_a_closed_stdout_are_an_output_error(tmp_path):
     clip = cut_clip(tmp_path / "a.mp4")
     done = in_a_shell('exec "$@" >&-', str(clip), "--jsonl", "-")
@@ -93,6 +96,7 @@ def test_records_for_a_closed_stdout_are_an_output_error(tmp_path):
     assert done.returncode == 5 and done.stdout == b"", "what is for stderr goes nowhere else"
 
 
+@pytest.mark.medium
 def test_a_script_that_stands_in_place_of_a_closed_stderr(tmp_path):
     """Bash reads a script from the first free number; what it starts finds the script there."""
     clip = cut_clip(tmp_path / "a.mp4")
@@ -100,6 +104,7 @@ def test_a_script_that_stands_in_place_of_a_closed_stderr(tmp_path):
     assert in_a_shell('bash wrapped "$@" 2>&-', str(clip)).returncode == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("more", [[], ["--realtime"]])
 def test_a_reader_of_lines_that_leaves_does_not_end_the_log(tmp_path, more):
     clip = write_video(tmp_path / "a.mp4", moving_texture(20, (96, 64)), fps=10)
@@ -111,6 +116,7 @@ def test_a_reader_of_lines_that_leaves_does_not_end_the_log(tmp_path, more):
     assert records[-1]["type"] == "stats"
 
 
+@pytest.mark.medium
 def test_a_process_reads_the_records(tmp_path):
     clip = cut_clip(tmp_path / "a.mp4")
     line = '"$@" --jsonl >(cat > copy.jsonl); code=$?; wait $!; exit $code'
@@ -118,6 +124,7 @@ def test_a_process_reads_the_records(tmp_path):
     assert len(records_of((tmp_path / "copy.jsonl").read_text())) == 5
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("more", [[], ["--realtime"]])
 def test_a_pipe_nobody_reads_from_is_an_error_and_a_reader_may_leave(tmp_path, capsys, more):
     clip = write_video(tmp_path / "a.mp4", TEXTURE, fps=10)

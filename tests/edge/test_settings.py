@@ -196,6 +196,7 @@ def test_settings_are_frozen():
         Settings().source = Settings().source
 
 
+@pytest.mark.medium
 @given(
     st.floats(1e-6, 120),
     st.integers(16, 8192),
@@ -214,6 +215,7 @@ def test_what_is_shown_can_be_read_again(fps, side, realtime, prompt):
     assert {key: resolved.value(key) for key in values} == values
 
 
+@pytest.mark.medium
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_any_text_is_taken_or_refused_and_nothing_else(key, value):
     try:
@@ -224,6 +226,7 @@ def test_any_text_is_taken_or_refused_and_nothing_else(key, value):
         assert error.message
 
 
+@pytest.mark.medium
 @given(st.from_regex(properties()["gate.kind"]["pattern"].replace("$", r"\Z"), fullmatch=True))
 def test_every_kind_that_the_settings_take_is_a_gate(kind):
     settings = Settings()

@@ -43,6 +43,7 @@ def records_of(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.medium
 def test_it_is_told_once_when_it_gets_dark_and_not_again_within_the_refractory_time(clip, capsys):
     assert run_on(clip, "--jsonl", "-") == 0
     records = records_of(capsys)
@@ -55,6 +56,7 @@ def test_it_is_told_once_when_it_gets_dark_and_not_again_within_the_refractory_t
     assert not [one for one in records if one["type"] == "warning"]
 
 
+@pytest.mark.medium
 def test_it_is_told_again_when_that_time_is_over_and_it_was_bright_in_between(clip, capsys):
     assert run_on(clip, "--jsonl", "-", "--set", "standing.refractory_s=2") == 0
     times_s = [one["about_s"][1] for one in records_of(capsys) if one["type"] == "standing"]
@@ -62,6 +64,7 @@ def test_it_is_told_again_when_that_time_is_over_and_it_was_bright_in_between(cl
     assert 0 <= times_s[0] - DARK_S <= 1.25 and 0 <= times_s[1] - DARK_AGAIN_S <= 1.25
 
 
+@pytest.mark.medium
 def test_the_console_has_a_line_for_it_and_checks_do_not_enter_the_dialogue(clip, capsys, tmp_path):
     state = tmp_path / "state"
     asks = ["--ask", "12:Is it dark?", "--state", str(state)]
@@ -73,6 +76,7 @@ def test_the_console_has_a_line_for_it_and_checks_do_not_enter_the_dialogue(clip
     assert [turn["question"] for turn in talk] == ["Is it dark?"]
 
 
+@pytest.mark.medium
 def test_checks_change_nothing_else_that_is_told(clip, capsys):
     def told(*more):
         assert main(["run", str(clip), "--bundle", str(BUNDLE), "--jsonl", "-", *more]) == 0
@@ -87,6 +91,7 @@ def test_checks_change_nothing_else_that_is_told(clip, capsys):
     assert told(*ask, "--tell", REQUEST, "--set", "standing.check_s=0.5") == told(*ask)
 
 
+@pytest.mark.medium
 def test_a_request_that_the_model_was_not_taught_is_asked_and_warned_about(clip, capsys):
     assert run_on(clip, "--jsonl", "-", "--tell", "Tell me when a cat sleeps") == 0
     (note,) = [one for one in records_of(capsys) if one["type"] == "warning"]
@@ -94,6 +99,7 @@ def test_a_request_that_the_model_was_not_taught_is_asked_and_warned_about(clip,
     assert "'Is it true now: a cat sleeps? Answer yes or no.'" in note["message"]
 
 
+@pytest.mark.medium
 def test_what_cannot_be_held_is_refused(clip, capsys):
     assert main(["run", str(clip), "--tell", REQUEST]) == 2
     assert "--tell needs a model that can be asked" in capsys.readouterr().err

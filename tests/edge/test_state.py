@@ -73,6 +73,7 @@ def assert_same_memory(one, other):
         np.testing.assert_array_equal(array, second.arrays[name], strict=True)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("at", [1, 37, 240, 700])
 def test_a_run_that_goes_on_keeps_what_one_without_an_end_keeps(tmp_path, at):
     whole, first, second = parts(), parts(), parts()
@@ -198,6 +199,7 @@ def test_a_damaged_state_is_passed_over_with_a_warning(tmp_path):
         assert [note.body["code"] for note in kept.notes] == ["state-damaged"]
 
 
+@pytest.mark.medium
 def test_what_was_loaded_does_not_stay_beside_what_was_made_of_it(tmp_path):
     saved(tmp_path, frames=1000)
     run = parts()
@@ -227,6 +229,7 @@ def test_another_gate_starts_anew_and_says_so(tmp_path):
         assert run.memory.frames == 100
 
 
+@pytest.mark.medium
 def test_a_smaller_budget_holds_at_once(tmp_path):
     run = saved(tmp_path, frames=1000)
     assert run.memory.n_bytes > 60_000

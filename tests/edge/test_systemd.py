@@ -24,6 +24,7 @@ def test_without_systemd_nothing_is_told(environ):
     assert not notify(READY, environ)
 
 
+@pytest.mark.medium
 def test_a_socket_that_has_gone_or_is_full_holds_nobody_up(tmp_path):
     assert not notify(READY, {"NOTIFY_SOCKET": str(tmp_path / "gone")})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -46,6 +46,7 @@ def test_out_must_be_named(capsys):
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", ["train", "eval"])
 def test_help_imports_nothing_heavy(command):
     code = (

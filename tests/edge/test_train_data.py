@@ -35,6 +35,7 @@ def told(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.medium
 def test_a_folder_of_clips_with_subtitles_becomes_dialogues(clips, tmp_path, capsys):
     out = tmp_path / "all.jsonl"
     assert main(["train", "synthesize", str(clips), "--out", str(out)]) == 0
@@ -52,6 +53,7 @@ def test_a_folder_of_clips_with_subtitles_becomes_dialogues(clips, tmp_path, cap
     assert out.read_bytes() == first
 
 
+@pytest.mark.medium
 def test_kinds_and_moments_can_be_chosen(clips, tmp_path, capsys):
     out = tmp_path / "all.jsonl"
     given = ["train", "synthesize", str(clips / "one.vtt"), "--out", str(out), "--kinds", "unasked"]
@@ -61,6 +63,7 @@ def test_kinds_and_moments_can_be_chosen(clips, tmp_path, capsys):
     assert [turn.time_s for turn in read_dialogues(out)[0].turns] == [1.0, 3.5]
 
 
+@pytest.mark.medium
 def test_a_language_model_behind_an_endpoint_writes(clips, tmp_path, capsys):
     def fluent(body):
         wanted = body["messages"][1]["content"].split("Lines:\n")[1].splitlines()
@@ -101,6 +104,7 @@ def test_a_language_model_behind_an_endpoint_writes(clips, tmp_path, capsys):
     assert out.read_bytes() == before
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("held", ["sk-AAA\r\nX: y\n", "two words", "", "sch\u00fcssel"])
 def test_a_key_that_is_none_is_refused_and_never_shown(held, clips, tmp_path, capsys):
     key, out = tmp_path / "key", tmp_path / "all.jsonl"
@@ -112,6 +116,7 @@ def test_a_key_that_is_none_is_refused_and_never_shown(held, clips, tmp_path, ca
     assert not held.split() or held.split()[0] not in err
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -138,6 +143,7 @@ def test_it_says_what_it_does_not_take(options, code, said, clips, tmp_path, cap
     assert not out.exists()
 
 
+@pytest.mark.medium
 def test_what_does_not_fit_is_refused_or_left_out_and_said(clips, tmp_path, capsys):
     late = clips / "two.vtt"
     late.write_text(CUES + "\n00:07.000 --> 00:08.000\nToo late.\n")
@@ -179,6 +185,7 @@ def test_features_are_extracted_once_and_dialogues_are_counted(clips, tmp_path, 
     assert f"{out}:3: turns: got" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_a_device_is_told_what_features_need(clips, tmp_path, capsys, monkeypatch):
     out = tmp_path / "all.jsonl"
     assert main(["train", "synthesize", str(clips), "--out", str(out)]) == 0
@@ -190,6 +197,7 @@ def test_a_device_is_told_what_features_need(clips, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", ["synthesize", "features"])
 def test_help_imports_nothing_heavy(command):
     code = (
@@ -202,6 +210,7 @@ def test_help_imports_nothing_heavy(command):
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.medium
 def test_synthesis_needs_no_pytorch(clips, tmp_path):
     code = (
         "import sys\n"

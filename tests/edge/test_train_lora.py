@@ -100,6 +100,7 @@ def test_from_clips_to_what_the_device_says(place, capsys):
         assert said == [(1.5, "The scene changes.")]
 
 
+@pytest.mark.medium
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"

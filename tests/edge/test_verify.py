@@ -81,6 +81,7 @@ def test_a_wrong_part_is_named_with_its_figures(tmp_path, capsys, change, exit_c
     assert words in lines[-2]
 
 
+@pytest.mark.medium
 def test_a_flipped_byte_is_3_and_runs_nothing(tmp_path, capsys):
     folder = write_small_bundle(tmp_path / "small")
     for name in ("decoder.onnx", "golden.npz", "MODEL_CARD.md", "manifest.json.sha256"):
@@ -98,6 +99,7 @@ def valid(line):
     return line
 
 
+@pytest.mark.medium
 def test_programs_get_one_line_that_fits_the_schema(bundle, capsys, tmp_path):
     assert main(["verify", "--json", str(bundle)]) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -161,6 +163,7 @@ def test_a_part_that_nothing_runs_is_4(bundle):
     assert found.unrunnable == ("vision", "gate", "connector", "decoder")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", ["verify", "inspect"])
 def test_on_a_terminal_of_80_columns(bundle, command):
     text = on_a_terminal([command, str(bundle)], NO_COLOR="1")
@@ -168,11 +171,13 @@ def test_on_a_terminal_of_80_columns(bundle, command):
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.medium
 def test_colour_is_in_the_verdicts(bundle):
     text = on_a_terminal(["verify", str(bundle)])
     assert "\033[32mpassed:\033[0m" in text and "\033[1;32mpassed\033[0m" in text
 
 
+@pytest.mark.medium
 def test_without_onnx_runtime_it_says_what_to_install(bundle, tmp_path):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('no such engine')\n")
     done = subprocess.run(
@@ -187,6 +192,7 @@ def test_without_onnx_runtime_it_says_what_to_install(bundle, tmp_path):
     assert "no variant of decoder runs here" in done.stdout
 
 
+@pytest.mark.medium
 def test_neither_command_loads_what_the_device_does_not_have(bundle):
     code = (
         "import sys\n"

@@ -75,6 +75,7 @@ def assert_good(
     assert scores.false_per_minute <= false_per_minute
 
 
+@pytest.mark.medium
 def test_the_same_seed_gives_the_same_clips(painted: list[Footage]) -> None:
     one, two = (list(altered_clips(painted, fps=2, seeds=[4])) for _ in range(2))
     assert [clip.name for clip in one] == [clip.name for clip in two]
@@ -107,15 +108,18 @@ def test_a_window_stays_inside() -> None:
     assert Window(0, 0, 4, 4).overlap(Window(9, 9, 4, 4)) == 0.0
 
 
+@pytest.mark.medium
 def test_the_gate_is_true_on_altered_paintings(painted: list[Footage]) -> None:
     assert_good(scores_of(altered_clips(painted, fps=4, seeds=[100, 101]), 4), at_least=2)
 
 
+@pytest.mark.medium
 def test_the_gate_is_true_on_the_sample_at_every_rate() -> None:
     for fps in (2.0, 4.0):
         assert_good(scripted_scores(["sample"], [0], fps), at_least=1)
 
 
+@pytest.mark.medium
 def test_a_hand_that_sways_is_no_event() -> None:
     scores = scripted_scores(["jitter"], [1, 11], 4.0)
     assert sum(score.n_opened for score in scores.types.values()) == 0
@@ -142,6 +146,7 @@ def test_the_gate_is_true_on_altered_real_clips(
     assert_good(scores, seeds, recall, false_per_minute)
 
 
+@pytest.mark.medium
 @pytest.mark.real_clips
 def test_a_few_altered_real_clips(real: list[Footage]) -> None:
     assert_good(scores_of(altered_clips(real, fps=4, seeds=[100, 101]), 4), at_least=2)
@@ -152,6 +157,7 @@ def sampled(path: Path, fps: float) -> list[tuple[float, UInt8]]:
     return list(zip(footage.times_s, footage.pictures, strict=True))
 
 
+@pytest.mark.medium
 @pytest.mark.real_clips
 @pytest.mark.parametrize("fps", [2.0, 4.0])
 def test_real_clips_as_they_are(clips_folder: Path, fps: float) -> None:
@@ -166,6 +172,7 @@ def test_real_clips_as_they_are(clips_folder: Path, fps: float) -> None:
         assert got == wanted, name
 
 
+@pytest.mark.medium
 @pytest.mark.real_clips
 def test_the_join_of_two_clips_is_the_only_cut(clips_folder: Path) -> None:
     first = sampled(clips_folder / "woman-at-table.mp4", 4.0)[:20]

@@ -32,6 +32,7 @@ def painted() -> list[Footage]:
     ]
 
 
+@pytest.mark.medium
 def test_labels_are_complete_and_the_same_seed_gives_the_same_clips(painted: list[Footage]) -> None:
     one, two = (list(altered_stills(painted, count=4, fps=2, seed=3)) for _ in range(2))
     assert [kind for kind, _ in one] == [kind for kind in STILL_KINDS for _ in range(4)]
@@ -48,6 +49,7 @@ def test_labels_are_complete_and_the_same_seed_gives_the_same_clips(painted: lis
     assert sorted(ways) == ["down", "left", "right", "up"]
 
 
+@pytest.mark.medium
 def test_light_and_rest_are_in_the_pixels(painted: list[Footage]) -> None:
     for kind, clip in altered_stills(painted, count=2, seed=8):
         level = np.array([pixels.mean() for _, pixels in clip.frames])
@@ -65,6 +67,7 @@ def test_light_and_rest_are_in_the_pixels(painted: list[Footage]) -> None:
             assert (level[-1] < 0.7 * level[0]) == (kind == "dimmed")
 
 
+@pytest.mark.medium
 def test_what_moves_goes_the_way_it_says_and_as_far() -> None:
     """Over a picture whose red says how far right and whose green how far down one looks."""
     ramp = np.zeros((256, 256, 3), np.uint8)

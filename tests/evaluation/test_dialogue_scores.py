@@ -98,6 +98,7 @@ def test_dialogues_count_once_each_and_nothing_has_no_score():
 flags = st.text(".!", max_size=6)
 
 
+@pytest.mark.medium
 @given(flags, st.text("01", max_size=6), flags, st.booleans(), st.sampled_from([0.0, 0.5, 0.95]))
 def test_scores_stay_in_their_bounds(frames, tokens, later, last, threshold):
     given_turn = turn(frames, tokens, later[: max(0, len(frames) - 1)], last=last)
@@ -126,6 +127,7 @@ def test_triggers_by_hand():
 moments = st.lists(st.floats(0, 60), max_size=8)
 
 
+@pytest.mark.medium
 @given(moments, moments, st.floats(0, 10), st.floats(0, 10))
 def test_more_tolerance_never_finds_less_and_both_sides_are_alike(spoken, true, one, more):
     narrow, wide = (score_triggers(spoken, true, at) for at in (one, one + more))

@@ -53,6 +53,7 @@ def test_types_that_are_not_scored_count_nowhere() -> None:
 TIMES = st.lists(st.floats(0, 5), max_size=8)
 
 
+@pytest.mark.medium
 @given(TIMES, TIMES, st.floats(0.01, 1))
 def test_matching_is_one_to_one_and_within_the_tolerance(
     opened_s: list[float], true_s: list[float], tolerance_s: float

@@ -50,6 +50,7 @@ def test_one_segment_in_five_returns():
     assert returned / segments == pytest.approx(0.2, abs=0.03)
 
 
+@pytest.mark.medium
 def test_frames_come_four_a_second_each_in_its_segment(hour):
     times_s = [time_s for time_s, _ in hour.frames()]
     assert times_s == [index / 4 for index in range(3600 * 4)]

@@ -57,12 +57,14 @@ def table(made, make):
     return {line.figure.name: line for line in lines}
 
 
+@pytest.mark.medium
 def test_there_is_some_of_everything(made):
     assert [kind for kind, _, _ in made].count("still") == 4
     assert {kind for kind, _, _ in made} == {*DONE, "still"}
     assert all(pixels.shape == (112, 112, 3) for _, frames, _ in made for _, pixels in frames)
 
 
+@pytest.mark.medium
 def test_who_tells_the_truth_passes(made):
     lines = table(made, truth_told)
     assert all(line.passed is not False for line in lines.values())
@@ -72,12 +74,14 @@ def test_who_tells_the_truth_passes(made):
     assert set(lines["cut"].beside) == {"rule"}
 
 
+@pytest.mark.medium
 def test_one_frame_late_is_in_time_and_two_are_not(made):
     assert table(made, lambda one: truth_told(one, late=1))["moved"].passed is True
     late = table(made, lambda one: truth_told(one, late=2))
     assert all(late[kind].figure.value == 0.0 and late[kind].passed is False for kind in DONE)
 
 
+@pytest.mark.medium
 def test_a_wrong_way_and_a_word_on_a_still_are_counted(made):
     lines = table(made, lambda one: truth_told(one, way="left"))
     assert lines["moved"].figure.value == 1.0 and lines["pan_direction"].figure.value == 0.25
@@ -92,6 +96,7 @@ def test_camera_and_scene_sentences_of_a_fixed_camera():
     assert false_of_a_fixed_camera(replace(seen, said={5: enters.sentence})) == (2, 0)
 
 
+@pytest.mark.medium
 def test_footage_of_a_source():
     footage = footage_from_source("test:cuts", fps=2.0, most=5)
     assert footage.times_s == (0.0, 0.5, 1.0, 1.5, 2.0) and len(footage.pictures) == 5

@@ -53,6 +53,7 @@ def lines_of(clips, make, last=silent):
     return {line.figure.name: line for line in lines}, tallies
 
 
+@pytest.mark.medium
 def test_who_is_always_right_passes_every_line(clips):
     lines, _ = lines_of(clips, perfect)
     assert set(MUST) | set(MUST_NOT) <= set(lines)
@@ -66,6 +67,7 @@ def test_who_is_always_right_passes_every_line(clips):
     assert lines["questions_own_text"].beside["last_16_frames"] == 0.0
 
 
+@pytest.mark.medium
 def test_who_says_nothing_passes_few(clips):
     lines, _ = lines_of(clips, silent)
     assert lines["speak_f1"].passed is False and lines["false_speech_per_100"].passed is True
@@ -74,6 +76,7 @@ def test_who_says_nothing_passes_few(clips):
     assert told["must_is"] == "at most" and told["must"] == 2.0
 
 
+@pytest.mark.medium
 def test_the_difference_of_two_systems_is_of_the_same_clips(clips):
     _, one = lines_of(clips, perfect)
     _, other = lines_of(clips, silent)
@@ -84,6 +87,7 @@ def test_the_difference_of_two_systems_is_of_the_same_clips(clips):
     assert lost.figure.value == pytest.approx(-1.0) and lost.passed is False
 
 
+@pytest.mark.medium
 def test_an_assistant_is_held_against_another_one_on_every_line(clips):
     table_lines, one = lines_of(clips, perfect)
     _, other = lines_of(clips, silent)

@@ -37,6 +37,7 @@ def test_the_least_that_export_takes_is_the_least_that_a_run_takes(folder):
     assert 2 * 256 < needed <= int(enough) < needed + 64
 
 
+@pytest.mark.medium
 def test_it_is_refused_before_anything_is_made(folder, tmp_path, capsys):
     out = ["--out", str(tmp_path / "bundle")]
     assert main(["export", str(folder), *out]) == 2

@@ -63,6 +63,7 @@ def said(engine, embeds, lengths, dtype, *, total=None, is_counted=True):
     return np.stack(logits)
 
 
+@pytest.mark.medium
 def test_typed_float32_it_is_the_cpu_graph_to_the_bit(tiny, tmp_path_factory):
     target = tiny.graph.parent / "twin.onnx"
     write_cuda_decoder(tiny.graph, target, "float32")

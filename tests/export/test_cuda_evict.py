@@ -23,6 +23,7 @@ def graph(request, tmp_path_factory):
         yield request.param, engine
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(kept=st.sets(st.integers(0, SLOTS - 1)), seed=st.integers(0, 99))
 def test_it_keeps_turns_and_clears_in_place(graph, kept, seed):

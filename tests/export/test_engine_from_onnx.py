@@ -115,6 +115,7 @@ def stand_in(folder, monkeypatch, text):
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{':'.join(sys.path)}")
 
 
+@pytest.mark.medium
 def test_a_compiler_that_crashes_takes_nobody_along(tmp_path, monkeypatch):
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -125,6 +126,7 @@ def test_a_compiler_that_crashes_takes_nobody_along(tmp_path, monkeypatch):
         compiled_apart(RTX, phase_of(tmp_path, *int4_parts()), "sm89")
 
 
+@pytest.mark.medium
 def test_what_the_other_process_refuses_is_our_error(tmp_path, monkeypatch):
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -134,6 +136,7 @@ def test_what_the_other_process_refuses_is_our_error(tmp_path, monkeypatch):
     assert "rtx" in (told.value.hint or "")
 
 
+@pytest.mark.medium
 def test_a_file_beside_the_graph_is_no_module(tmp_path, monkeypatch):
     """The other process stands in the folder of the bundle, which may be anybody's."""
     trace = tmp_path / "ran"

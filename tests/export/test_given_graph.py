@@ -131,6 +131,7 @@ def quantized(draw):
     return codes, random.uniform(0.01, 2, size).astype(kind), axis, block
 
 
+@pytest.mark.medium
 @given(quantized())
 def test_what_we_restore_is_what_the_engine_restores(given_arrays):
     codes, scales, axis, block = given_arrays
@@ -158,6 +159,7 @@ def outputs_of(model, inputs):
     return session.run(None, inputs)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("which", ["int8", "int4"])
 def test_a_graph_that_was_made_ready_gives_the_same_numbers(made, which):
     _, part, _, int8, int4 = made

@@ -50,6 +50,7 @@ def written(module, tmp_path_factory):
     return model, folder
 
 
+@pytest.mark.medium
 def test_a_float_graph_gives_what_pytorch_gives_and_holds_no_path(module, written):
     _, folder = written
     x = torch.randn(1, 5, 16)
@@ -77,6 +78,7 @@ def test_every_matrix_is_quantized_once_and_traced_to_its_parameter(module, writ
         assert (codes == ours.codes.T).all() and (scales == ours.scales).all()
 
 
+@pytest.mark.medium
 def test_weights_beside_a_graph_are_quantized_and_traced_as_those_inside(module, written, tmp_path):
     model, folder = written
     file = tmp_path / "f.onnx"
@@ -109,6 +111,7 @@ def test_a_constant_that_is_no_parameter_is_refused(written):
         traced_weights(model, dict.fromkeys(constant_matmuls(model)), TwoLayers())
 
 
+@pytest.mark.medium
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(0, SLOTS - 1), min_size=1), st.integers(0, 2**32 - 1))
 def test_eviction_turns_each_key_by_how_far_it_moved(evict_engine_file, slots, seed):

@@ -131,6 +131,7 @@ def prompt_ids(bundle):
     return [int(one) for one in embeds[:, 0]]
 
 
+@pytest.mark.medium
 def test_numpy_and_onnxruntime_alone_say_the_same(unpacked):
     bundle, folder = unpacked
     said = ids_by_us(bundle)
@@ -294,6 +295,7 @@ def test_the_checkpoints_own_configs_are_taken_over(unpacked, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.medium
 def test_what_stands_there_is_not_replaced(unpacked, tmp_path, capsys):
     bundle, _ = unpacked
     (tmp_path / "mine").mkdir()
@@ -319,6 +321,7 @@ def test_a_bundle_without_a_language_model_is_refused(tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.medium
 def test_it_needs_onnx_and_no_pytorch(tmp_path):
     program = "from edgestream.edge.cli import main\nsys.exit(main(sys.argv[1:]))"
     words = ["unpack", str(REFERENCE), "--out", str(tmp_path / "hub")]

@@ -57,6 +57,7 @@ def both(tmp_path_factory):
     return module, folder
 
 
+@pytest.mark.medium
 def test_weights_lie_beside_the_graph_and_no_path_of_this_machine_does(both):
     _, folder = both
     graph = (folder / "large.float.onnx").read_bytes()
@@ -94,6 +95,7 @@ def test_the_engine_says_the_same_of_both(both):
     assert np.abs(said["large"] - said["large.float"]).max() > 1e-5, "it is int8"
 
 
+@pytest.mark.medium
 def test_a_gemm_is_quantized_as_a_matrix_is(tmp_path):
     torch.manual_seed(0)
     module = Mixed(as_rows=True).eval().requires_grad_(False)

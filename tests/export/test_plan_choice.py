@@ -35,6 +35,7 @@ def choice_of(seen, spoken, workload=WORK):
     return chosen_plan(plan_rows(seen, spoken, workload))
 
 
+@pytest.mark.medium
 @given(MS, MS, MS, st.floats(0, 30), st.floats(0, 100))
 def test_the_formula_that_is_told_is_the_one_that_is_used(frame, prompt, token, frames, tokens):
     names = {"frames_per_s": frames, "frame_ms": frame, "tokens_per_s": tokens,
@@ -96,6 +97,7 @@ def test_noise_of_the_rounds_makes_more_plans_equal():
     assert steady.chosen.llm == "large" and noisy.chosen.llm == "small"
 
 
+@pytest.mark.medium
 @given(
     st.lists(
         st.tuples(st.lists(MS, min_size=5, max_size=5), st.integers(1, 99), st.booleans()),

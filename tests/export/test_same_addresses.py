@@ -49,6 +49,7 @@ def may_be_fixed() -> bool:
     return allowed
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not may_be_fixed(), reason="this system forbids fixed addresses")
 def test_an_object_lies_at_the_same_address_in_every_process(tmp_path):
     program = tmp_path / "program.py"

@@ -111,6 +111,7 @@ def test_typed_float16_it_differs_by_that_rounding(kind, scheme, tmp_path):
     assert not {one.data_type for one in model.initializer} & {TensorProto.UINT8, TensorProto.UINT4}
 
 
+@pytest.mark.medium
 @given(seed=st.integers(0, 1 << 32), bits=st.sampled_from([4, 8]), zeros=st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_codes_and_scales_are_those_of_the_cpu(seed, bits, zeros, tmp_path_factory):

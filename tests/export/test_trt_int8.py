@@ -84,6 +84,7 @@ def rounded(x: np.ndarray, scale: float) -> np.ndarray:
     return np.clip(np.rint(x / scale), -128, 127) * scale
 
 
+@pytest.mark.medium
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 99), st.sampled_from([0.01, 1.0, 300.0]), st.floats(-2, 2))
 def test_pairs_are_symmetric_and_stand_before_products_alone(tmp_path_factory, seed, reach, shift):

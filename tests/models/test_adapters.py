@@ -73,6 +73,7 @@ def outputs(checkpoint: Checkpoint) -> torch.Tensor:
         return checkpoint.decoder(input_ids=ids).logits
 
 
+@pytest.mark.medium
 def test_merged_is_base_plus_scaled_product(checkpoint, tmp_path):
     folder = claim(adapter(tmp_path / "speaks", checkpoint), base_sha256=checkpoint.source.sha256)
     before = outputs(checkpoint)
@@ -99,6 +100,7 @@ def test_merged_is_base_plus_scaled_product(checkpoint, tmp_path):
     assert len(merged.source.extra["adapter_sha256"]) == 64
 
 
+@pytest.mark.medium
 def test_the_longer_names_of_some_peft_versions_are_read(checkpoint, tmp_path):
     folder = adapter(tmp_path / "speaks", checkpoint)
     short = merge_adapter(checkpoint, folder)
@@ -113,6 +115,7 @@ def test_the_longer_names_of_some_peft_versions_are_read(checkpoint, tmp_path):
         assert torch.equal(weight, long.connector.get_parameter(name))
 
 
+@pytest.mark.medium
 def test_a_tied_table_stays_as_it_was_when_the_head_changes(tmp_path):
     tied = load_checkpoint(random_live_checkpoint(tmp_path / "tied"))
     merged = merge_adapter(tied, adapter(tmp_path / "speaks", tied, targets=r"lm_head"))
@@ -124,6 +127,7 @@ def test_a_tied_table_stays_as_it_was_when_the_head_changes(tmp_path):
     assert kept.decoder.lm_head.weight.data_ptr() == kept.embeddings.data_ptr()
 
 
+@pytest.mark.medium
 def test_without_our_file_what_was_assumed_is_said(checkpoint, tmp_path):
     merged = merge_adapter(checkpoint, adapter(tmp_path / "speaks", checkpoint))
     assert "is assumed from its modules and their shapes" in merged.source.extra["assumed"]

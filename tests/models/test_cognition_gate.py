@@ -66,6 +66,7 @@ def test_streams_at_once_are_frames_one_by_one(shape):
     assert (whole.conv - told[-1]["new_conv"]).abs().max() <= 1e-5
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_graph_follows_a_stream_as_pytorch_does(tmp_path, shape):
     watching, frames = gate(shape), stream(40)

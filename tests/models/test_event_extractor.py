@@ -34,6 +34,7 @@ def stepped(one: EventExtractor, frames: torch.Tensor, state):
     return torch.stack(rows, 1), tuple(state)
 
 
+@pytest.mark.medium
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 3))
 def test_a_scan_is_its_steps(seed, frames, batch):
@@ -71,6 +72,7 @@ def folder(tmp_path_factory):
     return save_streammind(tmp_path_factory.mktemp("streammind") / "checkpoint")
 
 
+@pytest.mark.medium
 def test_steps_and_scan_are_the_equations(folder):
     loaded, twin = load_checkpoint(folder), StreamMindTwin(folder)
     pixels = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))

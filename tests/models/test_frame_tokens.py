@@ -68,6 +68,7 @@ def test_a_count_that_is_no_square_and_one_is_refused(tokens_per_frame):
         cells_along_side(tokens_per_frame, 4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize("tokens_per_frame", [1, 10])
 def test_the_graph_gives_what_pytorch_gives(tower, tokens_per_frame, tmp_path):

@@ -84,6 +84,7 @@ def test_two_queries_weigh_the_frames_differently(name):
     assert (shift - shift.mean()).abs().max() > 1e-3
 
 
+@pytest.mark.medium
 @EACH
 def test_the_graph_follows_a_stream_as_pytorch_does(tmp_path, name):
     watching, shown, asked = gate(shape_of(name)), stream(12), query()

@@ -139,6 +139,7 @@ def loopback_hub(cached, tmp_path, monkeypatch):
         server.shutdown()
 
 
+@pytest.mark.medium
 def test_of_what_describes_a_model_no_weights_are_downloaded(loopback_hub, cached):
     folder = checkpoint_folder("acme/tiny-smolvlm", TAKEN_OVER)
     there = {file.name for file in cached[1].iterdir()}

@@ -190,6 +190,7 @@ def test_an_adapter_s_scale_of_single_layers_reaches_them(whole, tmp_path):
         merge_adapter(base, adapter)
 
 
+@pytest.mark.medium
 def test_colours_are_read_where_transformers_5_writes_them(whole, tmp_path):
     folder = Path(shutil.copytree(whole, tmp_path / "newer"))
     (folder / "preprocessor_config.json").unlink()
@@ -222,6 +223,7 @@ def test_a_null_end_token_does_not_hide_the_next_file_s(whole, tmp_path, hidden)
     assert load_checkpoint(folder).layout.token_texts["stop_ids"][1:] == ("<image>",)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("resample", "kind"),
     [(3, "bicubic"), (4, "area"), (0, "lanczos"), ("no number", "lanczos"), (None, "lanczos")],

@@ -35,6 +35,7 @@ def all_are_too_large(monkeypatch):
     monkeypatch.setattr(decoder_weights, "LARGEST_IN_MEMORY", 1000)
 
 
+@pytest.mark.medium
 def test_what_stays_in_the_files_is_the_decoder_and_nothing_else(folder, monkeypatch):
     whole = load_checkpoint(folder)
     monkeypatch.setattr(decoder_weights, "LARGEST_IN_MEMORY", 1000)

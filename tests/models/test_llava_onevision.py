@@ -123,6 +123,7 @@ def test_the_prompt_is_what_the_published_template_writes():
         assert ours == list(ids_of(TOKENIZER, expanded)), (TOKENIZER.decode(ours, False), expanded)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_frames_are_those_of_a_video_and_its_new_line_a_row_of_the_table(tmp_path, layer):
     model = tiny_llava(layer)

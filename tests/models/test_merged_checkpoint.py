@@ -44,6 +44,7 @@ def names_in(folder):
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("made", "targets", "bound"),
     [
@@ -86,6 +87,7 @@ def test_what_describes_the_model_is_copied_and_nothing_else(tmp_path):
     assert written == own | kept | {"README.md"} and "gate.safetensors" in own
 
 
+@pytest.mark.medium
 def test_weights_stay_of_the_type_that_they_were(tmp_path):
     base = small_reference_checkpoint(tmp_path / "base")
     checkpoint = load_checkpoint(base)
@@ -144,6 +146,7 @@ def test_transformers_loads_what_was_merged_of_the_hub(tmp_path, family, is_tied
     assert main(words) == 8 and main([*words, "--force"]) == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("family", "is_tied"), [("smolvlm", True), ("qwen2_5_vl", False)])
 def test_matrix_by_matrix_gives_the_same_numbers(tmp_path, monkeypatch, family, is_tied):
     """As for a decoder that is too large for the memory."""
@@ -176,6 +179,7 @@ def test_an_adapter_may_change_the_tower_too(tmp_path):
         assert torch.equal(loaded[name], model.state_dict()[name]) != is_changed, name
 
 
+@pytest.mark.medium
 def test_an_adapter_of_another_model_of_the_hub_is_refused(tmp_path):
     base, model = test_smolvlm.tiny_folder(tmp_path / "base")
     peft, _ = hub_adapter(tmp_path / "tuned", model, ["q_proj"])

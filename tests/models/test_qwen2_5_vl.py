@@ -136,6 +136,7 @@ def test_a_decoder_in_its_files_and_windows_of_several_sizes(tmp_path, monkeypat
     law.check_logits()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("real", [False, True])
 def test_the_prompt_is_what_the_published_template_writes(real):
     tokenizer = qwen2_tokenizer() if real else chat_tokenizer(SPECIAL)
@@ -173,6 +174,7 @@ def test_a_config_as_the_hub_has_it_makes_the_same_model(tmp_path):
     assert loaded.decoder.config.tie_word_embeddings
 
 
+@pytest.mark.medium
 def test_sizes_of_frames_are_whole_tokens(tmp_path):
     folder, _ = tiny_folder(tmp_path / "checkpoint")
     loaded = load_checkpoint(folder, LoadOptions(tokens_per_frame=16, fps=1.0))

@@ -17,6 +17,7 @@ WORDS = sorted({word for text in SENTENCES for word in re.findall(r"\w+", text)}
 TOKENIZER = small_tokenizer()
 
 
+@pytest.mark.medium
 @given(st.lists(st.sampled_from([*SENTENCES, *QUESTIONS, "Yes.", "No.", "12", "3."]), min_size=1))
 def test_sentences_side_by_side_come_back(sentences):
     assert is_lossless(TOKENIZER, " ".join(sentences))

@@ -24,6 +24,7 @@ def stepped(one: SelectiveStateSpace, x, dt_s, state):
     return torch.stack(rows, 1), tuple(state)
 
 
+@pytest.mark.medium
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 65), st.integers(1, 3))
 def test_a_scan_is_its_steps(seed, frames, batch):

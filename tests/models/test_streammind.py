@@ -153,6 +153,7 @@ def test_a_decoder_too_large_for_the_memory_stays_in_its_files(tmp_path, monkeyp
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.medium
 def test_what_a_bundle_cannot_carry_is_refused_by_name(tmp_path):
     for number, (more, words) in enumerate(
         (

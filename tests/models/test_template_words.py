@@ -87,6 +87,7 @@ def test_a_published_template_says_what_its_family_says(tmp_path, module):
     assert made == HubPrompt(chat_layout(module.WORDS, tokenizer)), made.notes
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("own", ["a frame behind its time", "a video"])
 def test_a_template_of_videos_says_what_its_family_says(tmp_path, own):
     tokenizer = qwen2_tokenizer()
@@ -148,6 +149,7 @@ texts = st.lists(
 ).map("".join)
 
 
+@pytest.mark.medium
 @given(st.fixed_dictionaries({name: texts for name in PIECES}), texts)
 def test_any_template_is_taken_over_token_for_token_or_not_at_all(tmp_path_factory, pieces, behind):
     """Whatever the words are, they are written as the template does; or the family's stay."""

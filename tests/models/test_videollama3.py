@@ -269,6 +269,7 @@ def test_the_tower_at_a_fixed_grid_is_the_tower(grid, merge):
     torch.testing.assert_close(summary.norm(), torch.tensor(1.0))
 
 
+@pytest.mark.medium
 def test_the_prompt_is_what_the_published_template_writes():
     tokenizer = qwen2_tokenizer()
     layout = chat_layout(WORDS, tokenizer)
@@ -306,6 +307,7 @@ def test_the_prompt_is_what_the_published_template_writes():
         assert ours == expected, (tokenizer.decode(ours, False), written)
 
 
+@pytest.mark.medium
 def test_what_the_folder_says_of_itself_is_told(tmp_path):
     law = native_law(tmp_path)
     loaded = load_checkpoint(law.folder)

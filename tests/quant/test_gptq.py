@@ -35,6 +35,7 @@ def hessian():
     return hessian_of(read_by_a_layer(1))
 
 
+@pytest.mark.medium
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(4, 64, 32), (9, 100, 64), (16, 96, 128)]))
 def test_it_loses_less_of_the_outputs_than_rounding_does(seed, shape):
     rows, columns, block = shape
@@ -92,6 +93,7 @@ def test_stored_codes_fit_also_with_inputs_of_another_processor(weights, hessian
     assert misfits(weights, BLOCK, hessian * (noise + noise.T) / 2, chosen) == 0
 
 
+@pytest.mark.medium
 @given(st.integers(0, OUT - 1), st.integers(0, IN - 1), st.sampled_from([-3, -1, 1, 3]))
 def test_any_changed_code_is_found(row, column, step):
     weights = np.random.default_rng(0).standard_normal((OUT, IN)).astype(np.float32)

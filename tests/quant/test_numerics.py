@@ -66,6 +66,7 @@ blocks_of = st.sampled_from([16, 32, 64, 3])
 bits_of = st.sampled_from([4, 8])
 
 
+@pytest.mark.medium
 @given(matrices(), blocks_of, bits_of)
 def test_blocks_are_what_the_loops_give(weights, block, bits):
     fast = QUANTIZE[bits](weights, block)
@@ -129,6 +130,7 @@ def test_channels_quantized_twice_have_the_same_codes(weights):
     np.testing.assert_array_max_ulp(twice.scales, once.scales, 1)
 
 
+@pytest.mark.medium
 @given(matrices(), st.integers(0, 1))
 def test_the_axis_is_the_one_with_the_scales(weights, axis):
     across = quantize_int8_per_channel(weights, axis)

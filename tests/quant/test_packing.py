@@ -32,6 +32,7 @@ def test_packed_codes_come_back(given):
     np.testing.assert_array_equal(codes_from_packed(packed, matrix.shape[1], bits), matrix)
 
 
+@pytest.mark.medium
 @given(codes())
 def test_packing_is_what_the_loops_give(given):
     matrix, block, bits = given

@@ -41,6 +41,7 @@ def shown(ids: Sequence[int], decoder=decode) -> tuple[list[str], AnswerText]:
     return seen, text
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(WORDS)
 def test_any_text_grows_to_itself_without_half_a_character(words):
@@ -52,6 +53,7 @@ def test_any_text_grows_to_itself_without_half_a_character(words):
     assert seen[-1] == words.rstrip(HALF)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(st.lists(st.integers(0, TOKENIZER.get_vocab_size() - 1).filter(lambda n: n != STOP)))
 def test_any_tokens_end_as_they_decode_together(ids):

@@ -106,6 +106,7 @@ def sorted_slots(chosen, length):
     return np.array(sorted(slot for slot in chosen if slot < length), np.int64)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(sorted(KINDS)),
@@ -138,6 +139,7 @@ def test_numpy_and_the_evict_graph_agree(turn, kind, chosen, seed):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.medium
 @given(slots_to_keep)
 def test_with_one_axis_the_new_position_is_the_new_slot(chosen):
     filled = Filled()

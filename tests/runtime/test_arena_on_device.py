@@ -148,6 +148,7 @@ def act(lm, action, number):
 ACTIONS = ("append", "step", "evict", "branch", "bad", "again", "reset")
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 99)), max_size=25))
 @pytest.mark.parametrize("in_place", [IN_PLACE, ()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def written(array):
     return file.getvalue()
 
 
+@pytest.mark.medium
 @given(shapes, st.sampled_from([np.float16, np.float32, np.uint8, np.int64]))
 def test_pieces_give_the_bytes_of_the_whole(shapes, dtype):
     pieces = [np.arange(np.prod(shape)).reshape(shape).astype(dtype) for shape in shapes]

@@ -81,6 +81,7 @@ def test_rows_are_as_wide_as_the_manifest_says(bundle):
     assert np.array_equal(rows([3])[0, :DIM], opened.embeddings()[3].astype(np.float32))
 
 
+@pytest.mark.medium
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_flipped_bit_in_any_file_is_refused(whole, data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ def test_whatever_comes_times_never_go_back_and_never_lie_in_the_future(steps):
         last_s = captured.at_s
 
 
+@pytest.mark.medium
 @given(
     st.lists(st.floats(0, 0.4), min_size=30, max_size=80),
     st.floats(-1e5, 1e5),

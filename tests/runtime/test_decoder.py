@@ -79,6 +79,7 @@ def test_a_nucleus_of_more_tokens_than_are_sorted_at_first(top_p):
     assert sorted(candidates(logits, decoding)[0]) == sorted(naive_candidates(logits, decoding))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "decoding", [Decoding(1.0), Decoding(2.0, top_k=12), Decoding(0.7, 0, 0.9)]
 )
@@ -95,6 +96,7 @@ def test_draws_follow_the_softmax(decoding):
     assert chi_square < freedom + 4 * (2 * freedom) ** 0.5
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(LOGITS.filter(lambda logits: len(logits) >= 8), SAID, st.sampled_from([0.5, 1.0, 1.3, 2.0]))
 def test_the_penalty_is_that_of_transformers(logits, said, penalty):
@@ -109,6 +111,7 @@ def test_the_penalty_is_that_of_transformers(logits, said, penalty):
     assert (logits == before).all(), "the caller's logits stay as they are"
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(LOGITS.filter(lambda logits: len(logits) >= 9), SAID, st.integers(1, 4))
 def test_blocked_ngrams_are_those_of_transformers(logits, said, length):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from edgestream.runtime.due_counts import DueCounts
 NAMES = st.sampled_from(["frames", "late frames"])
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(st.floats(0, 3), NAMES, st.integers(0, 5)), max_size=40))
 def test_what_is_told_adds_up_and_is_not_told_too_often(steps):
     counts, now_s, added, told = DueCounts(1.0), 50.0, Counter(), Counter()

@@ -74,6 +74,7 @@ def test_a_state_goes_around_in_place(tmp_path):
             assert scores.tobytes() == expected["scores"].tobytes()
 
 
+@pytest.mark.medium
 def test_nothing_is_copied_and_no_array_is_made(tmp_path):
     size = 1 << 16
     content = model(
@@ -96,6 +97,7 @@ def test_nothing_is_copied_and_no_array_is_made(tmp_path):
     assert peak < a.nbytes / 8
 
 
+@pytest.mark.medium
 def test_bound_arrays_live_as_long_as_the_call(engine):
     """ONNX Runtime knows their addresses alone."""
     inputs, outputs = decoder_inputs(3, 2), outputs_for(5)

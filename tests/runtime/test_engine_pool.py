@@ -48,6 +48,7 @@ def pool():
         yield opened
 
 
+@pytest.mark.medium
 def test_streams_that_take_turns_say_what_each_says_alone(pool):
     with ExitStack() as stack:
         models = [stack.enter_context(attached_to(pool, SpeakingRules())) for _ in range(3)]
@@ -62,6 +63,7 @@ def test_streams_that_take_turns_say_what_each_says_alone(pool):
         assert np.array_equal(embeds, alone_embeds) and text == alone_text
 
 
+@pytest.mark.medium
 def test_streams_in_threads_say_the_same(pool):
     results, alone = {}, {}
     with ExitStack() as stack:

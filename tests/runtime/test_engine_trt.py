@@ -103,6 +103,7 @@ def test_after_its_block_it_does_not_run_and_nothing_is_left_on_the_device(tmp_p
             late()
 
 
+@pytest.mark.medium
 def test_a_call_that_is_forgotten_gives_its_memory_back(tmp_path):
     device = HostDevice()
     with opened(tmp_path, decoder(), SIZES, device) as engine:
@@ -126,6 +127,7 @@ def test_memory_is_taken_once(tmp_path):
         assert device.log.count("allocate") == taken
 
 
+@pytest.mark.medium
 def test_no_memory_left_has_its_own_name_and_leaves_nothing(tmp_path):
     device = HostDevice(most_bytes=600)
     with opened(tmp_path, decoder(), SIZES, device) as engine:

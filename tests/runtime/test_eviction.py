@@ -41,6 +41,7 @@ def is_recent(spans, policy, index):
     return sum(span.slots for span in spans[index + 1 :]) < policy.recent_slots
 
 
+@pytest.mark.medium
 @given(streams, policies, st.integers(0, 80), st.integers(1, 200))
 def test_what_leaves_follows_the_rules(spans, policy, need, capacity):
     everything = range(len(spans))

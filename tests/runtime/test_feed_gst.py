@@ -38,6 +38,7 @@ def children() -> set[int]:
     return found
 
 
+@pytest.mark.medium
 @needs_gst
 def test_a_pipeline_gives_pictures_and_ends_with_the_source():
     with Watching(LIVE) as watching:
@@ -52,6 +53,7 @@ def test_a_pipeline_gives_pictures_and_ends_with_the_source():
     wait_no_readers()
 
 
+@pytest.mark.medium
 @needs_gst
 def test_a_child_that_is_killed_is_started_again():
     with Watching(LIVE) as watching:
@@ -66,6 +68,7 @@ def test_a_child_that_is_killed_is_started_again():
     assert not children()
 
 
+@pytest.mark.medium
 @needs_gst
 def test_a_child_that_stands_still_is_ended_and_started_again():
     with Watching(LIVE) as watching:
@@ -78,6 +81,7 @@ def test_a_child_that_stands_still_is_ended_and_started_again():
     assert not children()
 
 
+@pytest.mark.medium
 @needs_gst
 def test_a_child_that_stands_still_holds_nobody_who_leaves():
     with Watching(LIVE, rules=replace(QUICK, stall_s=60)) as watching:
@@ -89,6 +93,7 @@ def test_a_child_that_stands_still_holds_nobody_who_leaves():
     assert is_gone(child) and not children()
 
 
+@pytest.mark.medium
 @needs_gst
 def test_times_are_those_of_arrival():
     """What a pipeline declares (20 a second) is not always what it gives (10)."""

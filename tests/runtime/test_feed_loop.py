@@ -36,6 +36,7 @@ def clip(request, tmp_path_factory):
     return write_video(path, numbered(COUNT), fps=FPS, options=options)
 
 
+@pytest.mark.medium
 def test_rounds_follow_each_other_at_the_speed_of_the_file(clip):
     clock = SleptClock()
     feed = LoopFeed(str(clip), lambda: False, clock.sleep, clock)
@@ -55,6 +56,7 @@ def test_rounds_follow_each_other_at_the_speed_of_the_file(clip):
         assert -0.2 < at_s - index / FPS < 0.3  # a decoder may hold some pictures back
 
 
+@pytest.mark.medium
 def test_it_is_live_and_goes_on(clip):
     with Watching(f"loop:{clip}", fps=FPS) as watching:
         watching.wait_frames(COUNT + 6)
@@ -64,6 +66,7 @@ def test_it_is_live_and_goes_on(clip):
     wait_no_readers()
 
 
+@pytest.mark.medium
 def test_a_file_that_goes_away_and_comes_back(tmp_path):
     path = write_video(tmp_path / "clip.mp4", numbered(COUNT), fps=FPS)
     away = tmp_path / "away.mp4"

@@ -83,6 +83,7 @@ def test_a_burst_comes_out_at_its_own_speed():
         assert stamp == index * 100 and abs(at_s - (200.0 + index * 0.1)) < 1e-6
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(st.integers(1, 2000), st.floats(0, 4)), max_size=40))
 def test_nothing_is_lost_and_nothing_is_closer_together_than_it_was_taken(steps):
     stamps = list(itertools.accumulate(step for step, _ in steps))

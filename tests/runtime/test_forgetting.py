@@ -64,6 +64,7 @@ def times_of(kept):
     return times_s + [t for t, _ in view.recent.frames] + [turn.time_s for turn in view.dialogue]
 
 
+@pytest.mark.medium
 def test_nothing_older_than_the_retention_is_kept_at_any_frame():
     source, kept, session = ListSource(frames(80)), memory(), ForgetfulSession()
     oldest = []
@@ -117,6 +118,7 @@ class WipesInTheMiddle(CollectingSink):
         self.held = self.stages.memory.frames, self.stages.memory.forgotten
 
 
+@pytest.mark.medium
 def test_another_thread_wipes_at_a_frame_boundary_and_the_run_goes_on():
     # On a busy machine a live run drops frames: one of many events is seen all the same.
     opens = {0.5 * number for number in range(1, 20)}

@@ -105,6 +105,7 @@ def moment_of(chance, step, memory):
     return one
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("first_seed", range(0, 60, 20))
 def test_the_arena_holds_what_a_list_of_its_tokens_says(first_seed):
     """After frames, questions, shared prompts, branches, evictions, faults, and under load."""

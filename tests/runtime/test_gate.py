@@ -36,6 +36,7 @@ def test_a_gap_gives_one_event_and_shifts_none() -> None:
     assert opened_s(EveryGate(2.0), [0, 1, 2, 3, 11, 11.5, 12, 13]) == [0, 2, 11, 12]
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 3), max_size=30), st.floats(0.1, 4), st.integers(0, 30))
 def test_every_opens_at_most_once_a_period_and_goes_on_from_a_snapshot(

@@ -209,6 +209,7 @@ def said(decision: GateDecision) -> tuple[object, ...]:
     return dict(decision.phases), dict(decision.scores), decision.opened, decision.closed
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=60)
 @given(st.lists(MOTIONS, max_size=20), st.integers(0, 20), st.lists(MOTIONS, max_size=5))
 def test_snapshot_reset_and_the_bounds_of_scores(

@@ -83,6 +83,7 @@ def scores_of(engine, query, frames):
     return np.array([list(network.step(one, 0.25).scores.values()) for one in frames])
 
 
+@pytest.mark.medium
 @given(st.lists(st.sampled_from(sorted(WORDS)), min_size=1, max_size=40))
 def test_a_query_is_the_mean_of_the_rows_of_its_tokens(words):
     query = query_of(" ".join(words))

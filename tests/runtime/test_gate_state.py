@@ -45,6 +45,7 @@ def through_json(saved):
     return SavedPart(json.loads(json.dumps(saved.values, allow_nan=False)), saved.arrays)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=40, deadline=None)
 @given(frames=streams(), data=st.data())

@@ -60,6 +60,7 @@ def call(**changes):
     return GoldenCall(**{**fields, **changes})
 
 
+@pytest.mark.medium
 @given(arrays=st.dictionaries(NAMES, ANY_ARRAY, max_size=4))
 def test_arrays_are_read_as_they_were_written(arrays, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "arrays.npz"
@@ -69,6 +70,7 @@ def test_arrays_are_read_as_they_were_written(arrays, tmp_path_factory):
     assert all(same(read[name], arrays[name]) for name in arrays)
 
 
+@pytest.mark.medium
 @given(inputs=st.dictionaries(NAMES, ANY_ARRAY, max_size=4), output=ANY_ARRAY)
 def test_calls_are_read_as_they_were_written(inputs, output, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "golden.npz"

@@ -111,6 +111,7 @@ def test_a_slow_source_is_no_reason_to_give_anything_up():
     assert device.governor.achieved_fps == pytest.approx(3.0)
 
 
+@pytest.mark.medium
 @given(parts, st.floats(0.5, 30.0))
 def test_a_constant_cost_gives_finitely_many_changes_and_then_none(shares, target_fps):
     device = Device(target_fps, costs(*shares))
@@ -141,6 +142,7 @@ def test_where_it_rests_the_target_is_held_or_nothing_is_left_to_give(shares, ta
         assert above.governor.achieved_fps < RULES.held * target_fps, "no step too many"
 
 
+@pytest.mark.medium
 @settings(max_examples=50)
 @given(st.lists(st.floats(0.001, 1.0), min_size=len(LADDER), max_size=len(LADDER)))
 def test_whatever_the_steps_cost_a_failed_rise_is_tried_again_ever_more_rarely(some):

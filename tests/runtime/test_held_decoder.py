@@ -83,6 +83,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=12)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.integers(0, 99))
 def test_whatever_is_done_to_both_they_say_the_same(pair, steps, seed):

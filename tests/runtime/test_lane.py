@@ -110,10 +110,12 @@ def frames_and_steps(lane, *, frame_every_s, seconds=0.6):
     return counts
 
 
+@pytest.mark.medium
 def test_frames_go_on_while_an_answer_is_decoded():
     assert frames_and_steps(Lane(), frame_every_s=0.015)["frames"] >= 12  # of about 26
 
 
+@pytest.mark.medium
 def test_answers_go_on_while_frames_come_all_the_time():
     lane = Lane()
     counts = frames_and_steps(lane, frame_every_s=0.0)

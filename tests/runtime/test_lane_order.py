@@ -96,6 +96,7 @@ class PlainLock(LaneOrder):
 durations = st.floats(0.002, 0.08)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0.05, 0.5), durations, durations, st.floats(0.0, 0.02))
 def test_with_frames_all_the_time_speak_keeps_its_share_of_its_speed_alone(
@@ -108,6 +109,7 @@ def test_with_frames_all_the_time_speak_keeps_its_share_of_its_speed_alone(
     assert seen.steps >= share * alone - cut_off - 2
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0.0, 0.5), durations, durations, st.floats(0.0, 0.02))
 def test_with_both_all_the_time_watch_has_all_but_the_share_and_one_turn(
@@ -119,6 +121,7 @@ def test_with_both_all_the_time_watch_has_all_but_the_share_and_one_turn(
     assert len(seen.frame_waits_s) >= 20.0 / (encode_s + owed_s + decode_s) - 2
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(durations, durations, st.floats(0.0, 0.02), st.floats(0.0, 0.05))
 def test_a_frame_that_is_encoded_in_time_waits_for_one_step_at_most(

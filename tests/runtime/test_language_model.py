@@ -136,6 +136,7 @@ def test_the_reference_is_what_transformers_computes(tiny):
     np.testing.assert_allclose(TorchReference(tiny.model).append(embeds), expected, atol=2e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("turn", [True, False], ids=["evict graph", "numpy"])
 def test_eviction_leaves_what_pytorch_computes_over_exactly_the_kept_tokens(tiny, turn):
     model = language_model(tiny, turn=turn)
@@ -161,6 +162,7 @@ def test_without_turning_the_keys_it_would_be_far_off(tiny):
     assert worst > 1e-1
 
 
+@pytest.mark.medium
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_chunking_is_one_prefill(tiny, data):
@@ -221,6 +223,7 @@ def test_an_answer_on_a_branch_leaves_no_bit_behind(tiny):
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
 
 
+@pytest.mark.medium
 def test_a_step_makes_no_array(tiny):
     model = language_model(tiny)
     for token in range(10):
@@ -327,6 +330,7 @@ def test_another_engine_goes_on_where_the_first_one_was(tiny, tmp_path):
     np.testing.assert_allclose(model.step(4), plain.append(plain.rows([4])), atol=0.2)
 
 
+@pytest.mark.medium
 def test_a_float16_cache_stays_close_over_many_evictions(tiny, tmp_path):
     half = OrtBackend().open(as_float16_cache(tiny.graph, tmp_path / "half.onnx"))
     model = language_model(tiny, engine=half, dtype="float16")
@@ -336,6 +340,7 @@ def test_a_float16_cache_stays_close_over_many_evictions(tiny, tmp_path):
     assert evictions >= 18 and worst < 5e-3
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("float16", 5e-3)])
 def test_slots_that_move_one_at_a_time_until_they_are_at_the_front_drift_little(
     tiny, tmp_path, dtype, bound

@@ -134,6 +134,7 @@ def test_the_router_makes_no_turn_of_what_is_not_told():
 scores = st.fixed_dictionaries({name: st.floats(0, 1) for name in ("speak", *EVENTS)})
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(st.lists(scores, min_size=1, max_size=24), st.data())
 def test_a_state_put_back_goes_on_as_if_nothing_had_been_between(frames, data):

@@ -28,6 +28,7 @@ def full_pipe():
     os.close(reading)
 
 
+@pytest.mark.medium
 def test_a_full_pipe_is_given_up_once_the_run_is_left(full_pipe, monkeypatch):
     monkeypatch.setattr(line_file, "LEAVE_WITHIN_S", 0.05)
     looks = []

@@ -124,6 +124,7 @@ def x_screen() -> Iterator[str]:
         server.wait(20)
 
 
+@pytest.mark.medium
 def test_a_screen_is_watched():
     with x_screen() as display, Watching(f"screen:{display}.0?fps=20") as watching:
         watching.wait_frames()
@@ -195,6 +196,7 @@ def http_camera(folder: Path, user: str = "") -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.medium
 def test_an_mjpeg_camera(tmp_path):
     with http_camera(tmp_path, "me:p@ss w") as host:
         with Watching(f"http://me:p%40ss%20w@{host}/video?resolution=64x48", fps=100) as watching:
@@ -211,6 +213,7 @@ def test_an_mjpeg_camera(tmp_path):
     wait_no_readers()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("path", "reason"), [("nothing", "404 Not Found"), ("clip.mp4", "is a recording of 1 s")]
 )
@@ -219,6 +222,7 @@ def test_what_is_no_camera_there_is_said(tmp_path, path, reason):
         assert reason in watching.wait_state("lost")
 
 
+@pytest.mark.medium
 def test_an_answer_cannot_make_it_open_a_file_of_this_device(tmp_path):
     """A playlist that names a local file: FFmpeg may open addresses of the network alone."""
     video = write_video(tmp_path / "secret.ts", numbered(25))

@@ -31,6 +31,7 @@ def wait_for(until: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("in_threads", [None, False])
 def test_a_run_on_a_camera(clip, in_threads):
     """With threads, as usual, and without: the caller's thread then takes frames and records."""

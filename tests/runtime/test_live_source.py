@@ -46,6 +46,7 @@ def server(clip) -> Iterator[RtspServer]:
     wait_no_readers()
 
 
+@pytest.mark.medium
 def test_frames_come_in_time_and_control_comes_back(server):
     with Watching(server.url()) as watching:
         assert watching.source.is_live and watching.source.duration_s is None
@@ -65,6 +66,7 @@ def test_frames_come_in_time_and_control_comes_back(server):
     assert watching.source.now_s() == watching.source.now_s() >= now_s
 
 
+@pytest.mark.medium
 def test_it_is_read_again_from_the_beginning(server):
     source = Watching(server.url()).source
     for _ in range(2):
@@ -109,6 +111,7 @@ def test_a_camera_that_falls_silent_on_an_open_connection(server):
     assert watching.source.state().attempts == 0
 
 
+@pytest.mark.medium
 def test_the_size_of_the_picture_changes(server, texture):
     with Watching(server.url()) as watching:
         watching.wait_frames()
@@ -137,6 +140,7 @@ def test_damaged_packets_are_counted_and_the_stream_goes_on(server, texture):
     assert watching.states() == ["connecting", "open"]
 
 
+@pytest.mark.medium
 def test_coming_in_between_key_frames_shows_no_rubbish(clip):
     with RtspServer(clip, start_at=24) as server, Watching(server.url()) as watching:
         watching.wait_frames(2)
@@ -175,6 +179,7 @@ class SlowFeed:
         return self._inner.decode(packet, is_joining=is_joining)
 
 
+@pytest.mark.medium
 def test_nothing_is_decoded_before_the_first_key_frame(clip):
     """H.264 would show nothing anyway; other decoders show grey."""
     feeds: list[SlowFeed] = []
@@ -210,6 +215,7 @@ def test_a_decoder_that_is_too_slow_does_not_fall_behind(server):
     assert all(0 < (later - number) % 60 < 50 for number, later in itertools.pairwise(numbers))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("password", ["s3cret/p@ss:w%rd", "s3cret word"])
 def test_a_wrong_password_is_said_and_not_shown(clip, password):
     from urllib.parse import quote
@@ -225,6 +231,7 @@ def test_a_wrong_password_is_said_and_not_shown(clip, password):
         assert watching.source.name == "127.0.0.1/live"
 
 
+@pytest.mark.medium
 def test_pause_closes_the_connection_and_resume_opens_it(server):
     with Watching(server.url()) as watching:
         watching.wait_frames()
@@ -241,6 +248,7 @@ def test_pause_closes_the_connection_and_resume_opens_it(server):
     assert watching.states() == ["connecting", "open", "paused", "connecting", "open"]
 
 
+@pytest.mark.medium
 def test_a_source_that_was_paused_before_it_is_read_opens_nothing(server):
     source = Watching(server.url()).source
     source.pause()
@@ -261,6 +269,7 @@ def test_nothing_is_opened_before_frames_are_read(server):
     frames.close()
 
 
+@pytest.mark.medium
 def test_a_server_that_accepts_and_says_nothing():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         rules = LiveRules(stall_s=1, backoff_s=0.1, open_timeout_s=0.5)
@@ -314,6 +323,7 @@ def test_a_bug_in_the_reader_reaches_the_consumer():
     wait_no_readers()
 
 
+@pytest.mark.medium
 def test_an_unreachable_camera_is_told_once_and_tried_again():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

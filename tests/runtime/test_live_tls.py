@@ -55,6 +55,7 @@ def url(certificate, clip):
     wait_no_readers()
 
 
+@pytest.mark.medium
 def test_a_certificate_that_nobody_vouches_for_is_refused(url):
     with Watching(url) as watching:
         reason = watching.wait_state("lost")
@@ -62,6 +63,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(url):
     assert not watching.given
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("how", ["named", "not asked"])
 def test_a_certificate_that_is_named_or_not_asked_for(url, certificate, how):
     more = {"tls_ca_file": str(certificate)} if how == "named" else {"tls_verify": False}

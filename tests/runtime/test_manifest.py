@@ -104,6 +104,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.medium
 @given(
     left_out=st.sets(st.sampled_from(OPTIONAL)),
     extra=st.dictionaries(st.sampled_from(EXTENDABLE), JSON, max_size=4),
@@ -257,6 +258,7 @@ def test_a_prompt_without_sense_is_refused():
 PATHS = [path for path in objects_in(WHOLE) if path]
 
 
+@pytest.mark.medium
 @given(path=st.sampled_from(PATHS), value=JSON)
 def test_whatever_stands_there_the_fault_is_ours(path, value):
     try:

@@ -126,6 +126,7 @@ def test_plain_pictures_can_be_told_from_nothing(first: int, second: int) -> Non
 SMALL = st.tuples(st.integers(0, 2), st.integers(-30, 30), st.floats(0.0, 2.5), st.integers(0, 9))
 
 
+@pytest.mark.medium
 @settings(max_examples=15, deadline=None)
 @given(st.lists(SMALL, max_size=6), st.data())
 def test_a_snapshot_goes_on_and_reset_is_fresh(
@@ -168,6 +169,7 @@ def test_a_restored_detector_remembers_the_noise() -> None:
     assert seen[0] == seen[1] > 2 * seen[2]
 
 
+@pytest.mark.medium
 def test_the_history_is_bounded() -> None:
     detector = MotionDetector()
     for i in range(NOISE_FRAMES + 9):

@@ -58,6 +58,7 @@ def said(decision: GateDecision) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams())
 def test_phases_follow_only_the_table(stream: list[Step]) -> None:
@@ -70,6 +71,7 @@ def test_phases_follow_only_the_table(stream: list[Step]) -> None:
         last = dict(decision.phases)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams())
 def test_each_event_opens_once_and_closes_at_most_once(stream: list[Step]) -> None:
@@ -90,6 +92,7 @@ def test_each_event_opens_once_and_closes_at_most_once(stream: list[Step]) -> No
     assert len(set(closed)) == len(closed)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams(), st.data())
 def test_a_snapshot_goes_on_as_if_nothing_had_been_between(
@@ -103,6 +106,7 @@ def test_a_snapshot_goes_on_as_if_nothing_had_been_between(
     assert got + [said(take(second, step)) for step in stream[cut:]] == expected
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams(), streams())
 def test_reset_is_fresh(before: list[Step], stream: list[Step]) -> None:
@@ -113,6 +117,7 @@ def test_reset_is_fresh(before: list[Step], stream: list[Step]) -> None:
     assert [said(take(used, s)) for s in stream] == [said(take(fresh, s)) for s in stream]
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams(), st.integers(0, 40))
 def test_what_follows_changes_nothing_before(stream: list[Step], length: int) -> None:
@@ -121,6 +126,7 @@ def test_what_follows_changes_nothing_before(stream: list[Step], length: int) ->
     assert [said(take(whole, step)) for step in stream][:length] == prefix
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(streams(ticks=False), st.data())
 def test_ticks_shorter_than_a_timeout_change_no_event(

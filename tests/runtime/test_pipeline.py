@@ -189,6 +189,7 @@ def test_threaded_is_plain_under_the_same_deliveries_200_times(seed):
     assert_same(seed, 0.003)
 
 
+@pytest.mark.medium
 def test_threads_that_drop_nothing_give_what_one_thread_gives():
     told = []
     for in_threads in (False, True):

@@ -44,6 +44,7 @@ def test_every_drop_is_counted_and_reported():
     assert stats["frames_seen"] + reported == 60
 
 
+@pytest.mark.medium
 def test_a_slow_sink_does_not_hold_up_a_live_stream():
     source = ListSource(frames(100), is_live=True, pause=Late(2, 0.001))
     sink = CollectingSink(Late(1, 0.01))

@@ -46,6 +46,7 @@ def test_it_takes_a_read_only_picture() -> None:
     small_picture(pixels)
 
 
+@pytest.mark.medium
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 255), st.sampled_from(FILTERS))
 def test_no_filter_changes_a_plain_picture(height: int, width: int, level: int, kind: str) -> None:
     plain = np.full((height, width, 3), (level, 255 - level, 40), np.uint8)

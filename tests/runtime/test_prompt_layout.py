@@ -96,6 +96,7 @@ def layouts(draw) -> PromptLayout:
     )
 
 
+@pytest.mark.medium
 @given(layouts())
 def test_json_gives_an_equal_layout_back(layout):
     data = json.loads(json.dumps(layout_as_json(layout)))
@@ -118,6 +119,7 @@ def test_adjacent_texts_are_joined_within_a_segment():
     assert FILLED.text_ids["Watch the door.\n"] == ids_of(TOKENIZER, "Watch the door.\n")
 
 
+@pytest.mark.medium
 @given(st.lists(texts, min_size=1, max_size=6))
 def test_every_text_comes_back_from_its_ids(parts):
     layout = PromptLayout(
@@ -187,6 +189,7 @@ def test_a_filled_layout_passes_its_own_check():
     check_layout(layout_from_json(layout_as_json(FILLED)), TOKENIZER)
 
 
+@pytest.mark.medium
 @given(st.data())
 def test_one_wrong_id_anywhere_is_refused(data):
     """The refusal that export must show: whichever id is changed, its place is named."""

@@ -63,6 +63,7 @@ def best_of(memory: list[MemoryEntry], count: int) -> list[MemoryEntry]:
     return sorted(best, key=lambda entry: entry.time_s)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(parts(), st.integers(0, 250))
 def test_a_plan_fits_and_leaves_out_the_oldest_in_the_stated_order(parts, budget):
@@ -89,6 +90,7 @@ def test_a_plan_fits_and_leaves_out_the_oldest_in_the_stated_order(parts, budget
             break
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(parts())
 def test_a_budget_of_exactly_its_tokens_is_enough_and_one_less_is_not(parts):
@@ -108,6 +110,7 @@ def planned(parts: PromptParts, budget: int):
         return None
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 5), max_size=4), WORDS.filter(bool))
 def test_where_nothing_is_left_out_it_is_the_same_prompt(lengths, question):
@@ -120,6 +123,7 @@ def test_where_nothing_is_left_out_it_is_the_same_prompt(lengths, question):
     assert found.shape == (plan.tokens, HIDDEN) and (found == expected).all()
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(parts(), st.data())
 def test_two_prompts_share_exactly_the_beginning_that_is_equal(one, data):

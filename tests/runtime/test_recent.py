@@ -50,6 +50,7 @@ def times_of(frames):
 streams = st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=40)
 
 
+@pytest.mark.medium
 @given(streams, st.integers(1, 8), st.integers(1, 6))
 def test_it_is_a_ring_of_the_newest_frames_within_its_bounds(stream, max_frames, max_arrays):
     memory = RecentMemory(max_frames=max_frames, max_bytes=max_arrays * FRAME_BYTES + 1)
@@ -77,6 +78,7 @@ def test_it_is_a_ring_of_the_newest_frames_within_its_bounds(stream, max_frames,
         assert all(np.array_equal(a, b) for (_, a), b in zip(frames, arrays, strict=True))
 
 
+@pytest.mark.medium
 @given(streams, st.floats(-1.0, 60.0), st.integers(0, 6), st.sampled_from([0.0, 0.5, 1.0, 2.0]))
 def test_until_takes_the_newest_frames_that_are_far_enough_apart(stream, time_s, frames, every_s):
     times_s = list(np.cumsum([passed_s for passed_s, _ in stream]))
@@ -149,6 +151,7 @@ def test_only_questions_with_an_answer_are_dialogue():
     assert memory.view().dialogue == (DialogueTurn(4.0, "Who?", "A cat."),)
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(st.floats(0, 9), st.text(min_size=1, max_size=9)), max_size=12))
 def test_dialogue_is_in_order_of_time_and_bounded(answers):
     memory = RecentMemory(max_turns=4, max_dialogue_bytes=60)
@@ -165,6 +168,7 @@ def test_dialogue_is_in_order_of_time_and_bounded(answers):
         assert memory.view().dialogue[-1].time_s == spoken[-1]
 
 
+@pytest.mark.medium
 @given(streams, st.integers(0, 40))
 def test_a_state_put_back_goes_on_exactly_and_reset_is_fresh(stream, cut):
     times_s = [float(t) for t in np.cumsum([passed_s for passed_s, _ in stream])]

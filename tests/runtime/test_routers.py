@@ -108,6 +108,7 @@ TWINS = {
 }
 
 
+@pytest.mark.medium
 @given(asked(), st.sampled_from(COSINES))
 def test_fast_is_as_in_plain_loops(case, router):
     question, embeds = case
@@ -119,6 +120,7 @@ def test_fast_is_as_in_plain_loops(case, router):
     np.testing.assert_allclose(got, TWINS[router](question.rows, embeds), atol=1e-4)
 
 
+@pytest.mark.medium
 @given(asked(), st.sampled_from(READS_NO_ENGINE))
 def test_scores_are_finite_float32_one_for_each_key_frame(case, router):
     question, embeds = case
@@ -126,6 +128,7 @@ def test_scores_are_finite_float32_one_for_each_key_frame(case, router):
     assert got.shape == (len(embeds),) and got.dtype == np.float32 and np.isfinite(got).all()
 
 
+@pytest.mark.medium
 @given(asked(), st.sampled_from(COSINES), st.randoms(use_true_random=False))
 def test_in_another_order_the_scores_are_in_that_order(case, router, random):
     question, embeds = case
@@ -142,6 +145,7 @@ def test_recency_reads_the_times_alone():
     np.testing.assert_allclose(scores("recency", question, view), [-8.0, -6.5, 0.0])
 
 
+@pytest.mark.medium
 @given(
     asked(),
     st.sampled_from(COSINES),
@@ -158,6 +162,7 @@ def test_lengths_do_not_count(case, router, of_question, of_frames):
     np.testing.assert_allclose(got, scores(router, question_of(rows), view_of(embeds)), atol=1e-4)
 
 
+@pytest.mark.medium
 @given(asked(), st.sampled_from(COSINES), st.integers(2, 5))
 def test_equal_frames_get_equal_scores(case, router, count):
     question, embeds = case
@@ -290,6 +295,7 @@ def test_an_indexer_that_gives_something_else_is_refused(outputs, error):
         scores("indexer", question_of(np.ones((2, 4)), engine), view_of(np.ones((3, 2, 4))))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("router", COSINES)
 def test_blocks_of_any_size_give_the_same_and_take_little(router, monkeypatch):
     question, embeds = planted(frames=50)

@@ -42,12 +42,14 @@ def naively_taken(fps: float, times_s: list[float]) -> list[float]:
     return [times_s[index] for index in sorted(found)]
 
 
+@pytest.mark.medium
 @given(rates, st.lists(st.floats(min_value=0.0, max_value=1.0), max_size=40))
 def test_it_takes_what_the_naive_twin_takes(fps, gaps_s):
     times_s = times_of(gaps_s)
     assert taken(fps, times_s) == naively_taken(fps, times_s)
 
 
+@pytest.mark.medium
 @given(rates, gaps)
 def test_never_more_than_fps_a_second(fps, gaps_s):
     times_s = times_of(gaps_s)
@@ -65,6 +67,7 @@ def test_no_window_without_a_sample_where_there_are_frames(fps, gaps_s):
         assert after_s - before_s >= 1 / fps - longest_gap_s - 2 * TIME_ROUNDING_S
 
 
+@pytest.mark.medium
 @given(rates, gaps)
 def test_a_slower_source_gives_every_frame(fps, gaps_s):
     times_s = times_of([1 / fps + gap_s + 1e-9 for gap_s in gaps_s])

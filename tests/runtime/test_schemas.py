@@ -97,6 +97,7 @@ def test_every_type_of_record_has_an_example():
     )
 
 
+@pytest.mark.medium
 def test_a_required_field_is_missed_wherever_it_is_left_out():
     for name, value in EXAMPLES:
         required = set(SCHEMAS[name].get("required", ()))

@@ -27,6 +27,7 @@ def frames(name: str, fps: float = 4.0, seed: int = 0) -> list[tuple[float, UInt
     return list(render(script_named(name), fps, seed, SIZE_PX))
 
 
+@pytest.mark.medium
 def test_the_same_arguments_give_the_same_bytes_and_a_seed_gives_others() -> None:
     one, two, other = frames("pans", 2.0, 3), frames("pans", 2.0, 3), frames("pans", 2.0, 4)
     assert all(a == b and np.array_equal(p, q) for (a, p), (b, q) in zip(one, two, strict=True))
@@ -81,6 +82,7 @@ def test_thirty_events_of_each_type_take_few_seeds() -> None:
         assert sum(e.event == event for e in found) >= 30
 
 
+@pytest.mark.medium
 def test_cuts_and_lights_are_in_the_pictures_when_the_truth_says_so() -> None:
     pictures = dict(frames("cuts"))
     for event in truth(SCRIPTS["cuts"], 4.0):

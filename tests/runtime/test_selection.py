@@ -48,6 +48,7 @@ def scored(draw):
     return view_of(summaries, times_s), np.array(draw(values), np.float32)
 
 
+@pytest.mark.medium
 @given(scored(), st.integers(1, 15), st.sampled_from(sorted(RULES)))
 def test_as_many_as_asked_for_in_order_of_time_and_none_twice(case, topk, rule):
     view, scores = case
@@ -58,6 +59,7 @@ def test_as_many_as_asked_for_in_order_of_time_and_none_twice(case, topk, rule):
     assert all(isinstance(score, float) and np.isfinite(score) for _, score in chosen)
 
 
+@pytest.mark.medium
 @given(scored(), st.integers(1, 15))
 def test_top_is_what_a_plain_sort_takes(case, topk):
     view, scores = case
@@ -109,6 +111,7 @@ def test_spread_takes_one_of_each_cluster_before_it_takes_a_second(seed):
     assert sorted(more) == [0, 0, 0, 1, 2]  # what is left is filled with the best
 
 
+@pytest.mark.medium
 @given(scored(), st.integers(1, 6))
 def test_spread_is_as_in_plain_loops(case, topk):
     view, scores = case

@@ -81,6 +81,7 @@ def assert_sound(session: LanguageSession) -> None:
     assert spans is None or sum(span.slots for span in spans) == arena.length
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("first_seed", range(0, 240, 60))
 def test_every_turn_has_one_final_and_the_cache_stays_sound(first_seed):
     for seed in range(first_seed, first_seed + 60):

@@ -134,6 +134,7 @@ def test_control_comes_back_within_the_bound(tmp_path):
     assert away_s <= RETURN_WITHIN_S + 3 * 0.013  # one picture, and the readings themselves
 
 
+@pytest.mark.medium
 def test_closing_early_closes_the_file(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(50))
     frames = open_source(str(path), EVERY).frames(list().append)
@@ -173,6 +174,7 @@ def test_memory_stays_flat_over_a_long_file(tmp_path):
     assert max(settled) - settled[0] < 4_000_000
 
 
+@pytest.mark.medium
 @pytest.mark.real_clips
 def test_real_clips_are_read_whole_and_without_complaint():
     beside = Path(__file__).parents[3] / "shared" / "data" / "clips"

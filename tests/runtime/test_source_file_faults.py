@@ -151,6 +151,7 @@ def test_zero_frames(tmp_path, suffix, fault):
         read(path)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("suffix, sound_s", [("mkv", 0), ("mkv", 4), ("mp4", 0), ("flv", 0)])
 def test_a_truncated_file_is_used_as_far_as_it_goes(tmp_path, suffix, sound_s):
     path = write_video(
@@ -169,6 +170,7 @@ def test_a_truncated_file_is_used_as_far_as_it_goes(tmp_path, suffix, sound_s):
     assert "4.0 s" in message and f"{frames[-1].time_s + 0.04:.1f} s" in message
 
 
+@pytest.mark.medium
 def test_sound_that_goes_on_is_no_truncation(tmp_path):
     for suffix in ("mp4", "mkv", "ts", "flv"):
         path = write_video(tmp_path / f"a.{suffix}", numbered(25), fps=25, sound_s=4.0)
@@ -177,6 +179,7 @@ def test_sound_that_goes_on_is_no_truncation(tmp_path):
         assert records == []
 
 
+@pytest.mark.medium
 def test_damage_in_the_middle_is_counted_and_passed_over(tmp_path):
     path = write_video(
         tmp_path / "a.ts",

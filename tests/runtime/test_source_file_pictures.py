@@ -97,6 +97,7 @@ def test_scaling_keeps_white_white(tmp_path):
     assert frame.pixels.min() >= 254
 
 
+@pytest.mark.medium
 def test_8k_is_scaled_down(tmp_path):
     path = write_video(
         tmp_path / "a.avi", numbered(2, (7680, 4320), 50), codec="mjpeg", pix_fmt="yuvj420p"

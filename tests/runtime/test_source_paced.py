@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def paced(inner: ListSource, clock: SleptClock) -> PacedSource:
     return PacedSource(inner, clock.sleep, clock.monotonic, clock.wall)
 
 
+@pytest.mark.medium
 @given(
     st.lists(st.floats(0, 1.5), min_size=1, max_size=20),
     st.floats(0, 0.04),

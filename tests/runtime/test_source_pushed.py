@@ -63,6 +63,7 @@ def pushing(source: PushedSource, jpegs: list[bytes], every_s: float = 0.03) -> 
         thread.join()
 
 
+@pytest.mark.medium
 def test_pictures_come_as_they_are_pushed(source, jpegs):
     with Watching(source) as watching, pushing(source, jpegs):
         watching.wait_frames(8)
@@ -75,6 +76,7 @@ def test_pictures_come_as_they_are_pushed(source, jpegs):
     assert watching.states()[:2] == ["connecting", "open"]
 
 
+@pytest.mark.medium
 def test_a_page_that_goes_and_comes(source, jpegs):
     with Watching(source) as watching:
         for _ in range(2):
@@ -86,6 +88,7 @@ def test_a_page_that_goes_and_comes(source, jpegs):
             assert watching.states() == ["connecting", *["open", "lost"] * 2, "open"]
 
 
+@pytest.mark.medium
 def test_a_page_that_falls_silent(source, jpegs):
     with Watching(source) as watching, source.connected():
         source.push(jpegs[0])
@@ -109,6 +112,7 @@ def test_decoded_pictures_come_as_they_are_and_between_jpegs(source, jpegs):
     assert not watching.told("warning")
 
 
+@pytest.mark.medium
 def test_a_decoded_picture_is_scaled_and_sampled_like_others():
     settings = SourceSettings(fps=5, max_side_px=32, live=RULES)
     source = PushedSource("page", settings)
@@ -167,6 +171,7 @@ def numbered_picture(number):
     return av.VideoFrame.from_ndarray(list(numbered(number + 1))[number], format="rgb24")
 
 
+@pytest.mark.medium
 def test_nobody_there_is_no_fault(source):
     with Watching(source) as watching:
         time.sleep(0.5)
@@ -174,6 +179,7 @@ def test_nobody_there_is_no_fault(source):
     assert watching.states() == ["connecting"]
 
 
+@pytest.mark.medium
 def test_pause_leaves_the_page_connected(source, jpegs):
     with Watching(source) as watching, pushing(source, jpegs):
         watching.wait_frames(1)

@@ -14,6 +14,7 @@ from edgestream.runtime.sources import SourceSettings, open_source
 SLOW = SourceSettings(fps=0.5, max_side_px=64)
 
 
+@pytest.mark.medium
 def test_the_frames_are_those_of_the_script():
     source = open_source("test:sample?seed=3", SLOW)
     assert (source.name, source.is_live) == ("sample", False)
@@ -29,6 +30,7 @@ def test_the_frames_are_those_of_the_script():
     assert told == []
 
 
+@pytest.mark.medium
 def test_the_default_seed_is_0_and_seeds_differ():
     def first(address: str) -> np.ndarray:
         frame = next(open_source(address, SLOW).frames(list().append))
@@ -39,6 +41,7 @@ def test_the_default_seed_is_0_and_seeds_differ():
     assert not np.array_equal(first("test:sample"), first("test:sample?seed=1"))
 
 
+@pytest.mark.medium
 def test_every_script_plays():
     for name in SCRIPTS:
         frame = next(open_source(f"test:{name}", SLOW).frames(list().append))
@@ -46,6 +49,7 @@ def test_every_script_plays():
         assert frame.pixels.shape == (36, 64, 3)
 
 
+@pytest.mark.medium
 def test_the_size_by_default():
     frame = next(open_source("test:sample", SourceSettings()).frames(list().append))
     assert frame is not None

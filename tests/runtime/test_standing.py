@@ -111,6 +111,7 @@ def test_what_stays_true_is_told_once(frames, rules):
     assert times_s == ([(rules.met_after - 1) / FPS] if frames >= rules.met_after else [])
 
 
+@pytest.mark.medium
 @given(stories, rules, st.data())
 def test_restored_anywhere_it_goes_on_as_if_uninterrupted(story, rules, data):
     whole, first, second = (requests_of(rules) for _ in range(3))

@@ -81,6 +81,7 @@ PARTS = st.builds(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=30, deadline=None)
 @given(memory=PARTS, gate=PARTS, clock_s=st.floats(0, 1e9), bundle=st.sampled_from([OURS, None]))
 def test_what_is_written_is_read_again(tmp_path_factory, memory, gate, clock_s, bundle):
@@ -328,6 +329,7 @@ print("killed at", step - 1, "calls")
 """
 
 
+@pytest.mark.medium
 def test_killed_before_any_file_call_a_state_is_left_and_the_next_writer_tidies_up(tmp_path):
     command = [sys.executable, "-c", KILLED_AT_EVERY_STEP, str(tmp_path / "state")]
     done = subprocess.run(

@@ -190,6 +190,7 @@ def write(text: StreamText, step: str) -> tuple[int, ...] | None:
     return text.answered({"stop": STOP, "cut": 40, "none": None}[step])
 
 
+@pytest.mark.medium
 @given(STEPS, STEPS, st.sampled_from([LIVE, ONE_TOKEN, chat((Ids((STOP,)), Text("\n")))]))
 def test_a_place_goes_on_as_if_nothing_had_been_between_and_reset_is_fresh(before, after, layout):
     text, other, fresh = (StreamText(layout, ids) for _ in range(3))
@@ -204,6 +205,7 @@ def test_a_place_goes_on_as_if_nothing_had_been_between_and_reset_is_fresh(befor
     assert [write(other, step) for step in after] == [write(fresh, step) for step in after]
 
 
+@pytest.mark.medium
 @given(STEPS)
 def test_the_start_is_written_once_and_frames_open_as_often_as_they_close(steps):
     stream = Stream()

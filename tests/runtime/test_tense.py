@@ -127,6 +127,7 @@ def test_case_space_and_marks_do_not_matter(question, other):
     assert cue_of(question) == cue_of(other)
 
 
+@pytest.mark.medium
 @given(st.text())
 @example("\ud800")
 @example("where is the " + "a " * 5000)

@@ -100,6 +100,7 @@ def test_settings_that_make_no_sense_are_refused():
 GRID = st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=VOCABULARY, max_size=VOCABULARY)
 
 
+@pytest.mark.medium
 @given(GRID, st.sampled_from([0.0, 0.2, 0.5, 0.725, 1.0]), st.integers(0, VOCABULARY - 1))
 def test_one_silent_token_decides_as_the_published_loop(values, threshold, silent):
     array = np.array(values, np.float32)
@@ -136,6 +137,7 @@ def said(decisions) -> list:
     ]  # fmt: skip
 
 
+@pytest.mark.medium
 @given(STREAM, st.sampled_from(RULES))
 def test_an_event_opens_at_each_first_speaking_frame_of_a_stretch(stream, rules):
     decisions = played(TokenGate((SILENT,), rules=rules), stream)
@@ -151,6 +153,7 @@ def test_an_event_opens_at_each_first_speaking_frame_of_a_stretch(stream, rules)
         assert is_open or not wants
 
 
+@pytest.mark.medium
 @given(STREAM)
 def test_by_default_a_silent_frame_ends_the_stretch(stream):
     decisions = played(TokenGate((SILENT,)), stream)
@@ -159,6 +162,7 @@ def test_by_default_a_silent_frame_ends_the_stretch(stream):
             assert decision.phases[SPEAK] in ("quiet", "closed")
 
 
+@pytest.mark.medium
 @given(STREAM, st.sampled_from(RULES))
 def test_not_once_per_stretch_is_an_event_at_every_speaking_frame(stream, rules):
     gate = TokenGate((SILENT,), rules=rules, once_per_stretch=False)
@@ -177,6 +181,7 @@ def test_not_once_per_stretch_is_an_event_at_every_speaking_frame(stream, rules)
         assert one.phases[SPEAK] in ("closed", "opened") or not one.closed
 
 
+@pytest.mark.medium
 @given(STREAM, STREAM, st.booleans())
 @example([(0.1, None), (0.1, None), (3.0, None), (0.1, 0.5)], [(0.0, 0.5)], False)
 def test_a_snapshot_goes_on_and_reset_is_fresh(before, after, once):

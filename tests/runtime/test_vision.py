@@ -82,6 +82,7 @@ scene_lists = st.lists(st.integers(0, 2), min_size=1, max_size=16)
 rates = st.sampled_from([2.0, 4.0, 10.0, 25.0])
 
 
+@pytest.mark.medium
 @settings(max_examples=12, deadline=None)
 @given(scene_lists, rates, st.data())
 def test_a_state_taken_out_and_put_back_goes_on_exactly(vision, scenes, fps, data):
@@ -101,6 +102,7 @@ def test_a_state_taken_out_and_put_back_goes_on_exactly(vision, scenes, fps, dat
     assert [numbers(first.encode(frame)) for frame in frames] == expected
 
 
+@pytest.mark.medium
 @settings(max_examples=30, deadline=None)
 @given(scene_lists, rates)
 def test_tokens_are_those_of_a_picture_that_looks_the_same(vision, scenes, fps):
@@ -120,6 +122,7 @@ def test_tokens_are_those_of_a_picture_that_looks_the_same(vision, scenes, fps):
     assert engine.watch_holds == list(range(engine.runs))  # each run in a turn of its own
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("fps", "heartbeat_s"), [(4.0, 2.0), (10.0, 2.0), (10.0, 0.7), (30.0, 1.0)]
 )
@@ -133,6 +136,7 @@ def test_a_still_scene_is_encoded_once_a_heartbeat(vision, fps, heartbeat_s):
     assert engine.runs == len(fresh)
 
 
+@pytest.mark.medium
 def test_a_scene_that_came_to_rest_is_encoded_until_it_has_settled(vision):
     scenes = [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     moving, resting = {3, 9}, {4, 5, 6, 10, 11, 12}
@@ -292,6 +296,7 @@ def shaken(count, fps=4.0):
     return [Frame(i, i / fps, np.roll(SCENES[0], 3 * (i % 2), axis=1)) for i in range(count)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("encode_every", [1, 2, 3, 4])
 def test_the_encoder_runs_on_every_so_manieth_frame_and_motion_is_of_each(vision, encode_every):
     (plain, _), (spared, engine) = encoder_of(vision), encoder_of(vision)
@@ -308,6 +313,7 @@ def test_the_encoder_runs_on_every_so_manieth_frame_and_motion_is_of_each(vision
         np.testing.assert_array_equal(features.small, own.small)
 
 
+@pytest.mark.medium
 def test_another_scene_is_encoded_whatever_the_load(vision):
     encoder, _ = encoder_of(vision)
     encoder.carry(Load(encode_every=4))

@@ -181,6 +181,7 @@ with whole_folder(Path(sys.argv[1])) as folder:
 """
 
 
+@pytest.mark.medium
 def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
     target = tmp_path / "out"
     command = [sys.executable, "-c", WRITER, str(target)]

@@ -26,6 +26,7 @@ def text_of(zones):
     return ";".join(" ".join(f"{x},{y}" for x, y in zone.corners) for zone in zones)
 
 
+@pytest.mark.medium
 @given(st.lists(polygons | rectangles, min_size=1, max_size=4).map(tuple))
 def test_a_text_gives_the_zones_it_was_made_of(zones):
     assert parsed_zones(text_of(zones)) == zones
@@ -63,6 +64,7 @@ def pixel_of(x, y, height_px, width_px):
     return min(int(y * height_px), height_px - 1), min(int(x * width_px), width_px - 1)
 
 
+@pytest.mark.medium
 @given(polygons, sizes, st.lists(st.floats(0, 1), min_size=3, max_size=3), st.integers(0, 4))
 def test_every_pixel_that_a_polygon_touches_is_hidden(zone, size, weights, first):
     """Points of any triangle fan of a polygon that does not cross itself lie in it or on it."""
@@ -80,6 +82,7 @@ def test_every_pixel_that_a_polygon_touches_is_hidden(zone, size, weights, first
         assert mask[pixel_of(min(x, 1), min(y, 1), *size)], "a point inside"
 
 
+@pytest.mark.medium
 @given(points, points, sizes)
 def test_a_rectangle_hides_what_it_touches_and_a_margin_of_a_pixel_and_no_more(one, other, size):
     mask, (height_px, width_px) = hidden([rectangle(one, other)], *size), size

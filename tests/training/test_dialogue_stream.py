@@ -79,6 +79,7 @@ roles = st.sampled_from(["user", "assistant"])
 moments = st.floats(0, 3.5).map(lambda value: round(value, 2))
 
 
+@pytest.mark.medium
 @given(
     st.lists(st.tuples(moments, roles, st.sampled_from("abc"), st.booleans()), min_size=1),
     st.lists(st.floats(0, 4).map(lambda value: round(value, 2)), min_size=1, unique=True),
@@ -102,6 +103,7 @@ def test_every_frame_is_watched_once_in_order_and_every_word_said_in_order(turns
             assert step.role != after.role
 
 
+@pytest.mark.medium
 @given(moments, st.lists(st.floats(0, 4), min_size=2, unique=True))
 def test_no_sentence_comes_before_what_it_is_about_was_seen(time_s, times):
     times_s = sorted([*times, 4.0])

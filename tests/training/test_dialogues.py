@@ -125,6 +125,7 @@ def dialogues(draw):
     return turns, from_s, to_s, draw(st.sampled_from(["", "a name"]))
 
 
+@pytest.mark.medium
 @given(st.lists(dialogues(), min_size=1, max_size=3))
 def test_what_is_written_is_read(tmp_path_factory, some):
     folder = tmp_path_factory.mktemp("written")

@@ -70,6 +70,7 @@ def test_frames_that_move_are_seen_and_still_ones_take_over_for_a_while(
     assert np.diff(encoded).max() <= 2.0 + 1e-6, "a still scene is seen again after a heartbeat"
 
 
+@pytest.mark.medium
 def test_the_gate_remembers_along_the_stream(checkpoint, folder, tmp_path):
     found = extracted(checkpoint, folder / "other.mp4", tmp_path, fps=FPS)
     frames, _ = read(folder / "other.mp4", SourceSettings(fps=FPS))
@@ -88,6 +89,7 @@ def test_the_gate_remembers_along_the_stream(checkpoint, folder, tmp_path):
     assert found.scores.shape == (len(frames), names)
 
 
+@pytest.mark.medium
 def test_what_is_there_is_read_and_named_by_its_contents(checkpoint, folder, tmp_path):
     cache, told = tmp_path / "cache", []
     first = extracted(checkpoint, folder / "other.mp4", cache, told)
@@ -106,6 +108,7 @@ def test_what_is_there_is_read_and_named_by_its_contents(checkpoint, folder, tmp
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.medium
 def test_another_rate_or_another_weight_is_extracted_anew(checkpoint, folder, tmp_path):
     video = folder / "other.mp4"
     extracted(checkpoint, video, tmp_path)
@@ -121,6 +124,7 @@ def test_another_rate_or_another_weight_is_extracted_anew(checkpoint, folder, tm
         assert len(list(tmp_path.iterdir())) == count
 
 
+@pytest.mark.medium
 def test_what_was_interrupted_leaves_nothing_and_what_is_damaged_is_made_again(
     checkpoint, folder, tmp_path
 ):

@@ -19,6 +19,7 @@ def tensors(rows):
     return logits, speaks, learned
 
 
+@pytest.mark.medium
 @given(rows=ROWS, weight=st.floats(0.05, 0.95))
 def test_weighted_is_the_librarys_cross_entropy_with_class_weights(rows, weight):
     """StreamMind's form: two classes, weighted, divided by the sum of the targets' weights."""
@@ -33,6 +34,7 @@ def test_weighted_is_the_librarys_cross_entropy_with_class_weights(rows, weight)
     assert float(above / below) == pytest.approx(float(expected), abs=1e-5)
 
 
+@pytest.mark.medium
 @given(rows=ROWS, parts=st.integers(1, 3))
 def test_parts_of_a_batch_sum_to_the_batch(rows, parts):
     whole = GateLoss(gamma=2.0).sums(*tensors(rows))["speak"]
@@ -42,6 +44,7 @@ def test_parts_of_a_batch_sum_to_the_batch(rows, parts):
         assert float(whole[at]) == pytest.approx(sum(float(one[at]) for one in summed), abs=1e-4)
 
 
+@pytest.mark.medium
 @given(logit=st.floats(-5, 5), speaks=st.booleans(), gamma=st.floats(0, 4))
 def test_focal_counts_a_frame_by_how_unsure_it_is(logit, speaks, gamma):
     given_ = torch.tensor([[logit]]), torch.tensor([[float(speaks)]]), torch.ones(1, 1)

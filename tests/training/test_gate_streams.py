@@ -77,6 +77,7 @@ def test_a_part_of_a_video_begins_at_its_own_frame():
     np.testing.assert_array_equal(batch.seen["summary"][0], expected)
 
 
+@pytest.mark.medium
 @given(
     frames=st.lists(st.integers(1, 60), min_size=1, max_size=4), most=st.integers(16, 40),
     seed=st.none() | st.integers(0, 9),
@@ -100,6 +101,7 @@ def test_batches_are_full_and_the_same_for_the_same_seed():
     assert made == batches_of(streams, **options, seed=1) != batches_of(streams, **options, seed=2)
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=10)
 @given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=3))
 def test_a_batch_says_of_each_row_what_the_row_says_alone(counts):

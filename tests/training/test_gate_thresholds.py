@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from .tiny import tiny_config
 LEVELS = st.lists(st.sampled_from([0.0, 0.3, 0.45, 0.6, 0.9]), min_size=3, max_size=14)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(cut=LEVELS, pan=LEVELS, speak=LEVELS, ratio=st.sampled_from([0.4, 0.8]))
 def test_fast_openings_are_those_of_the_phases(cut, pan, speak, ratio):
@@ -52,6 +54,7 @@ def perfect_traces() -> GateTraces:
     return GateTraces(clips, np.where(truth, 0.9, 0.2).astype(np.float32), told)
 
 
+@pytest.mark.medium
 def test_the_best_thresholds_of_a_perfect_gate_make_no_fault():
     parts, traces = parts_of(0, tiny_config()), perfect_traces()
     meaning = calibrated(traces, uncalibrated(parts.model.config), {"clips": 12})

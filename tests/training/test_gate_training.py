@@ -183,6 +183,7 @@ def test_without_anything_held_out_nothing_is_calibrated(place, tmp_path):
     assert told["thresholds"] == {"speak": 0.5}
 
 
+@pytest.mark.medium
 def test_what_cannot_be_trained_is_refused_before_anything_is_made(place, tmp_path):
     choice = chosen(place, tmp_path / "out")
 

@@ -182,6 +182,7 @@ def test_a_launcher_says_how_many_there_are():
     assert launched_size({**accelerate, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}) == 2
 
 
+@pytest.mark.medium
 def test_what_processes_cannot_do_together_is_refused(place, tmp_path):
     choice = replace(chosen(place, tmp_path), is_shared=True)
 

@@ -11,6 +11,7 @@ from edgestream.training.learning_rate import LEAST, rate_at
 UNIT = st.floats(0, 1)
 
 
+@pytest.mark.medium
 @given(step=st.integers(0, 10_000), progress=st.floats(-0.1, 3), warm_up=st.integers(0, 200))
 def test_it_stays_between_nothing_and_the_rate(step, progress, warm_up):
     assert 0 < rate_at(2e-3, step, progress, warm_up) <= 2e-3

@@ -178,6 +178,7 @@ def test_a_layout_that_answers_beside_the_stream_has_branches():
     assert {row.depths[later]} == {1 + 3 * 4 - 1}
 
 
+@pytest.mark.medium
 @given(
     costs=st.lists(st.integers(1, 12), min_size=1, max_size=60),
     most=st.integers(12, 60),

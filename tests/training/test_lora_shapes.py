@@ -40,6 +40,7 @@ def embeds_of(checkpoint) -> torch.Tensor:
     return torch.randn(2, 9, checkpoint.decoder.config.hidden_size)
 
 
+@pytest.mark.medium
 def test_the_decoder_alone_is_trained_and_can_be_kept_unmerged(checkpoint, tmp_path):
     model = model_of(checkpoint, is_decoder_only=True)
     assert model.trained and all("lora_" in name for name in model.trained)
@@ -65,6 +66,7 @@ def test_with_the_connector_it_can_be_merged_alone(checkpoint, tmp_path):
         lora_matrices(checkpoint, tmp_path / "adapter")
 
 
+@pytest.mark.medium
 def test_an_nf4_base_is_the_same_before_and_after_it_was_looked_at(checkpoint):
     """Forward and gradients are those over the dequantized weights, in training and after a look.
 

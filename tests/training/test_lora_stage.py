@@ -66,6 +66,7 @@ def gradients(stage: LoraStage, step: int) -> dict[str, torch.Tensor]:
     return {name: one.grad.clone() for name, one in stage.model.trained.items()}
 
 
+@pytest.mark.medium
 def test_portions_of_a_batch_give_the_same_loss_and_gradients(checkpoint, streams):
     whole, parts = (stage_of(checkpoint, streams, portions=count) for count in (1, 3))
     for step in (0, 1):
@@ -99,6 +100,7 @@ def whole_batch(stage: LoraStage, checkpoint, streams):
     return row_batch(pieces_of(streams, 400), streams, writer_of(checkpoint), "cpu")
 
 
+@pytest.mark.medium
 def test_it_learns_and_the_base_stays(taught, checkpoint, streams):
     stage, losses = taught
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
@@ -108,6 +110,7 @@ def test_it_learns_and_the_base_stays(taught, checkpoint, streams):
             assert torch.equal(one, own), name
 
 
+@pytest.mark.medium
 def test_what_is_saved_and_merged_gives_what_was_trained(taught, checkpoint, streams, tmp_path):
     stage, _ = taught
     batch = whole_batch(stage, checkpoint, streams)
@@ -143,6 +146,7 @@ def watcher_of(stage: LoraStage, checkpoint, most_tokens: int = 400, threshold: 
     return Watcher(stage.model, checkpoint.layout, encode, most_tokens, threshold)
 
 
+@pytest.mark.medium
 def test_what_it_says_freely_is_what_it_finds_most_likely_when_it_is_taught_so(
     taught, checkpoint, streams
 ):
@@ -168,12 +172,14 @@ def test_what_it_says_freely_is_what_it_finds_most_likely_when_it_is_taught_so(
     assert said > 0
 
 
+@pytest.mark.medium
 def test_a_full_row_begins_anew(taught, checkpoint, streams):
     stage, _ = taught
     short, long = (watcher_of(stage, checkpoint, most).spoken(streams[0]) for most in (40, 4000))
     assert all(0 <= at <= 3.75 for at, _ in (*short, *long))
 
 
+@pytest.mark.medium
 def test_the_examiner_sees_that_it_has_learned(taught, checkpoint, streams):
     stage, _ = taught
     writer, loss = writer_of(checkpoint), LiveLoss()

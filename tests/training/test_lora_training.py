@@ -145,6 +145,7 @@ def same_weights(one: Path, other: Path) -> None:
         np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.medium
 def test_what_cannot_be_trained_is_refused_before_anything_is_made(place, tmp_path):
     choice = chosen(place, tmp_path / "out")
     with pytest.raises(AdapterMismatch, match="no linear layer of that name") as caught:

@@ -45,6 +45,7 @@ def examples_of(writer, seed=5):
     return examples
 
 
+@pytest.mark.medium
 def test_packed_branches_read_as_prompts_alone(parts):
     config, writer = parts.model.config, parts.writer
     examples = examples_of(writer)

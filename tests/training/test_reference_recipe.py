@@ -21,6 +21,7 @@ from edgestream.training.reference_recipe import (
 )
 
 
+@pytest.mark.medium
 @given(
     seed=st.integers(0, 10**6),
     stage=st.sampled_from(STAGES),
@@ -46,6 +47,7 @@ def test_budgets():
     assert Budget().progress(0, 0.0) == 1.0  # nothing to do is done
 
 
+@pytest.mark.medium
 @given(st.lists(st.integers(0, 10**6), min_size=4, max_size=4))
 def test_steps_are_read_as_they_are_written(counts):
     steps = dict(zip(STAGES, counts, strict=True))

@@ -68,6 +68,7 @@ def captions(draw):
     return Captioned("a", in_order(some))
 
 
+@pytest.mark.medium
 @given(captions(), st.integers(0, 5), st.booleans())
 def test_an_answer_tells_what_was_said_by_then(captioned, seed, at_start):
     moments = [(one.from_s if at_start else one.to_s, one) for one in captioned.captions]
@@ -87,6 +88,7 @@ def test_an_answer_tells_what_was_said_by_then(captioned, seed, at_start):
                 assert question.text in BEFORE and answer.text == known[-2]
 
 
+@pytest.mark.medium
 @given(captions(), st.integers(0, 3))
 def test_the_same_seed_writes_the_same_wherever_a_video_stands(captioned, seed):
     alone = list(by_templates([(VIDEO, captioned)], seed=seed))

@@ -53,6 +53,7 @@ def gradients(recipe, team):
     }
 
 
+@pytest.mark.medium
 def test_two_halves_of_a_batch_average_to_the_whole():
     recipe = tiny_recipe(clips=2, reused=1.0, other_rates=1.0)
     whole = gradients(replace(recipe, clips=4), Team())

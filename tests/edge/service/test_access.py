@@ -60,6 +60,7 @@ def bearer(key=KEY):
     return {"authorization": f"Bearer {key}"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("path", OPEN)
 def test_what_is_needed_to_sign_in_is_open(locked, path):
     assert locked.ask("GET", path)[0] in (200, 204, 404)
@@ -134,6 +135,7 @@ def test_web_sockets_are_guarded_as_everything_else(locked, path):
     assert asyncio.run(status_of(**bearer())) == (101 if path == "/v1/stream" else 403)
 
 
+@pytest.mark.medium
 def test_a_service_of_this_machine_goes_by_no_other_name(service):
     for host in ("evil.example", f"evil.example:{service.port}", "127.0.0.1.evil.example", ""):
         status, value = service.json("GET", "/health", host=host)
@@ -151,6 +153,7 @@ def test_every_response_has_the_security_headers(service, path):
     assert "frame-ancestors 'none'" in policy and "unsafe" not in policy and "http" not in policy
 
 
+@pytest.mark.medium
 def test_other_machines_are_let_in_with_a_key_alone(capsys):
     assert main(["serve", "--bundle", str(BUNDLE), "--host", "0.0.0.0", "--port", "0"]) == 7
     assert "error[listen-unsafe]" in capsys.readouterr().err
@@ -241,6 +244,7 @@ def test_a_cookie_that_is_none_is_no_fault(cookie):
         access(Clock()).check(request(cookie=cookie))
 
 
+@pytest.mark.medium
 def test_origins_are_those_of_the_host_itself():
     guard = access(Clock())
     sent = {"authorization": f"Bearer {KEY}", "method": "POST"}

@@ -42,6 +42,7 @@ def test_a_width_out_of_bounds_is_refused(service, width):
     assert status == 422 and value["error"]["code"] == "request-invalid"
 
 
+@pytest.mark.medium
 def test_live_pictures_are_parts_of_one_response(service):
     import http.client
 
@@ -139,6 +140,7 @@ def other(short):
         yield running
 
 
+@pytest.mark.medium
 def test_cameras_come_pause_and_go(other):
     status, row = other.json("POST", "/v1/cameras", {"name": "t", "address": "test:pans"})
     assert (status, row["name"], row["kind"]) == (201, "t", "scripted")
@@ -172,6 +174,7 @@ def test_an_address_that_is_none_is_told_at_once(other, short):
     assert other.get("/v1/cameras")["cameras"] == []
 
 
+@pytest.mark.medium
 def test_a_camera_that_has_ended_leaves_the_others_and_begins_anew(other, short):
     assert other.json("POST", "/v1/cameras", {"name": "good", "address": "test:pans"})[0] == 201
     status, _ = other.json("POST", "/v1/cameras", {"name": "ends", "address": str(short)})
@@ -186,6 +189,7 @@ def test_a_camera_that_has_ended_leaves_the_others_and_begins_anew(other, short)
         other.json("DELETE", f"/v1/cameras/{name}")
 
 
+@pytest.mark.medium
 def test_wiping_leaves_nothing_of_before(other):
     other.json("POST", "/v1/cameras", {"name": "w", "address": "test:pans"})
     until(lambda: other.state("w") == "open")

@@ -175,6 +175,7 @@ def test_a_slow_listener_is_bounded_and_told_and_holds_nobody_up():
             assert missed > count / 2 and heard + missed == count
 
 
+@pytest.mark.medium
 def test_there_are_no_more_listeners_than_may_be():
     with serving(f"door=loop:{CLIP}", "--set", "service.max_listeners=2") as service:
         streams = [events(service) for _ in range(2)]

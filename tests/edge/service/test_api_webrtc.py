@@ -98,10 +98,12 @@ def row(service):
     return one
 
 
+@pytest.mark.medium
 def test_the_page_hears_that_there_is_webrtc(service):
     assert service.get("/v1/cameras")["takes_webrtc"] is True
 
 
+@pytest.mark.medium
 def test_a_video_is_watched_and_its_end_is_a_state(page):
     async def scene():
         for _ in range(2):
@@ -117,6 +119,7 @@ def test_a_video_is_watched_and_its_end_is_a_state(page):
     asyncio.run(scene())
 
 
+@pytest.mark.medium
 def test_a_second_one_is_refused_while_the_first_sends(page):
     from websockets.sync.client import connect
 
@@ -139,6 +142,7 @@ def test_a_second_one_is_refused_while_the_first_sends(page):
     asyncio.run(scene())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("end", ["DELETE", "pause"])
 def test_the_service_says_goodbye_when_the_camera_goes_or_pauses(page, end):
     async def scene():
@@ -233,6 +237,7 @@ def test_a_camera_that_is_none_of_a_page_or_not_there_takes_no_offer(service):
     assert service.json("POST", "/v1/cameras/nobody/offer", offer)[0] == 404
 
 
+@pytest.mark.medium
 def test_an_offer_that_nobody_follows_up_lets_go(page):
     """The place is free some seconds later, and so is what was opened for it."""
     offer = {"sdp": offer_of(), "type": "offer"}
@@ -275,6 +280,7 @@ def test_nothing_is_left_of_peers_that_have_gone(page):
     until(lambda: sockets_of(page) <= sockets and threads_of(page) <= threads)
 
 
+@pytest.mark.medium
 def test_the_end_of_the_service_lets_go_of_a_peer():
     """In this very process: no thread, no task and no socket outlives it, or a warning fails."""
     with in_thread() as (service, port):
@@ -298,6 +304,7 @@ def decoders():
     return [one.name for one in threading.enumerate() if one.name == "video-decoder"]
 
 
+@pytest.mark.medium
 def test_without_the_package_the_page_is_told_what_to_install(tmp_path):
     """A package of this name that cannot be loaded, as a half of an installation."""
     (tmp_path / "aiortc.py").write_text("raise ImportError('libsrtp.so is missing')\n")

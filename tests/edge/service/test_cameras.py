@@ -46,6 +46,7 @@ def break_engine(camera, fault):
     encoder._engine = Broken(encoder._engine, fault)
 
 
+@pytest.mark.medium
 def test_an_engine_that_breaks_ends_one_camera_and_resume_begins_it_anew():
     with in_thread() as (service, _):
         board = service.board
@@ -62,6 +63,7 @@ def test_an_engine_that_breaks_ends_one_camera_and_resume_begins_it_anew():
         until(lambda: bad.state.state == "open")
 
 
+@pytest.mark.medium
 def test_a_fault_of_ours_ends_one_camera_and_is_logged(caplog):
     with in_thread() as (service, _):
         camera = service.board.add("door", "test:pans")
@@ -73,6 +75,7 @@ def test_a_fault_of_ours_ends_one_camera_and_is_logged(caplog):
         assert "ours" in caplog.text, "with its traceback"
 
 
+@pytest.mark.medium
 def test_a_fault_of_ours_is_a_500_without_its_traceback_and_the_log_has_it(caplog):
     with in_thread() as (service, port):
         service.board.all = None  # calling it is a TypeError
@@ -91,6 +94,7 @@ def test_a_fault_of_ours_is_a_500_without_its_traceback_and_the_log_has_it(caplo
             assert answer.status == 200
 
 
+@pytest.mark.medium
 def test_who_is_told_to_stop_finishes_what_was_asked():
     with in_thread() as (service, _):
         hub = service.hub

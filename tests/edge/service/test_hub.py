@@ -39,6 +39,7 @@ def test_numbers_grow_from_the_first(tmp_path):
     assert json.loads(one.kept(ALL, 1)[0].text)["n"] == 2
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(KINDS, CAMERAS), max_size=60), st.integers(0, 6000))
 def test_what_is_kept_stays_within_its_bytes_and_is_the_newest(put, keep_bytes):
     one = hub(keep_bytes=keep_bytes)
@@ -51,6 +52,7 @@ def test_what_is_kept_stays_within_its_bytes_and_is_the_newest(put, keep_bytes):
         )
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(KINDS, CAMERAS), max_size=60), CAMERAS, st.sets(KINDS))
 def test_who_wants_some_gets_exactly_these(put, camera, types):
     wanted = Wanted(camera, frozenset(types))
@@ -66,6 +68,7 @@ def test_who_wants_some_gets_exactly_these(put, camera, types):
     assert [json.loads(r.text)["n"] for r in one.kept(wanted, 1000)] == expected
 
 
+@pytest.mark.medium
 @given(st.lists(st.one_of(KINDS, st.none()), max_size=80), st.integers(1, 8))
 def test_a_listener_is_bounded_in_order_and_told_of_every_loss(steps, capacity):
     """None is a moment at which it reads."""

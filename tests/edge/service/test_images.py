@@ -36,6 +36,7 @@ def png(pixels):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+@pytest.mark.medium
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_the_head_says_the_size_that_the_picture_has(height, width):
     for data in (png(flat(height, width)), jpeg_from_rgb(flat(height, width))):
@@ -73,6 +74,7 @@ def test_any_bytes_are_refused_in_words(data, begin):
         decoded_image(begin + data, **BOUNDS)
 
 
+@pytest.mark.medium
 @given(st.data())
 def test_a_damaged_picture_is_one_or_refused(data):
     whole = bytearray(jpeg_from_rgb(flat(40, 60)))

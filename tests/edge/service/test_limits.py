@@ -43,6 +43,7 @@ def read_all(connection):
     return b"".join(parts)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "begun",
     [
@@ -58,6 +59,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(tight, begun):
         assert b"408" in read_all(connection)
 
 
+@pytest.mark.medium
 def test_a_head_that_comes_byte_by_byte_is_not_waited_for(tight):
     with connected(tight) as connection:
         begun_s = time.monotonic()
@@ -68,6 +70,7 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(tight):
         assert time.monotonic() - begun_s < 30
 
 
+@pytest.mark.medium
 def test_a_body_that_does_not_come_is_not_waited_for(tight):
     with connected(tight) as connection:
         connection.sendall(
@@ -165,6 +168,7 @@ def is_answered(service):
         return False
 
 
+@pytest.mark.medium
 def test_a_connection_may_be_used_again(tight):
     connection = http.client.HTTPConnection("127.0.0.1", tight.port, timeout=60)
     for _ in range(3):
@@ -175,6 +179,7 @@ def test_a_connection_may_be_used_again(tight):
     connection.close()
 
 
+@pytest.mark.medium
 def test_who_asks_too_often_waits():
     with serving("--set", "service.requests_per_minute=30", waits=False) as service:
         found = [service.ask("GET", "/health") for _ in range(40)]
@@ -229,6 +234,7 @@ def test_a_client_that_waits_as_long_as_it_is_told_comes_in():
     assert limit.wait_s("b") == 0, "others have buckets of their own"
 
 
+@pytest.mark.medium
 def test_clients_that_come_and_go_take_no_room():
     limit = RateLimit(1, lambda: 0.0)
     for number in range(3 * CLIENTS_KEPT):

@@ -72,6 +72,7 @@ async def answered(sdp):
         await peer.close()
 
 
+@pytest.mark.medium
 def test_an_offer_that_is_damaged_anywhere_is_taken_or_refused_and_nothing_else():
     lines = made_offer()
     assert asyncio.run(answered("\r\n".join(lines)))

@@ -53,6 +53,7 @@ def pictures_of(service):
     return [newest, *(body for status, _, body in thumbnails if status == 200)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("has_zone", [False, True])
 def test_a_pattern_in_a_zone_is_in_no_picture_that_leaves(tmp_path, has_zone):
     clip = clip_with_a_pattern(tmp_path / "clip.mp4")
@@ -76,6 +77,7 @@ def on_disk(state, texts):
     return found
 
 
+@pytest.mark.medium
 def test_a_wipe_leaves_nothing_on_the_disk_and_nothing_to_read(tmp_path):
     state = tmp_path / "state"
     words = ["--state", str(state), "--set", "memory.snapshot_every_s=1"]
@@ -94,6 +96,7 @@ def test_a_wipe_leaves_nothing_on_the_disk_and_nothing_to_read(tmp_path):
         assert kept["key_frames"] == kept["dialogue"] == []
 
 
+@pytest.mark.medium
 def test_nothing_older_than_the_retention_is_left(tmp_path):
     state = tmp_path / "state"
     words = ["--state", str(state), "--set", "privacy.retention_s=6"]
@@ -132,6 +135,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.medium
 def test_a_full_disk_is_told_and_the_camera_is_watched_on(small_disk):
     words = ["--state", str(small_disk / "state"), "--set", "memory.snapshot_every_s=2"]
     with serving(f"door=loop:{CLIP}", *words) as service:

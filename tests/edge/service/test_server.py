@@ -59,6 +59,7 @@ def test_what_cannot_be_is_refused_at_the_start(words, code, capsys):
     assert capsys.readouterr().err.count("try: ") == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_with_its_last_words(tmp_path, number, code):
     with serving(f"door={LOOP}", "--state", str(tmp_path)) as service:
@@ -67,6 +68,7 @@ def test_a_signal_ends_it_with_its_last_words(tmp_path, number, code):
     assert (tmp_path / "door" / "1" / "snapshot.json").is_file()
 
 
+@pytest.mark.medium
 def test_listeners_do_not_hold_it_up(tmp_path):
     from .serving import events
 
@@ -81,6 +83,7 @@ def test_listeners_do_not_hold_it_up(tmp_path):
             list(stream)  # they end
 
 
+@pytest.mark.medium
 def test_after_a_kill_it_remembers_what_it_saw_and_said(tmp_path):
     allowed = 'service.allow_addresses=["test:*"]'
     words = ("--state", str(tmp_path), "--set", "memory.snapshot_every_s=0.5", "--set", allowed)
@@ -120,6 +123,7 @@ def test_after_a_kill_it_remembers_what_it_saw_and_said(tmp_path):
     assert json.loads((tmp_path / "cameras.json").read_text()) == {"cameras": {}}
 
 
+@pytest.mark.medium
 def test_a_fault_of_one_camera_leaves_the_others(tmp_path):
     with serving("good=test:pans", "bad=/nowhere.mp4", waits=False) as service:
         until(lambda: service.state("bad") == "failed")
@@ -134,6 +138,7 @@ def test_a_fault_of_one_camera_leaves_the_others(tmp_path):
         assert status == 409 and "source-missing" in value["error"]["message"]
 
 
+@pytest.mark.medium
 def test_cameras_share_one_set_of_engines():
     """Each part is opened once, and everybody runs on it: two cameras and the guest."""
     with in_thread() as (service, _):
@@ -181,6 +186,7 @@ def certificate(tmp_path_factory):
     return folder / "cert.pem", folder / "key.pem"
 
 
+@pytest.mark.medium
 def test_over_tls_it_is_who_it_says_and_cookies_stay_there(certificate, tmp_path):
     cert, key = certificate
     (tmp_path / "key").write_text("k" * 32)
@@ -200,6 +206,7 @@ def test_over_tls_it_is_who_it_says_and_cookies_stay_there(certificate, tmp_path
             service.ask("GET", "/health")  # plain http
 
 
+@pytest.mark.medium
 def test_a_request_is_a_line_of_json_without_its_query():
     with serving("--log-json", waits=False) as service:
         service.ask("GET", "/v1/records?camera=secret-camera")
@@ -213,6 +220,7 @@ def test_a_request_is_a_line_of_json_without_its_query():
     assert "secret-camera" not in "".join(service.errors)
 
 
+@pytest.mark.medium
 def test_passwords_of_cameras_are_told_to_nobody(tmp_path):
     address = "rtsp://admin:hunter2hunter2@127.0.0.1:9/stream"
     with serving(f"door={address}", "--state", str(tmp_path), waits=False) as service:
@@ -242,6 +250,7 @@ def test_words_name_cameras():
     assert cameras_from_words(["rtsp://h/x?a=b"]) == {"h": "rtsp://h/x?a=b"}
 
 
+@pytest.mark.medium
 def test_a_state_folder_serves_one_service(tmp_path, capfd):
     words = ["serve", "--bundle", str(BUNDLE), "--port", "0", "--state", str(tmp_path / "state")]
     with serving(LOOP, "--state", str(tmp_path / "state")) as service:
@@ -251,12 +260,14 @@ def test_a_state_folder_serves_one_service(tmp_path, capfd):
     assert service.process.returncode == 0
 
 
+@pytest.mark.medium
 def test_a_zone_of_no_camera_is_told():
     with serving(f"door={LOOP}", "--set", "privacy.zones.dor=0,0 1,1") as service:
         until(lambda: any("privacy.zones names dor" in line for line in service.errors))
         until(lambda: any("cameras: door" in line for line in service.errors))
 
 
+@pytest.mark.medium
 def test_a_file_of_no_name_and_messages_of_the_wrong_kind_are_refused(tmp_path):
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect

@@ -58,6 +58,7 @@ def test_a_longer_clip_begins_with_the_shorter_one() -> None:
         assert np.array_equal(short.labels.patch_colour, long.labels.patch_colour[:8])
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_labels_agree_with_events_and_narration(seed: int) -> None:
     clip = render_clip(seed, 40, pixels=False)
@@ -76,6 +77,7 @@ def test_labels_agree_with_events_and_narration(seed: int) -> None:
     assert np.array_equal(clip.time_s, np.arange(40) / 4.0)
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_what_is_told_says_what_happened(seed: int) -> None:
     clip = render_clip(seed, 40, pixels=False)
@@ -99,6 +101,7 @@ def test_what_is_told_says_what_happened(seed: int) -> None:
             assert len(clip.narration[event.frame]) == 2, "a new scene is told"
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_every_text_is_made_of_the_words(seed: int) -> None:
     clip = render_clip(seed, 40, WorldRules(unseen=0.5), pixels=False)

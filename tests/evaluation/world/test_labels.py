@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def on_top(items: list[Item], x: float, y: float) -> Item | None:
     return found
 
 
+@pytest.mark.medium
 @given(st.lists(items(), max_size=4), st.sampled_from([0, 9, 14]))
 def test_cells_are_what_most_of_their_points_are(things: list[Item], bar_px: int) -> None:
     colour, moving = patches(things, bar_px)

@@ -88,6 +88,7 @@ def naive_answer(question: WorldQuestion, clip: Clip, where: list[FrameState]) -
     return unknown if where[0].fade == 0 else COUNTS[int(clip.labels.count[0])]
 
 
+@pytest.mark.medium
 @given(st.integers(0, 2**31 - 1))
 def test_answers_are_true(seed: int) -> None:
     clip = render_clip(seed, 40, RULES, pixels=False)
@@ -99,6 +100,7 @@ def test_answers_are_true(seed: int) -> None:
     assert frames == sorted(frames)
 
 
+@pytest.mark.medium
 @given(st.integers(0, 2**31 - 1))
 def test_long_questions_are_about_long_ago(seed: int) -> None:
     """What decides the answer does not lie in the last 16 frames."""
@@ -136,6 +138,7 @@ def test_one_text_is_one_question() -> None:
     assert max(texts.values()) == 1, texts.most_common(3)
 
 
+@pytest.mark.medium
 def test_shares_are_as_asked_for() -> None:
     rules = WorldRules(questions=20, unseen=0.25)
     asked = [

@@ -37,6 +37,7 @@ def inside_px(item: Item, bar_px: int) -> tuple[float, float]:
     return across, down
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_light_and_black(seed: int) -> None:
     clip = clip_of(seed)
@@ -52,6 +53,7 @@ def test_light_and_black(seed: int) -> None:
             assert not kinds - {"fade_out"}, "nothing can be seen in the black"
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_a_pan_is_told_when_the_picture_went_so_far(seed: int) -> None:
     if hard_negative_of(seed, RULES) == "sway":
@@ -72,6 +74,7 @@ def test_a_pan_is_told_when_the_picture_went_so_far(seed: int) -> None:
                 assert (state.zoom > before) == (event.direction == "in")
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_what_comes_and_goes_is_told_where_it_shows(seed: int) -> None:
     clip, bar_px = clip_of(seed), bar_px_of(seed, RULES)
@@ -111,6 +114,7 @@ def test_what_comes_and_goes_is_told_where_it_shows(seed: int) -> None:
                 )
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_a_shake_goes_to_and_fro(seed: int) -> None:
     clip = clip_of(seed)
@@ -157,6 +161,7 @@ def test_every_event_can_follow_every_other() -> None:
     assert {b for a, b in seen if a == "fade_out"} == {"fade_in"}
 
 
+@pytest.mark.medium
 def test_types_are_about_equally_frequent() -> None:
     counts = np.sum(
         [
@@ -170,6 +175,7 @@ def test_types_are_about_equally_frequent() -> None:
     assert 11 < 100 * counts.sum() / (300 * 40) < 15
 
 
+@pytest.mark.medium
 @given(SEEDS)
 def test_a_scene_is_told_from_left_to_right(seed: int) -> None:
     for state in clip_of(seed):

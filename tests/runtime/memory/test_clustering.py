@@ -23,6 +23,7 @@ def naive_likeness(mean, embeds):
     )
 
 
+@pytest.mark.medium
 @given(steps)
 def test_a_frame_joins_the_most_alike_that_has_room_as_the_seed_measures_it(stream):
     live, naive = LiveClusters(3, 0.6, 4), []

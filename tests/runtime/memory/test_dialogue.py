@@ -50,6 +50,7 @@ def turns_in(folder):
     return tuple(DialogueTurn(**json.loads(line)) for line in lines)
 
 
+@pytest.mark.medium
 @given(st.lists(turns_of_talk, max_size=40), st.integers(1, 12), st.integers(1, 300))
 def test_turns_and_bytes_are_bounded_at_every_add_and_time_goes_up(turns, max_turns, max_bytes):
     memory = DialogueMemory(max_turns=max_turns, max_bytes=max_bytes)
@@ -65,6 +66,7 @@ def test_turns_and_bytes_are_bounded_at_every_add_and_time_goes_up(turns, max_tu
         assert all(one.time_s <= kept[0].time_s for one in gone if kept)
 
 
+@pytest.mark.medium
 @given(st.lists(turns_of_talk, max_size=20), st.integers(1, 8))
 def test_restored_is_as_if_nothing_had_been_between(turns, max_turns):
     whole, first = DialogueMemory(max_turns=max_turns), DialogueMemory(max_turns=max_turns)
@@ -99,6 +101,7 @@ def test_times_and_bounds_that_make_no_sense_are_refused():
             DialogueMemory(**bounds)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(st.data())
 def test_the_turn_that_shares_the_rare_word_is_found(data):
@@ -117,6 +120,7 @@ def test_the_turn_that_shares_the_rare_word_is_found(data):
     assert max(scored(memory.view(), question, rows_of)) > 0.5
 
 
+@pytest.mark.medium
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=12), st.integers(1, 15))
 def test_recency_breaks_ties(times, topk):
     memory = DialogueMemory()
@@ -159,6 +163,7 @@ def test_bad_questions_are_refused_with_a_sentence():
         likeliest(turns, rows[:, :7], rows_of, 1)
 
 
+@pytest.mark.medium
 def test_asking_for_ever_grows_nothing():
     memory = DialogueMemory(max_turns=8, max_bytes=400)
 
@@ -180,6 +185,7 @@ def test_asking_for_ever_grows_nothing():
         tracemalloc.stop()
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=40)
 @given(turns=st.lists(turns_of_talk, max_size=8))
 def test_what_was_written_is_read_back(tmp_path_factory, turns):
@@ -192,6 +198,7 @@ def test_what_was_written_is_read_back(tmp_path_factory, turns):
         assert turns_in(folder) == tuple(turns)
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=40)
 @given(turns=st.lists(turns_of_talk, min_size=1, max_size=20), max_bytes=st.integers(60, 700))
 def test_rotation_keeps_the_newest_within_the_bound(tmp_path_factory, turns, max_bytes):
@@ -217,6 +224,7 @@ def test_at_least_half_of_the_bytes_stay_over_a_rotation(tmp_path):
             assert len(turns_in(tmp_path)) >= min(count, 10)
 
 
+@pytest.mark.medium
 @given(cut=st.integers(1, 60), size=st.integers(1, 3))
 @settings(deadline=None)
 def test_half_a_line_at_the_end_is_cut_off(tmp_path_factory, cut, size):
@@ -260,6 +268,7 @@ with DialogueLog(Path(sys.argv[1]), max_bytes=8_000_000) as log:
 """
 
 
+@pytest.mark.medium
 def test_a_kill_while_appending_loses_at_most_that_line(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:

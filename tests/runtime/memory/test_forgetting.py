@@ -43,6 +43,7 @@ def assert_nothing_before(memory, time_s):
     assert all(at >= time_s for at in times_s)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(steps, rules, budgets, st.lists(st.tuples(st.integers(0, 120), st.floats(0, 60))))
 def test_what_stays_covers_what_was_stepped_and_not_forgotten(stream, rules, budget_bytes, places):
@@ -62,6 +63,7 @@ def test_what_stays_covers_what_was_stepped_and_not_forgotten(stream, rules, bud
         assert len(set(names)) == len(names)
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(steps, rules, budgets)
 def test_what_is_not_old_is_not_touched(stream, rules, budget_bytes):
@@ -71,6 +73,7 @@ def test_what_is_not_old_is_not_touched(stream, rules, budget_bytes):
     assert kept(one) == kept(other) and one.forgotten == 0
 
 
+@pytest.mark.medium
 @settings(deadline=None)
 @given(steps, rules, budgets, st.data())
 def test_restored_after_forgetting_it_goes_on_as_if_uninterrupted(
@@ -98,6 +101,7 @@ planted_streams = st.lists(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=200, deadline=None)
 @given(planted_streams, rules, st.sampled_from([12_000, 20_000, 60_000]), st.data())
 def test_no_number_and_no_word_of_what_was_forgotten_is_left(stream, rules, budget_bytes, data):
@@ -184,6 +188,7 @@ def test_pictures_are_left_out_where_the_rules_keep_none():
     assert sum(plain.holders().values()) == plain.n_bytes
 
 
+@pytest.mark.medium
 @given(
     st.lists(st.floats(0, 100).map(lambda s: round(s, 2)), max_size=30).map(sorted),
     st.floats(0, 100),

@@ -61,6 +61,7 @@ def through_bytes(state):
         return MemoryState(dict(arrays), json.loads(json.dumps(state.fields)))
 
 
+@pytest.mark.medium
 @given(steps, rules, budgets)
 def test_the_budget_holds_and_nothing_is_uncounted_at_every_step(stream, rules, budget_bytes):
     memory = KeyFrameMemory(rules, budget_bytes)
@@ -76,6 +77,7 @@ def test_the_budget_holds_and_nothing_is_uncounted_at_every_step(stream, rules, 
         assert memory.holders()["recent"] >= sum(held.values())
 
 
+@pytest.mark.medium
 @given(steps, rules, budgets)
 def test_protected_frames_stay_while_any_other_could_go(stream, rules, budget_bytes):
     memory = KeyFrameMemory(rules, budget_bytes)
@@ -92,6 +94,7 @@ def test_protected_frames_stay_while_any_other_could_go(stream, rules, budget_by
         protected = now
 
 
+@pytest.mark.medium
 @given(steps, rules, budgets, st.data())
 def test_restored_anywhere_it_goes_on_as_if_uninterrupted(stream, rules, budget_bytes, data):
     whole = KeyFrameMemory(rules, budget_bytes)
@@ -108,6 +111,7 @@ def test_restored_anywhere_it_goes_on_as_if_uninterrupted(stream, rules, budget_
     assert kept(memory) == kept(whole)
 
 
+@pytest.mark.medium
 @given(steps, rules)
 def test_reset_is_fresh(stream, rules):
     memory, fresh = (KeyFrameMemory(rules, 20_000) for _ in range(2))
@@ -120,6 +124,7 @@ def test_reset_is_fresh(stream, rules):
     assert kept(memory) == kept(fresh)
 
 
+@pytest.mark.medium
 @given(steps, rules)
 def test_views_and_snapshots_never_change(stream, rules):
     memory = KeyFrameMemory(rules, 12_000)
@@ -138,6 +143,7 @@ def test_views_and_snapshots_never_change(stream, rules):
         assert kept(again) == was
 
 
+@pytest.mark.medium
 @given(steps)
 def test_a_smaller_budget_is_kept_on_restore(stream):
     large, small = (KeyFrameMemory(KeyFrameRules(), size) for size in (200_000, 12_000))
@@ -207,6 +213,7 @@ def test_what_was_said_of_the_past_is_not_written_on_the_present():
     assert [turn.question for turn in memory.view().dialogue] == ["What was?"]
 
 
+@pytest.mark.medium
 def test_where_everything_is_spoken_at_the_rest_is_still_kept():
     memory = KeyFrameMemory(KeyFrameRules(), 60_000)
     stream = [

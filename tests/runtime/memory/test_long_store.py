@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ acts = st.lists(
 )
 
 
+@pytest.mark.medium
 @given(acts)
 def test_it_does_what_a_plain_list_does(acts):
     store, frames = LongStore(), []

@@ -67,6 +67,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(OPERATIONS, st.sampled_from([SMALL, QueueBounds(10**6, 10**6), QueueBounds(10**6, 7)]))
 def test_a_queue_is_a_list_whatever_happens_to_it(tmp_path_factory, operations, bounds):
@@ -301,6 +302,7 @@ def holds(folder, word):
     return any(word in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.medium
 @given(
     st.lists(st.tuples(st.sampled_from(["door", "hall"]), st.integers(0, 99)), max_size=40),
     st.integers(0, 40),
@@ -349,6 +351,7 @@ def test_what_waits_in_memory_is_erased_too_and_leaves_no_gap(tmp_path):
     again.close()
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files under /proc")
 def test_open_files_and_memory_do_not_grow_with_what_waits(tmp_path):
     queue = DiskQueue(tmp_path / "q", QueueBounds(10**6, 10**6))
@@ -375,6 +378,7 @@ while True:
 """
 
 
+@pytest.mark.medium
 def test_a_record_that_was_put_survives_kill_9(tmp_path):
     for round_ in range(3):
         process = subprocess.Popen(

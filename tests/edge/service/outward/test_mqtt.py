@@ -183,6 +183,7 @@ while True:
 """
 
 
+@pytest.mark.medium
 def test_after_kill_9_in_the_middle_every_record_comes_at_least_once(broker, sender_to, tmp_path):
     command = [sys.executable, "-c", KILLED, str(broker.port), str(tmp_path / "queue")]
     with Listener(broker.port, "edgestream/#") as listener:
@@ -218,6 +219,7 @@ def test_close_is_bounded_and_what_is_left_is_published_by_the_next_run(broker, 
         until(lambda: texts(listener.payloads(FINAL)) == ["0", "1", "2", "3", "4"])
 
 
+@pytest.mark.medium
 def test_close_publishes_what_is_left_where_it_can(broker, sender_to):
     with Listener(broker.port) as listener:
         sender = sender_to(broker.port)
@@ -282,6 +284,7 @@ def test_home_assistant_learns_of_a_camera_and_forgets_it(broker, sender_to):
         assert {one.topic for one in late.messages} == {"edgestream/status", "the/end"}
 
 
+@pytest.mark.medium
 def test_a_new_broker_is_told_everything_that_stands(broker, sender_to):
     sender = sender_to(broker.port)
     sender.mqtt.add_camera("door", ["motion"])
@@ -346,6 +349,7 @@ def test_a_password_opens_the_broker_and_is_never_told(guarded, sender_to):
 
 
 # paho leaves a socket whose handshake failed to be closed when it is freed, which is at once.
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.usefixtures("certificate")
 def test_over_tls_only_a_broker_whose_certificate_is_trusted_gets_records(tmp_path, sender_to):
@@ -430,6 +434,7 @@ def test_noise_ends_a_connection_and_nothing_else(sender_to, seed):
     assert sender.stats().queued <= 1
 
 
+@pytest.mark.medium
 def test_beyond_the_bound_the_oldest_go_and_it_is_told(broker, sender_to):
     broker.kill()
     sender = sender_to(broker.port, bounds=QueueBounds(10**6, most_records=10))

@@ -84,6 +84,7 @@ def test_a_standing_request_is_told_to_the_sinks_that_it_names(tmp_path, receive
     assert receiver.texts == ["b", "c", "d", "e"]
 
 
+@pytest.mark.medium
 def test_the_usual_types_are_those_that_the_setting_names():
     for table in ("webhook", "mqtt"):
         assert all(name in properties()[f"{table}.types"]["description"] for name in USUAL_TYPES)

@@ -117,6 +117,7 @@ def test_only_the_chosen_types_are_posted(receiver, sender_to):
     assert receiver.texts == ["w"] and sender.stats().queued == 0
 
 
+@pytest.mark.medium
 def test_what_came_while_the_receiver_was_down_comes_when_it_is_back(receiver, sender_to):
     sender = sender_to(receiver.url)
     sender.send("before")
@@ -165,6 +166,7 @@ def test_what_will_never_be_taken_is_given_up_and_counted(receiver, sender_to):
     assert sender.codes == ["webhook-refused"] and "status 400" in sender.told[0]["message"]
 
 
+@pytest.mark.medium
 def test_a_record_that_always_makes_it_fail_does_not_hold_up_the_others_for_ever(
     receiver, sender_to
 ):
@@ -175,6 +177,7 @@ def test_a_record_that_always_makes_it_fail_does_not_hold_up_the_others_for_ever
     assert receiver.taken == ["a", "poison", "b"] and sender.stats().failed == 1
 
 
+@pytest.mark.medium
 def test_a_pause_that_the_receiver_asks_for_is_kept(receiver, sender_to):
     answers = iter([(429, {"Retry-After": "1"})])
     receiver.behaviour = lambda post: next(answers, (200, {}))
@@ -185,6 +188,7 @@ def test_a_pause_that_the_receiver_asks_for_is_kept(receiver, sender_to):
     assert second - first >= 0.99  # of our own choice it would be half a second
 
 
+@pytest.mark.medium
 def test_a_slow_receiver_holds_nobody_up_and_loses_nothing(receiver, sender_to):
     receiver.behaviour = lambda post: (time.sleep(0.05), (200, {}))[1]
     sender = sender_to(receiver.url)
@@ -235,6 +239,7 @@ def babble(peer, ended):
     peer.sendall(b"\x00\xffSMTP ready\r\n\r\n")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("serve", "words"), [(drip, "no answer within 0.5 s"), (babble, "does not speak HTTP")]
 )
@@ -248,6 +253,7 @@ def test_a_receiver_that_is_none_costs_time_but_no_record(sender_to, serve, word
     assert sender.codes == ["webhook-down"] and words in sender.told[0]["message"]
 
 
+@pytest.mark.medium
 def test_close_is_bounded_and_what_is_left_is_sent_by_the_next_run(receiver, sender_to):
     url, stop = listening(drip)
     hanging = sender_to(url, folder="hanging", timeout_s=300)
@@ -273,6 +279,7 @@ def test_close_sends_what_is_left_where_it_can(receiver, sender_to):
     assert sender.stats().queued == 0
 
 
+@pytest.mark.medium
 def test_beyond_the_bound_the_oldest_go_and_it_is_told(receiver, sender_to):
     receiver.stop()
     sender = sender_to(receiver.url, bounds=QueueBounds(10**6, most_records=10))
@@ -319,6 +326,7 @@ def certificate(tmp_path):
     return cert, context
 
 
+@pytest.mark.medium
 def test_over_tls_only_a_receiver_whose_certificate_is_trusted_gets_records(certificate, sender_to):
     cert, context = certificate
     receiver = Receiver(context=context)
@@ -350,6 +358,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.medium
 def test_after_kill_9_in_the_middle_every_record_comes_at_least_once(receiver, sender_to, tmp_path):
     receiver.behaviour = lambda post: (time.sleep(0.005), (200, {}))[1]
     command = [sys.executable, "-c", KILLED, receiver.url, str(tmp_path / "queue"), "150"]
