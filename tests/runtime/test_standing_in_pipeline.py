@@ -173,8 +173,17 @@ def one_threaded_run(seed, most_s):
     return stages, sink, log
 
 
+def run_that_fired(seed, most_s):
+    """On a busy machine a run may be over before its request came: a law about nothing holds."""
+    for _ in range(20):
+        stages, sink, log = one_threaded_run(seed, most_s)
+        if sink.bodies("standing"):
+            return stages, sink, log
+    raise AssertionError("no request fired in 20 runs")
+
+
 def assert_same(seed, most_s):
-    stages, sink, log = one_threaded_run(seed, most_s)
+    stages, sink, log = run_that_fired(seed, most_s)
     replay, again_sink = Replay(log.watched), CollectingSink()
     again = stages_of(
         gate=ScriptedGate(BELLS_S),
@@ -190,7 +199,6 @@ def assert_same(seed, most_s):
     records.put_all(again.hear(log.last_heard))
 
     assert sink.bodies("standing", "opened") == again_sink.bodies("standing", "opened")
-    assert sink.bodies("standing"), "a law about nothing would always hold"
     if len(stages.standing.list()) < len(again.standing.list()):
         again.standing.cancel("r2")  # when nobody watched any more
     assert stages.standing.snapshot() == again.standing.snapshot()
