@@ -7,7 +7,7 @@ bundle then watches clips that nothing was trained on or chosen by, in the devic
 its sentences about the new event are scored; before and after are LIVE's figures, and when both
 bundles speak of their own accord. What the adaptation costs of what was known says
 `eval reference`, line by line, against the bundle of the same scheme that was not adapted; that
-takes nearly an hour of one core (--eval-clips: less of it). The last line of stdout is that of
+takes half an hour of one core (--eval-clips: less of it). The last line of stdout is that of
 docs/FORMATS.md, section 5.
 """
 
