@@ -2,6 +2,7 @@
 # Run the device suite under each interpreter of $WANTED that is installed, each in its own
 # environment with the device packages alone. An interpreter that is not there is named.
 set -eu
+tests="not slow"
 for version in ${WANTED:-3.10 3.12 3.13}; do
     python=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python 2>/dev/null | tail -n 1)
     [ -n "$python" ] || python=$(command -v "python$version" || true)
@@ -17,6 +18,7 @@ for version in ${WANTED:-3.10 3.12 3.13}; do
         touch "$venv/done"
     fi
     echo "device suite: $("$venv/bin/python" -c 'import sys, av, numpy, onnxruntime as o; print("Python", sys.version.split()[0], "av", av.__version__, "numpy", numpy.__version__, "onnxruntime", o.__version__)')"
-    "$venv/bin/pytest" -q -n 2 -p no:cacheprovider --hypothesis-profile few -m "not slow" \
+    "$venv/bin/pytest" -q -n 2 -p no:cacheprovider --hypothesis-profile few -m "$tests" \
         tests/runtime tests/edge tests/test_architecture.py
+    tests="not slow and not medium"  # the first one, the oldest, has run the longer ones for all
 done

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,41 +69,61 @@ def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_arrows_point_one_way(path):
-    room, depth = room_of(path), len(path.relative_to(ROOT).parts)
-    for level, module in imports_of(ast.parse(path.read_text())):
-        assert not (level == 0 and module.split(".")[0] == "edgestream"), "imports are relative"
-        if level == depth:  # up to the root package, then down into a room
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def broken(law: Callable[[Path], Iterator[str]]) -> list[str]:
+    """What every file of ours has against a law, as `file: what`."""
+    return [f"{name_of(path)}: {what}" for path in MODULES for what in law(path)]
+
+
+def test_arrows_point_one_way():
+    def law(path):
+        room, depth = room_of(path), len(path.relative_to(ROOT).parts)
+        for level, module in imports_of(tree_of(path)):
             target = module.split(".")[0]
-            allowed = ROOMS[room] | {room, "", "__version__"}
-            assert target in allowed, f"{room} may not import {target}"
+            if level == 0 and target == "edgestream":
+                yield "imports are relative"
+            # Up to the root package, then down into a room.
+            if level == depth and target not in ROOMS[room] | {room, "", "__version__"}:
+                yield f"{room} may not import {target}"
+
+    assert not broken(law)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_the_device_side_needs_nothing_of_the_upstream(path):
-    room = room_of(path)
-    tree = ast.parse(path.read_text())
-    roots = {module.split(".")[0] for level, module in imports_of(tree) if level == 0}
-    at_top = {module.split(".")[0] for level, module in imports_of(tree, True) if level == 0}
-    if room in ("runtime", "evaluation"):
-        assert not roots & UPSTREAM
-    if room in ("runtime", "edge") and name_of(path) not in MAY_BE_HEAVY:
-        assert not at_top & HEAVY, "import it inside the function that needs it"
+def test_the_device_side_needs_nothing_of_the_upstream():
+    def law(path):
+        room, tree = room_of(path), tree_of(path)
+        roots = {module.split(".")[0] for level, module in imports_of(tree) if level == 0}
+        at_top = {module.split(".")[0] for level, module in imports_of(tree, True) if level == 0}
+        if room in ("runtime", "evaluation") and roots & UPSTREAM:
+            yield f"imports {roots & UPSTREAM}"
+        is_light = room in ("runtime", "edge") and name_of(path) not in MAY_BE_HEAVY
+        if is_light and at_top & HEAVY:
+            yield f"import {at_top & HEAVY} inside the function that needs it"
+
+    assert not broken(law)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_file_says_what_it_is_and_stays_short(path):
-    text = path.read_text()
-    tree = ast.parse(text)
-    docstring = ast.get_docstring(tree)
-    assert docstring and len(docstring.splitlines()[0]) > 20
-    assert len(text.splitlines()) <= LONGEST_FILE or name_of(path) in MAY_BE_LONG
-    assert path.stem not in {"utils", "helpers", "common", "misc", "base", "types", "queue"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            begin = node.lineno if not ast.get_docstring(node) else node.body[0].end_lineno
-            assert node.end_lineno - (begin or 0) <= LONGEST_FUNCTION, node.name
+def test_a_file_says_what_it_is_and_stays_short():
+    def law(path):
+        docstring = ast.get_docstring(tree_of(path))
+        if not docstring or len(docstring.splitlines()[0]) <= 20:
+            yield "no first sentence"
+        lines = len(path.read_text().splitlines())
+        if lines > LONGEST_FILE and name_of(path) not in MAY_BE_LONG:
+            yield f"{lines} lines"
+        if path.stem in {"utils", "helpers", "common", "misc", "base", "types", "queue"}:
+            yield "a name that says nothing"
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                begin = node.lineno if not ast.get_docstring(node) else node.body[0].end_lineno
+                if node.end_lineno - (begin or 0) > LONGEST_FUNCTION:
+                    yield f"{node.name} has {node.end_lineno - (begin or 0)} lines"
+
+    assert not broken(law)
 
 
 def test_every_package_is_in_the_wheel():
