@@ -24,12 +24,14 @@ MIDDLE = 128
 
 def to_unsigned(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Codes around zero → the same around MIDDLE."""
-    return codes.view(np.uint8) ^ np.uint8(MIDDLE)
+    moved: NDArray[np.uint8] = codes.view(np.uint8) ^ np.uint8(MIDDLE)
+    return moved
 
 
 def to_signed(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
     """Codes around MIDDLE → the same around zero."""
-    return (codes ^ np.uint8(MIDDLE)).view(np.int8)
+    moved: NDArray[np.uint8] = codes ^ np.uint8(MIDDLE)
+    return moved.view(np.int8)
 
 
 def keep_unsigned(model: ModelProto) -> ModelProto:

@@ -34,7 +34,7 @@ class Usual:
 
 
 REFERENCE = Usual(
-    epochs=4, rows=4, rate=2e-3, rehearse=200, dropout=0.0, is_decoder_only=True
+    epochs=3, rows=4, rate=2e-3, rehearse=240, dropout=0.0, is_decoder_only=True
 )  # fmt: skip
 """Of a reference assistant: so it learned an event of 160 clips in seven minutes of one core, and
 kept what it knew; without a rehearsal it lost ten points of its answers (docs/LOG.md)."""

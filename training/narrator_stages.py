@@ -131,7 +131,8 @@ class StreamStage(NarratorStage):
         cache: of this process.
         meaning: thresholds by which the gate fires.
         writer: of the layout.
-        teacher: the narrator is to say what this one says; None: what is true.
+        teacher: the narrator is to say what this one says, and memory holds its sentences; None:
+            what is true, and its own.
     """
 
     name = "stream"
@@ -152,7 +153,7 @@ class StreamStage(NarratorStage):
         self._cache, self._writer, self._teacher = cache, writer, teacher
         self._truths = ClipTruths(recipe.cache_frames)
         self._fired = cache.spoken(meaning)
-        self._own = OwnSentences(model, cache, self._fired, writer, device)
+        self._own = OwnSentences(teacher or model, cache, self._fired, writer, device)
 
     def losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Of a few described frames and a few clips with questions."""

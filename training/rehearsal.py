@@ -27,7 +27,7 @@ from .stream_examples import Writer
 from .team import Team
 from .token_cache import CLIPS_AT_ONCE, fill_cache, open_cache
 
-DESCRIBED, ASKED_CLIPS = 8, 2
+DESCRIBED, ASKED_CLIPS = 12, 4
 """Frames that are described, and clips that are asked about, in a step of each process."""
 WEIGHT = 20.0
 """Of the rehearsal beside what is new: a divergence of .02 nats a word costs points already, and
@@ -35,8 +35,9 @@ weighs little beside a word that nobody has learned yet."""
 OTHER_SEEDS, OTHER_LOOKS = 1000, 600
 """Of clips, and of what they are made of, that no base was trained on: what a model says there, and
 how surely, is what it knows; of its training clips it is too sure."""
-NEVER = 2.0
-"""Share of a stage after which the model reads sentences of its own: its truth is enough here."""
+ALWAYS = 0.0
+"""Share of a stage after which memory may hold what the model said, true or not: the base does not
+change, so that it can from the beginning, as on the device."""
 
 
 class Rehearsal:
@@ -59,7 +60,7 @@ class Rehearsal:
         count = -(-clips // CLIPS_AT_ONCE) * CLIPS_AT_ONCE
         recipe = replace(
             QUICK, seed=OTHER_SEEDS + seed, first_look=OTHER_LOOKS, processes=team.size,
-            cache_clips=count, described=DESCRIBED, stream_clips=ASKED_CLIPS, own_from=NEVER,
+            cache_clips=count, described=DESCRIBED, stream_clips=ASKED_CLIPS, own_from=ALWAYS,
         )  # fmt: skip
         teacher, tokenizer, meaning = load_reference(base)
         teacher.to(model.device).eval().requires_grad_(False)
