@@ -158,9 +158,8 @@ def told(
         figures.append(Figure("lines_down", len(missed), "1", len(less), at_most=0))
     passed: bool = report(
         "benchmarks/adapt_reference.py", rows, figures, bundle_sha256=None, threads=given.threads,
-        cpu_share=cpu_s / (wall_s * given.threads), clips=given.clips, held_out=given.held_out, llm=given.llm,
-        new_event=given.event,
-        options=given.options, lines_down=missed,
+        cpu_share=cpu_s / (wall_s * given.threads), clips=given.clips, held_out=given.held_out,
+        llm=given.llm, new_event=given.event, options=given.options, lines_down=missed,
         road=seconds_of(road),
         live={name: found["live"][name] for name in ("steps", "before", "after")},
         triggers={name: values_of(found[name]) for name in ("before", "after")},
