@@ -168,7 +168,7 @@ def _figure(part: str, worst: Any) -> str:
         return f"{part} {worst}"
     value, must = worst.get("value"), worst.get("must")
     bound = f" (must be {must:g})" if isinstance(must, int | float) else ""
-    number = f"{value:.5g}" if isinstance(value, int | float) else "not measured"
+    number = f"{value:.5g}" if isinstance(value, int | float) else "exact"  # no noise, no decibels
     return f"{part} {worst.get('worst', '')} {number}{bound}"
 
 

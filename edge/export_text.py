@@ -117,7 +117,7 @@ def say_exported(
     print(f"{painted('passed', f'{BOLD};{GREEN}', sys.stdout)}  {out}, {made.n_bytes / 1e6:.1f} MB")
     for gate, parts in summary["gates"].items():
         for part, one in parts.items():
-            value = "none" if one["value"] is None else f"{one['value']:.4g}"
+            value = _shown(one["value"], one["must"])
             print(f"  {gate:10} {part:11} worst {value:>9} (bound {one['must']:g})  {one['worst']}")
     if advisory:
         print(f"note: {advisory[0].note}; what this bundle says means nothing")
@@ -127,3 +127,13 @@ def say_exported(
         size = sum(one.n_bytes for one in engines) / 1e6
         print(f"{len(engines)} engines in {engines[0].path.parent}, {size:.1f} MB")
     print(f"{seconds:.1f} s, peak memory {peak_bytes / 1e9:.2f} GB; report: {out / 'report.html'}")
+
+
+def _shown(value: float | None, must: float) -> str:
+    """The worst value of a gate; below one with the digits that tell it from one.
+
+    A signal without noise has no number of decibels.
+    """
+    if value is None:
+        return "exact"
+    return f"{value:.6f}".rstrip("0") if must < value < 1 else f"{value:.4g}"

@@ -16,7 +16,7 @@ from .engines.ladder import Refusal, Rung
 from .engines.lane import Lanes
 from .errors import BundleFileRefused
 from .gate_network import GateNetwork, has_learned_gate
-from .gate_query import check_query, gate_query
+from .gate_query import check_query, check_words, gate_query
 from .keeping import memory_of, view_of
 from .manifest import Variant
 from .memory.keyframes import KeyFrameMemory
@@ -216,6 +216,7 @@ def _gate_network(opener: _Opener, query: str, tokenizer: Tokenizer) -> GateNetw
     manifest = opener.pool.bundle.manifest
     if not has_learned_gate(manifest) or manifest.gate is None:
         return None
+    check_words(query, tokenizer)
     asked = gate_query(query, lambda text: ids_of(tokenizer, text), opener.pool.rows)
     return GateNetwork(opener.part("gate"), manifest.gate, manifest.input.fps, asked)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from .errors import SettingsInvalid
 from .manifest_values import Manifest
 from .token_rows import TokenRows
 from .values import Float32
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SHOWN_CHARACTERS = 60
 """Of a query, in a message."""
@@ -52,6 +56,29 @@ def gate_query(text: str, encode: Callable[[str], Sequence[int]], rows: TokenRow
         return GateQuery(text, no_query(rows.hidden).vector)
     mean = rows(ids)[:, : rows.hidden].mean(axis=0, dtype=np.float64)
     return _frozen(text, mean.astype(np.float32)[None])
+
+
+def check_words(text: str, tokenizer: Tokenizer, key: str = "gate.query") -> None:
+    """Refuse a query with a word that the tokenizer does not have: its vector would mean nothing.
+
+    Args:
+        text: what shall be looked for.
+        tokenizer: of the bundle; one that can write every text refuses none.
+        key: the setting that says so.
+
+    Raises:
+        SettingsInvalid: names the setting and the word.
+    """
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    coded = tokenizer.encode(text, add_special_tokens=False)
+    if unknown is None or tokenizer.token_to_id(unknown) not in coded.ids:
+        return
+    begin, end = coded.offsets[coded.ids.index(tokenizer.token_to_id(unknown))]
+    raise SettingsInvalid(
+        f"{key} is {shown(text)}, but the word {text[begin:end].strip()!r} is not in the "
+        "vocabulary of this bundle",
+        hint="say it in the words that its gate was trained with (tokenizer.json has them)",
+    )
 
 
 def check_query(text: str, manifest: Manifest, key: str = "gate.query") -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -182,4 +183,4 @@ def _say(found: Calibrated, out: Path, sheet: Path | None, *, as_json: bool) -> 
         f"  distance by {made.settings['compared_by']}: mean {spread.mean:.3f}, "
         f"least {spread.least:.3f}"
     )
-    print(f"next: edgestream export CHECKPOINT --out BUNDLE --calibration {out}")
+    print(f"next: edgestream export CHECKPOINT --out BUNDLE --calibration {quote(str(out))}")

@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -187,4 +188,4 @@ def _say(made: Trained, *, as_json: bool) -> None:
     print(f"trained  {made.out}, {minutes:.1f} minutes of work")
     for name, value in made.held_out.items():
         print(f"  {name:14} {value:6.2f}")
-    print("next: edgestream export " + str(made.out) + " --out BUNDLE --llm int8")
+    print("next: edgestream export " + quote(str(made.out)) + " --out BUNDLE --llm int8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -197,7 +198,7 @@ def _say(made: GateTrained, base: str, *, as_json: bool) -> None:
           f"{made.parameters:,} parameters that is {asked}")  # fmt: skip
     for name, value in made.figures.items():
         print(f"  {name:14} {value:8.3f}")
-    print(f"next: edgestream export {base} --gate {made.out} --out BUNDLE")
+    print(f"next: edgestream export {quote(base)} --gate {quote(str(made.out))} --out BUNDLE")
     if made.asked:
         print(
             '      edgestream run VIDEO --bundle BUNDLE --gate learned --gate-query "what to tell"'

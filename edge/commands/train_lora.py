@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -279,5 +280,8 @@ def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
         print(f"  {'held out':14} {'before':>8} {'after':>8}")
     for name, value in made.after.items():
         print(f"  {name:14} {made.before.get(name, math.nan):8.3f} {value:8.3f}")
-    print(f"next: edgestream export {base} --adapter {made.out} --out BUNDLE")
+    if not made.after:
+        print("  nothing was held out: with one video alone there is nothing to choose weights by")
+    adapter = quote(str(made.out))
+    print(f"next: edgestream export {quote(base)} --adapter {adapter} --out BUNDLE")
     print("      edgestream run VIDEO --bundle BUNDLE --gate token --set context.kind=continuous")

@@ -209,3 +209,11 @@ def test_a_pipe_has_no_width_and_no_colour():
         assert columns_of(stream) is None
         assert painted("text", "1", stream) == "text"
     assert columns_of(None) is None
+
+
+@pytest.mark.parametrize("group", ["train", "eval"])
+def test_a_group_alone_is_its_help_and_a_usage_error(group, capsys):
+    assert main([group]) == 2
+    told = capsys.readouterr()
+    assert not told.out and told.err.startswith(f"Usage: edgestream {group} ")
+    assert "error[" not in told.err and "Commands:" in told.err

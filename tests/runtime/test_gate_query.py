@@ -15,7 +15,14 @@ from edgestream.runtime.errors import EngineUnusable, InputMismatch, SettingsInv
 from edgestream.runtime.gate import EveryGate
 from edgestream.runtime.gate_learned import GateBeside, LearnedGate
 from edgestream.runtime.gate_network import GateNetwork
-from edgestream.runtime.gate_query import GateQuery, check_query, gate_query, no_query, shown
+from edgestream.runtime.gate_query import (
+    GateQuery,
+    check_query,
+    check_words,
+    gate_query,
+    no_query,
+    shown,
+)
 from edgestream.runtime.gate_state import restore_gate, saved_gate
 from edgestream.runtime.learned_phases import learned_rules
 from edgestream.runtime.manifest import manifest_from_json
@@ -26,6 +33,7 @@ from edgestream.runtime.token_rows import TokenRows
 from ..bundles import FACTS as BUNDLE_FACTS
 from ..bundles import random_array
 from ..onnx_graphs import model, node
+from ..small_tokenizer import trained_tokenizer
 from .test_gate_learned import DIM, FACTS, frames_of
 
 QUERY_DIM, WIDTH = 6, 5
@@ -247,3 +255,21 @@ def test_a_stream_with_a_query_starts_again_as_it_began(engine):
     first = decisions(gate, frames)
     gate.reset()
     assert decisions(gate, frames) == first
+
+
+def word_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[UNK]": 0, "red": 1, "ball": 2}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def test_a_word_that_the_tokenizer_does_not_have_is_refused():
+    tokenizer = word_tokenizer()
+    check_words("red ball", tokenizer)
+    check_words("", tokenizer)
+    with pytest.raises(SettingsInvalid, match=r"gate\.query is 'red zebra', but the word 'zebra'"):
+        check_words("red zebra", tokenizer)
+    check_words("red zebra", trained_tokenizer("a red ball"))  # of bytes: it can write every text
