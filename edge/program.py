@@ -138,8 +138,8 @@ def _invoke(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     except _PARSER_FAULT as fault:
-        context = getattr(fault, "ctx", None)
-        if context is not None and str(fault) == context.get_help():  # `edgestream train` alone
+        group = getattr(fault, "ctx", None)
+        if group is not None and str(fault) == group.get_help():  # `edgestream train` alone
             print(str(fault), file=sys.stderr)
             return UsageError.exit_code
         raise _usage_error(fault, arguments) from fault

@@ -71,9 +71,10 @@ def check_words(text: str, tokenizer: Tokenizer, key: str = "gate.query") -> Non
     """
     unknown = getattr(tokenizer.model, "unk_token", None)
     coded = tokenizer.encode(text, add_special_tokens=False)
-    if unknown is None or tokenizer.token_to_id(unknown) not in coded.ids:
+    unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
+    if unknown_id is None or unknown_id not in coded.ids:
         return
-    begin, end = coded.offsets[coded.ids.index(tokenizer.token_to_id(unknown))]
+    begin, end = coded.offsets[coded.ids.index(unknown_id)]
     raise SettingsInvalid(
         f"{key} is {shown(text)}, but the word {text[begin:end].strip()!r} is not in the "
         "vocabulary of this bundle",
