@@ -109,6 +109,25 @@ def load_state(folder: Path) -> RunState | None:
         ) from error
 
 
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Args:
+        folder: to make.
+        option: that names it on the command line, for the hint.
+
+    Raises:
+        OutputUnwritable: there can be no such folder: a file of that name, or no right to write.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputUnwritable(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            hint=f"give {option} in a folder that you may write to",
+        ) from error
+
+
 def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
     """Note what a run is begun with, or refuse to go on with something else.
 
@@ -120,13 +139,7 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
         UsageError: a run of another recipe lies there.
         OutputUnwritable: there can be no such folder.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputUnwritable(
-            f"the folder {folder} cannot be made: {error.strerror}",
-            hint="give --out in a folder that you may write to",
-        ) from error
+    make_folder(folder, "--out")
     path = folder / BEGUN_FILE
     wanted = json.loads(json.dumps(dict(begun)))
     if path.is_file():
