@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from ..runtime.json_fields import Fields
 
 FEWEST_WORDS = 2
 """Of a narration: what is shorter is a remnant (VideoLLM-online)."""
+# Of VideoLLM-online's narration alone: elsewhere a `#5` or a `C#` is what somebody says.
 _TAGS = re.compile(r"#(?:(?:unsure|[cox])\b)?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 _MARK = re.compile(r"<[^>]*>|\{\\[^}]*\}")
@@ -74,7 +76,7 @@ def narrations(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
             place = f"{path}: {video}.{annotator}"
             timed = passes.objects(annotator, _timed)
             captions = [
-                Caption(time_s, time_s, sentence(text), f"{place}[{index}]")
+                Caption(time_s, time_s, sentence(_TAGS.sub(" ", text)), f"{place}[{index}]")
                 for index, (time_s, text) in enumerate(timed)
             ]
             kept = [one for one in captions if len(one.text.split()) >= FEWEST_WORDS]
@@ -151,7 +153,10 @@ def match_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
 
 
 def subtitles(text: str, video: str, path: Path) -> Captioned:
-    """The cues of a SubRip (`.srt`) or WebVTT (`.vtt`) file; formatting is left out.
+    """The cues of a SubRip (`.srt`) or WebVTT (`.vtt`) file.
+
+    Formatting is left out, and then what is written as `&amp;` or `&#39;` becomes what it stands
+    for: so `&lt;i&gt;` is no formatting.
 
     Raises:
         DialogueInvalid: names the line.
@@ -172,7 +177,7 @@ def subtitles(text: str, video: str, path: Path) -> Captioned:
         for below in lines[number:]:
             if not below.strip():
                 break
-            spoken.append(_MARK.sub("", below).strip())
+            spoken.append(html.unescape(_MARK.sub("", below)).strip())
         if said := " ".join(part for part in spoken if part):
             captions.append(_stretch(clocks, said, place))
     return Captioned(video, in_order(captions), str(path))
@@ -185,8 +190,8 @@ def clock_s(parts: tuple[str, str, str, str]) -> float:
 
 
 def sentence(text: str) -> str:
-    """The text without tags and doubled spaces, with a capital and a full stop."""
-    words = " ".join(_TAGS.sub(" ", text).split())
+    """The text without doubled spaces, with a capital and a full stop."""
+    words = " ".join(text.split())
     if not words:
         return ""
     words = words[0].upper() + words[1:]

@@ -47,6 +47,7 @@ NARRATION = {
     "a": {
         "first": [{"time": 4.0, "text": "#C C opens the door #unsure"},
                   {"time": 1.5, "text": "#O A man walks in."}, {"time": 2.0, "text": "#C"},
+                  {"time": 2.5, "text": "#Unsure"}, {"time": 8.0, "text": "a #cup is #1!"},
                   {"time": 5.0, "text": "#c C opens the door"}],
         "second": [{"time": 3.0, "text": "you sit down"}],
     }
@@ -55,7 +56,14 @@ NARRATION = {
 
 def test_narration_has_a_dialogue_of_each_annotator_without_tags_and_repeats(folder):
     assert told(read_annotations(given(folder, NARRATION))) == [
-        ("a.mp4", [(1.5, 1.5, "A man walks in."), (4.0, 4.0, "C opens the door.")]),
+        (
+            "a.mp4",
+            [
+                (1.5, 1.5, "A man walks in."),
+                (4.0, 4.0, "C opens the door."),
+                (8.0, 8.0, "A cup is 1!"),
+            ],
+        ),
         ("a.mp4", [(3.0, 3.0, "You sit down.")]),
     ]
 
@@ -88,6 +96,22 @@ def test_subtitles_beside_their_videos(folder, text, name):
     lines = [(1.0, 2.5, "Two men come in."), (4.25, 5.0, "They leave.")]
     assert told(read_annotations(folder / name)) == [("a.mp4", lines)]
     assert told(read_annotations(folder)) == [("a.mp4", lines), ("b.mp4", lines)]
+
+
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("<b>Tom &amp; Ann</b>&nbsp;say:", "Tom & Ann say:."),
+        ("it&#39;s 3 &lt; 4", "It's 3 < 4."),
+        ("&lt;i&gt; is &quot;slanted&quot;", '<i> is "slanted".'),
+        ("AT&T rings", "AT&T rings."),
+        ("Room #5 opens in C#.", "Room #5 opens in C#."),
+    ],
+)
+def test_a_subtitle_says_what_a_player_shows(folder, written, said, name):
+    cue = f"WEBVTT\n\n00:01.000 --> 00:02.500\n{written}\n"
+    assert told(read_annotations(given(folder, cue, name))) == [("a.mp4", [(1.0, 2.5, said)])]
 
 
 def test_a_line_of_subtitles_that_is_none_is_named(folder):
@@ -224,9 +248,8 @@ def test_files_of_another_form_are_refused_with_their_place(folder, value, words
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("#C C cuts #unsure bread", "C cuts bread."),
-        ("#Unsure", ""),
-        ("a #cup is #1!", "A cup is 1!"),
+        ("room #5 opens in C#", "Room #5 opens in C#."),
+        ("", ""),
         ("  Who is   it? ", "Who is it?"),
     ],
 )
