@@ -206,7 +206,9 @@ def _read_file(file: Path, videos: Videos, reading: _Reading) -> None:
     first = next(iter(value.values() if isinstance(value, Mapping) else value), None)
     inside = first if isinstance(first, Mapping) else {}
     if isinstance(value, list) and "conversation" in inside:
-        reading.take_dialogues(live_chats(value, file, reading.seed), videos)
+        reading.take_dialogues(
+            live_chats(value, file, reading.seed, reading.left_out.append), videos
+        )
     elif isinstance(value, list) and isinstance(first, list):
         reading.take_dialogues(question_sequences(value, file), videos)
     elif "annotations" in value:

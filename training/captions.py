@@ -18,6 +18,8 @@ FEWEST_WORDS = 2
 # Of VideoLLM-online's narration alone: elsewhere a `#5` or a `C#` is what somebody says.
 _TAGS = re.compile(r"#(?:(?:unsure|[cox])\b)?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
+# A line of times whose arrow was mistyped: it would pass for text of the cue above it.
+_NEARLY_TIMES = re.compile(rf"\s*{_CLOCK.pattern}\s*(?:\W+{_CLOCK.pattern}|[-=–—]*[>→])")
 _MARK = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 _GAME_TIME = re.compile(r"([12]) - (\d{1,3}):(\d{2})")
 
@@ -164,11 +166,12 @@ def subtitles(text: str, video: str, path: Path) -> Captioned:
     captions: list[Caption] = []
     lines = text.removeprefix("\ufeff").splitlines()
     for number, line in enumerate(lines, 1):
-        if "-->" not in line:
+        has_arrow = "-->" in line
+        if not has_arrow and not _NEARLY_TIMES.match(line):
             continue
         place = f"{path}:{number}"
         clocks = [clock_s(found) for found in _CLOCK.findall(line)]
-        if len(clocks) != 2:
+        if not has_arrow or len(clocks) != 2:
             raise DialogueInvalid(
                 f"{place}: got {line.strip()!r}, expected two times, HH:MM:SS,mmm --> HH:MM:SS,mmm",
                 hint="mend the line, or leave out what does not fit with --skip",

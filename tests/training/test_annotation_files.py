@@ -119,6 +119,27 @@ def test_a_line_of_subtitles_that_is_none_is_named(folder):
         read_annotations(given(folder, "WEBVTT\n\nnow --> then\nA man.\n", "a.vtt"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "00:00:07.000 -> 00:00:09.000",
+        " 00:07.000 – 00:09.000 align:start",
+        "00:07,000 00:09,000",
+        "0:00:07.000 ==>",
+    ],
+)
+def test_times_with_a_mistyped_arrow_are_no_text_of_the_cue_above(folder, line):
+    above = "WEBVTT\n\n00:01.000 --> 00:02.500\nA man.\n"
+    with pytest.raises(DialogueInvalid, match=r"a\.vtt:5: got .* expected two times"):
+        read_annotations(given(folder, f"{above}{line}\nHe leaves.\n", "a.vtt"))
+
+
+@pytest.mark.parametrize("line", ["At 00:01.000 or 00:02.000", "12:30 -> 13:45", "00:07.250 flat"])
+def test_a_time_that_somebody_says_is_text(folder, line):
+    cue = f"WEBVTT\n\n00:01.000 --> 00:02.500\n{line}\n"
+    assert told(read_annotations(given(folder, cue, "a.vtt")))[0][1][0][2] == f"{line}."
+
+
 def test_matches_of_soccer_have_a_video_a_half(tmp_path, video):
     labels = {"UrlLocal": "x", "annotations": [
         {"gameTime": "2 - 00:07", "label": "soccer-ball", "anonymized": "[PLAYER] scores!"},
@@ -160,7 +181,9 @@ def test_a_live_chat_begins_before_its_first_question_and_ends_where_time_goes_b
         Turn(6.0, "assistant", "It boils."),
     )
     assert dialogue.video == folder / "a.mp4" and 0 <= dialogue.from_s <= 3.2
-    assert len(found.left_out) == 1 and "[1]: nobody asks" in found.left_out[0]
+    back, unasked = found.left_out
+    assert "all.json: [0].conversation[4]: time goes back from 6 to 5 s" in back
+    assert "1 of its 5 turns are left out" in back and "[1]: nobody asks" in unasked
     begun = {read_annotations(given(folder, LIVE_CHAT), seed=seed).dialogues[0].from_s
              for seed in range(8)}  # fmt: skip
     assert len(begun) > 1
