@@ -47,8 +47,9 @@ def live_chats(
         if (lost := len(said) - first - len(turns)) > 0:
             at = first + len(turns)
             leave_out(
-                f"{path}: [{index}].conversation[{at}]: time goes back from {said[at - 1].time_s:g} "
-                f"to {said[at].time_s:g} s, {lost} of its {len(said)} turns are left out"
+                f"{path}: [{index}].conversation[{at}]: time goes back from "
+                f"{said[at - 1].time_s:g} to {said[at].time_s:g} s, "
+                f"{lost} of its {len(said)} turns are left out"
             )
         waiting_s = round(float(rng.uniform(0.0, MOST_WAITING_S)), 3)
         from_s = max(0.0, turns[0].time_s - waiting_s) if turns else 0.0

@@ -153,7 +153,18 @@ def test_what_does_not_fit_is_refused_or_left_out_and_said(clips, tmp_path, caps
     assert f"{late}:9: got 8 s, expected at most 5 s, where two.mp4 ends" in err
     assert main([*given, "--skip"]) == 0
     captured = capsys.readouterr()
-    assert f"left out: {late}:9" in captured.err and "4 of 1 videos" in captured.out
+    assert f"left out: {late}:9" in captured.err and "8 of 2 videos" in captured.out
+
+
+@pytest.mark.medium
+def test_where_nothing_is_left_it_says_why(clips, tmp_path, capsys):
+    late = clips / "two.vtt"
+    late.write_text("WEBVTT\n\n00:07.000 --> 00:08.000\nToo late.\n")
+    out = tmp_path / "all.jsonl"
+    assert main(["train", "synthesize", str(late), "--out", str(out), "--skip"]) == 6
+    err = capsys.readouterr().err
+    assert f"left out: {late}:3: got 8 s, expected at most 5 s" in err and "(1 left out)" in err
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -219,6 +219,34 @@ def test_what_does_not_fit_is_refused_with_its_place_or_left_out(folder):
     assert len(found.left_out) == 2
 
 
+DENSE = {"timestamps": [[0, 2], [3, 99], [5, 4]], "sentences": ["One.", "Late.", "Turned."]}
+PARTS = [{"segment": times, "sentence": text}
+         for times, text in zip(*DENSE.values(), strict=True)]  # fmt: skip
+CUES = (
+    "WEBVTT\n\n00:00.000 --> 00:02.000\nOne.\n00:03.000 -> 00:04.000\nLost.\n\n"
+    "00:03.000 --> 01:39.000\nLate.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ({"a": DENSE}, "all.json"),
+        ({"database": {"a": {"annotations": PARTS}}}, "all.json"),
+        (CUES, "a.vtt"),
+        ({"a": {"x": [{"time": 99, "text": "It is late."}, {"time": 99, "text": "Late too."}]},
+          "b": {"x": [{"time": 1, "text": "One is kept."}]}}, "all.json"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_left_out_alone(folder, value, name):
+    path = given(folder, value, name)
+    with pytest.raises(DialogueInvalid):
+        read_annotations(path)
+    found = read_annotations(path, skip=True)
+    ((_, captions),) = told(found)
+    assert [text[:3] for _, _, text in captions] == ["One"] and len(found.left_out) == 2
+
+
 @pytest.mark.parametrize("name", ["../beside/a.mp4", "{}/beside/a.mp4"])
 def test_a_name_that_leaves_the_folder_is_no_video(folder, video, name):
     outside = folder.parent / "beside"
