@@ -177,14 +177,21 @@ def read_annotations(
         seed: of what is drawn.
 
     Raises:
-        DialogueInvalid: the form is not known, a video is missing, or a
+        DialogueInvalid: nothing lies at a path, the form is not known, a video is missing, or a
             caption lies behind the end of its video; names file and place.
 
     Cost: some ten milliseconds a video, to see how long it is.
     """
+    _check_there(path, videos)
     reading = _Reading(seed, skip, left_out=[] if left_out is None else left_out)
     folders: dict[Path, Videos] = {}
-    for file in _files(path):
+    files = _files(path)
+    if not files:
+        raise DialogueInvalid(
+            f"{path}: got a folder without annotations, expected .srt, .vtt or .json files",
+            hint="the forms that are read stand in docs/FORMATS.md, section 11",
+        )
+    for file in files:
         folder = videos if videos is not None else file.parent
         if file.name == MATCH_FILE:
             if videos is not None and path.is_dir():
@@ -200,6 +207,19 @@ def read_annotations(
             hint="the forms that are read stand in docs/FORMATS.md, section 11",
         )
     return Annotations(tuple(reading.captioned), tuple(reading.dialogues), tuple(reading.left_out))
+
+
+def _check_there(path: Path, videos: Path | None) -> None:
+    if not path.exists():
+        raise DialogueInvalid(
+            f"{path}: there is no such file or folder of annotations", hint="is the path right?"
+        )
+    if videos is not None and not videos.is_dir():
+        got = "a file" if videos.exists() else "no such folder"
+        raise DialogueInvalid(
+            f"got --videos {videos}, {got}, expected the folder of the videos",
+            hint="is the path right? left out, it is the folder of the annotations",
+        )
 
 
 def _files(path: Path) -> list[Path]:

@@ -132,7 +132,7 @@ def test_a_key_that_is_none_is_refused_and_never_shown(held, clips, tmp_path, ca
         ),
         (["--endpoint", "http://me:pw@h/v1", "--model", "m"], 2, "expected http"),
         (["--endpoint", "http://[::1/v1", "--model", "m"], 2, "expected http"),
-        (["--videos", "/none"], 6, "no video one in /none"),
+        (["--videos", "/none"], 6, "got --videos /none, no such folder"),
     ],
 )
 def test_it_says_what_it_does_not_take(options, code, said, clips, tmp_path, capsys):

@@ -247,6 +247,20 @@ def test_what_does_not_fit_is_left_out_alone(folder, value, name):
     assert [text[:3] for _, _, text in captions] == ["One"] and len(found.left_out) == 2
 
 
+def test_a_path_where_nothing_lies_is_named_as_such(folder):
+    def refused(words, *paths):
+        with pytest.raises(DialogueInvalid, match=words) as caught:
+            read_annotations(*paths, skip=True)
+        assert "Errno" not in caught.value.message
+
+    there = given(folder, NARRATION)
+    refused("nothere: there is no such file or folder", folder / "nothere")
+    refused("videos .*nothere, no such folder, expected", there, folder / "nothere")
+    refused(r"videos .*a\.mp4, a file, expected the folder", there, folder / "a.mp4")
+    (folder / "empty").mkdir()
+    refused("empty: got a folder without annotations", folder / "empty")
+
+
 @pytest.mark.parametrize("name", ["../beside/a.mp4", "{}/beside/a.mp4"])
 def test_a_name_that_leaves_the_folder_is_no_video(folder, video, name):
     outside = folder.parent / "beside"
