@@ -76,6 +76,20 @@ def test_bad_data_is_refused_with_its_line_before_anything_is_made(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_trained_on_is_not_held_out_too(place, tmp_path, capsys):
+    (again := tmp_path / "again.jsonl").write_text(
+        "".join(
+            json.dumps({**json.loads(line), "video": str(place / json.loads(line)["video"])}) + "\n"
+            for line in (place / "clips.jsonl").read_text().splitlines()[1:]
+        )
+    )
+    given = ["train", "lora", str(place / "clips.jsonl"), "--base", str(place / "base")]
+    assert main([*given, "--out", str(tmp_path / "out"), "--evaluate-on", str(again)]) == 2
+    err = capsys.readouterr().err
+    assert f"got {again}:1, which is trained on too" in err and "clips.jsonl:2" in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_from_clips_to_what_the_device_says(place, capsys):
     """It is taught to say one sentence at a cut, merged, exported, and says it there."""
