@@ -39,6 +39,9 @@ def place(tmp_path_factory):
     ("options", "code", "said"),
     [
         (["--rate", "0"], 2, "expected above 0"),
+        (["--stream-weight", "inf"], 2, "got --stream-weight inf, expected a finite number"),
+        (["--standby", "inf"], 2, "got --standby inf"),
+        (["--stream-weight", "nan"], 2, "--stream-weight"),
         (["--targets", ","], 2, "expected linear layers"),
         (["--targets", "q_proj,lm_head"], 2, "say --connector"),
         (["--targets", "c_attn"], 3, "no linear layer of that name"),
