@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..runtime.errors import DialogueInvalid
 from .captions import (
+    Caption,
     Captioned,
     dense_captions,
     fault_in,
@@ -53,17 +54,23 @@ class _Reading:
     lengths: dict[Path, float | None] = field(default_factory=dict)
 
     def take_captions(self, found: Iterable[Captioned], videos: Videos) -> None:
-        """Captions, with the video of each annotator's."""
+        """Captions, with the video of each annotator's; one behind its end goes alone."""
         for one in found:
+            kept: list[Caption] = []
             try:
                 video = videos.of(one.video, one.place)
-                for caption in one.captions:
-                    self._check_end(video, caption.to_s, caption.place)
+                self._length_s(video, one.place)
             except DialogueInvalid as error:
-                self._leave_out(error)
+                self.leave_out(error)
                 continue
-            if one.captions:
-                self.captioned.append((video, one))
+            for caption in one.captions:
+                try:
+                    self._check_end(video, caption.to_s, caption.place)
+                    kept.append(caption)
+                except DialogueInvalid as error:
+                    self.leave_out(error)
+            if kept:
+                self.captioned.append((video, replace(one, captions=tuple(kept))))
 
     def take_dialogues(
         self, found: Iterable[tuple[str, tuple[Turn, ...], float, str]], videos: Videos
@@ -77,20 +84,23 @@ class _Reading:
                 video = videos.of(name, place)
                 self._check_end(video, turns[-1].time_s, place)
             except DialogueInvalid as error:
-                self._leave_out(error)
+                self.leave_out(error)
                 continue
             self.dialogues.append(Dialogue(video, turns, from_s, None, f"{name}#{number}", place))
 
-    def _leave_out(self, error: DialogueInvalid) -> None:
+    def leave_out(self, error: DialogueInvalid) -> None:
         """Raise it again unless what does not fit may be left out."""
         if not self.skip:
             raise error
         self.left_out.append(error.message)
 
-    def _check_end(self, video: Path, time_s: float, place: str) -> None:
+    def _length_s(self, video: Path, place: str) -> float | None:
         if video not in self.lengths:
             self.lengths[video] = video_length_s(video, place)
-        length_s = self.lengths[video]
+        return self.lengths[video]
+
+    def _check_end(self, video: Path, time_s: float, place: str) -> None:
+        length_s = self._length_s(video, place)
         if length_s is not None and time_s > length_s + END_SLACK_S:
             raise DialogueInvalid(
                 f"{place}: got {time_s:g} s, expected at most {length_s:g} s, where {video.name} "
@@ -149,25 +159,39 @@ class HalfVideos(Videos):
 
 
 def read_annotations(
-    path: Path, videos: Path | None = None, *, skip: bool = False, seed: int = 0
+    path: Path,
+    videos: Path | None = None,
+    *,
+    skip: bool = False,
+    seed: int = 0,
+    left_out: list[str] | None = None,
 ) -> Annotations:
     """What a file or a folder of annotations says of which video.
 
     Args:
         path: a file of one of the forms of docs/FORMATS.md, section 11, or a folder of such files.
         videos: folder of the videos; None for that of the annotations.
-        skip: videos that are missing and captions behind the end are left out, not refused.
+        skip: videos that are missing, and captions behind the end or with times that make no
+            sense, are left out one by one, not refused.
+        left_out: where the reasons are added too, so that they are known after an error.
         seed: of what is drawn.
 
     Raises:
-        DialogueInvalid: the form is not known, a video is missing, or a caption lies behind the
-            end of its video; names file and place.
+        DialogueInvalid: nothing lies at a path, the form is not known, a video is missing, or a
+            caption lies behind the end of its video; names file and place.
 
     Cost: some ten milliseconds a video, to see how long it is.
     """
-    reading = _Reading(seed, skip)
+    _check_there(path, videos)
+    reading = _Reading(seed, skip, left_out=[] if left_out is None else left_out)
     folders: dict[Path, Videos] = {}
-    for file in _files(path):
+    files = _files(path)
+    if not files:
+        raise DialogueInvalid(
+            f"{path}: got a folder without annotations, expected .srt, .vtt or .json files",
+            hint="the forms that are read stand in docs/FORMATS.md, section 11",
+        )
+    for file in files:
         folder = videos if videos is not None else file.parent
         if file.name == MATCH_FILE:
             if videos is not None and path.is_dir():
@@ -185,6 +209,19 @@ def read_annotations(
     return Annotations(tuple(reading.captioned), tuple(reading.dialogues), tuple(reading.left_out))
 
 
+def _check_there(path: Path, videos: Path | None) -> None:
+    if not path.exists():
+        raise DialogueInvalid(
+            f"{path}: there is no such file or folder of annotations", hint="is the path right?"
+        )
+    if videos is not None and not videos.is_dir():
+        got = "a file" if videos.exists() else "no such folder"
+        raise DialogueInvalid(
+            f"got --videos {videos}, {got}, expected the folder of the videos",
+            hint="is the path right? left out, it is the folder of the annotations",
+        )
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
@@ -200,21 +237,23 @@ def _read_file(file: Path, videos: Videos, reading: _Reading) -> None:
             text = file.read_text("utf-8")
         except (OSError, ValueError) as error:
             raise fault_in(file)(f"it cannot be read: {error}") from error
-        reading.take_captions([subtitles(text, file.stem, file)], videos)
+        reading.take_captions([subtitles(text, file.stem, file, reading.leave_out)], videos)
         return
     value = _value(file)
     first = next(iter(value.values() if isinstance(value, Mapping) else value), None)
     inside = first if isinstance(first, Mapping) else {}
     if isinstance(value, list) and "conversation" in inside:
-        reading.take_dialogues(live_chats(value, file, reading.seed), videos)
+        reading.take_dialogues(
+            live_chats(value, file, reading.seed, reading.left_out.append), videos
+        )
     elif isinstance(value, list) and isinstance(first, list):
         reading.take_dialogues(question_sequences(value, file), videos)
     elif "annotations" in value:
         reading.take_captions(match_captions(value, file), HalfVideos(videos.folder))
     elif "database" in value:
-        reading.take_captions(recipe_captions(value, file), videos)
+        reading.take_captions(recipe_captions(value, file, reading.leave_out), videos)
     elif isinstance(value, Mapping) and "timestamps" in inside:
-        reading.take_captions(dense_captions(value, file), videos)
+        reading.take_captions(dense_captions(value, file, reading.leave_out), videos)
     elif isinstance(value, Mapping) and inside:
         reading.take_captions(narrations(value, file), videos)
     else:

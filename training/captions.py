@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,8 +15,11 @@ from ..runtime.json_fields import Fields
 
 FEWEST_WORDS = 2
 """Of a narration: what is shorter is a remnant (VideoLLM-online)."""
+# Of VideoLLM-online's narration alone: elsewhere a `#5` or a `C#` is what somebody says.
 _TAGS = re.compile(r"#(?:(?:unsure|[cox])\b)?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
+# A line of times whose arrow was mistyped: it would pass for text of the cue above it.
+_NEARLY_TIMES = re.compile(rf"\s*{_CLOCK.pattern}\s*(?:\W+{_CLOCK.pattern}|[-=–—]*[>→])")
 _MARK = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 _GAME_TIME = re.compile(r"([12]) - (\d{1,3}):(\d{2})")
 
@@ -51,6 +55,19 @@ class Captioned:
     place: str = ""
 
 
+LeaveOut = Callable[[DialogueInvalid], None]
+"""Told of a caption that does not fit; raises it where nothing may be left out."""
+
+
+def refused(error: DialogueInvalid) -> None:
+    """Leave nothing out.
+
+    Raises:
+        DialogueInvalid: this one.
+    """
+    raise error
+
+
 def fault_in(path: Path) -> Callable[[str], EdgeStreamError]:
     """Makes the error of a file of annotations."""
     return lambda message: DialogueInvalid(
@@ -74,14 +91,16 @@ def narrations(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
             place = f"{path}: {video}.{annotator}"
             timed = passes.objects(annotator, _timed)
             captions = [
-                Caption(time_s, time_s, sentence(text), f"{place}[{index}]")
+                Caption(time_s, time_s, sentence(_TAGS.sub(" ", text)), f"{place}[{index}]")
                 for index, (time_s, text) in enumerate(timed)
             ]
             kept = [one for one in captions if len(one.text.split()) >= FEWEST_WORDS]
             yield Captioned(video, in_order(kept), place)
 
 
-def dense_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
+def dense_captions(
+    found: Mapping[str, Any], path: Path, leave_out: LeaveOut = refused
+) -> Iterator[Captioned]:
     """ActivityNet's captions: {video: {duration, timestamps: [[from, to]], sentences: [text]}}.
 
     Raises:
@@ -95,14 +114,13 @@ def dense_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
         place = f"{path}: {video}"
         if not isinstance(times, list) or len(times) != len(texts):
             raise fault(f"{video}.timestamps: expected a list of {len(texts)}, one a sentence")
-        captions = [
-            _stretch(stretch, text, f"{place}[{index}]")
-            for index, (stretch, text) in enumerate(zip(times, texts, strict=True))
-        ]
+        captions = _stretches(zip(times, texts, strict=True), place, leave_out)
         yield Captioned(video, in_order(captions), place)
 
 
-def recipe_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
+def recipe_captions(
+    found: Mapping[str, Any], path: Path, leave_out: LeaveOut = refused
+) -> Iterator[Captioned]:
     """YouCook2's captions: {database: {video: {annotations: [{segment: [from, to], sentence}]}}}.
 
     Raises:
@@ -113,10 +131,7 @@ def recipe_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]
         parts = told.objects(
             "annotations", lambda part: (part.numbers("segment"), part.text("sentence"))
         )
-        captions = [
-            _stretch(stretch, text, f"{place}[{index}]")
-            for index, (stretch, text) in enumerate(parts)
-        ]
+        captions = _stretches(parts, place, leave_out)
         yield Captioned(video, in_order(captions), place)
 
 
@@ -150,8 +165,11 @@ def match_captions(found: Mapping[str, Any], path: Path) -> Iterator[Captioned]:
             yield Captioned(half, in_order(captions), f"{path}: half {half}")
 
 
-def subtitles(text: str, video: str, path: Path) -> Captioned:
-    """The cues of a SubRip (`.srt`) or WebVTT (`.vtt`) file; formatting is left out.
+def subtitles(text: str, video: str, path: Path, leave_out: LeaveOut = refused) -> Captioned:
+    """The cues of a SubRip (`.srt`) or WebVTT (`.vtt`) file.
+
+    Formatting is left out, and then what is written as `&amp;` or `&#39;` becomes what it stands
+    for: so `&lt;i&gt;` is no formatting.
 
     Raises:
         DialogueInvalid: names the line.
@@ -159,23 +177,36 @@ def subtitles(text: str, video: str, path: Path) -> Captioned:
     captions: list[Caption] = []
     lines = text.removeprefix("\ufeff").splitlines()
     for number, line in enumerate(lines, 1):
-        if "-->" not in line:
+        if not _is_of_times(line):
             continue
         place = f"{path}:{number}"
         clocks = [clock_s(found) for found in _CLOCK.findall(line)]
-        if len(clocks) != 2:
-            raise DialogueInvalid(
-                f"{place}: got {line.strip()!r}, expected two times, HH:MM:SS,mmm --> HH:MM:SS,mmm",
-                hint="mend the line, or leave out what does not fit with --skip",
-            )
-        spoken: list[str] = []
-        for below in lines[number:]:
-            if not below.strip():
-                break
-            spoken.append(_MARK.sub("", below).strip())
-        if said := " ".join(part for part in spoken if part):
-            captions.append(_stretch(clocks, said, place))
+        try:
+            if "-->" not in line or len(clocks) != 2:
+                raise DialogueInvalid(
+                    f"{place}: got {line.strip()!r}, expected two times, "
+                    "HH:MM:SS,mmm --> HH:MM:SS,mmm",
+                    hint="mend the line, or leave out what does not fit with --skip",
+                )
+            if said := _spoken(lines[number:]):
+                captions.append(_stretch(clocks, said, place))
+        except DialogueInvalid as error:
+            leave_out(error)
     return Captioned(video, in_order(captions), str(path))
+
+
+def _spoken(below: Iterable[str]) -> str:
+    """The text of a cue, of the lines below its times; empty where there is none."""
+    spoken: list[str] = []
+    for line in below:
+        if not line.strip() or _is_of_times(line):
+            break
+        spoken.append(html.unescape(_MARK.sub("", line)).strip())
+    return " ".join(part for part in spoken if part)
+
+
+def _is_of_times(line: str) -> bool:
+    return "-->" in line or _NEARLY_TIMES.match(line) is not None
 
 
 def clock_s(parts: tuple[str, str, str, str]) -> float:
@@ -185,8 +216,8 @@ def clock_s(parts: tuple[str, str, str, str]) -> float:
 
 
 def sentence(text: str) -> str:
-    """The text without tags and doubled spaces, with a capital and a full stop."""
-    words = " ".join(_TAGS.sub(" ", text).split())
+    """The text without doubled spaces, with a capital and a full stop."""
+    words = " ".join(text.split())
     if not words:
         return ""
     words = words[0].upper() + words[1:]
@@ -219,3 +250,13 @@ def _stretch(times: Any, text: str, place: str) -> Caption:
             hint="mend them, or leave out what does not fit with --skip",
         )
     return Caption(float(numbers[0]), float(numbers[1]), sentence(text), place)
+
+
+def _stretches(
+    told: Iterable[tuple[Any, str]], place: str, leave_out: LeaveOut
+) -> Iterator[Caption]:
+    for index, (times, text) in enumerate(told):
+        try:
+            yield _stretch(times, text, f"{place}[{index}]")
+        except DialogueInvalid as error:
+            leave_out(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ MOST_WAITING_S = 10.0
 
 
 def live_chats(
-    found: Sequence[Any], path: Path, seed: int
+    found: Sequence[Any], path: Path, seed: int, leave_out: Callable[[str], None]
 ) -> Iterator[tuple[str, tuple[Turn, ...], float, str]]:
     """VideoLLM-online's live chat: [{video_uid, duration, conversation: [{role, content, time}]}].
 
@@ -29,6 +29,7 @@ def live_chats(
         found: the file.
         path: of it, for messages.
         seed: of the stretches before the first question.
+        leave_out: told of each dialogue whose end is passed over, how much of it and why.
 
     Returns:
         Of each dialogue: name of the video, turns (none where it has no question), where it begins
@@ -43,6 +44,13 @@ def live_chats(
         video, said = fields.text("video_uid"), fields.objects("conversation", _message)
         first = next((at for at, turn in enumerate(said) if turn.role == USER), len(said))
         turns = _until_back(said[first:])
+        if (lost := len(said) - first - len(turns)) > 0:
+            at = first + len(turns)
+            leave_out(
+                f"{path}: [{index}].conversation[{at}]: time goes back from "
+                f"{said[at - 1].time_s:g} to {said[at].time_s:g} s, "
+                f"{lost} of its {len(said)} turns are left out"
+            )
         waiting_s = round(float(rng.uniform(0.0, MOST_WAITING_S)), 3)
         from_s = max(0.0, turns[0].time_s - waiting_s) if turns else 0.0
         yield video, turns, from_s, f"{path}: [{index}]"

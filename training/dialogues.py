@@ -19,6 +19,7 @@ from ..runtime.errors import (
     OutputFull,
     OutputUnwritable,
     SourceError,
+    UsageError,
 )
 from ..runtime.json_fields import Fields
 from ..runtime.source_file import VideoFile
@@ -108,6 +109,27 @@ def read_dialogues(path: Path, *, check_videos: bool = True) -> tuple[Dialogue, 
 def read_all_dialogues(paths: Sequence[Path]) -> tuple[Dialogue, ...]:
     """Those of several files, one after another; raises as `read_dialogues` does."""
     return tuple(one for path in paths for one in read_dialogues(path))
+
+
+def check_apart(learned: Sequence[Dialogue], held: Sequence[Dialogue]) -> None:
+    """Refuse to hold out what is trained on: figures on it would say nothing.
+
+    Raises:
+        UsageError: a dialogue of both has the same video and the same turns; names it.
+    """
+
+    def known_by(one: Dialogue) -> tuple[str, tuple[tuple[float, str, str], ...]]:
+        turns = tuple((turn.time_s, turn.role, turn.text) for turn in one.turns)
+        return os.path.realpath(one.video), turns
+
+    places = {known_by(one): one.place for one in learned}
+    for one in held:
+        if (place := places.get(known_by(one))) is not None:
+            raise UsageError(
+                f"--evaluate-on: got {one.place}, which is trained on too ({place}), expected "
+                "dialogues that are held out",
+                hint="leave it out of one of both, or hold a share of the videos out: --held-out",
+            )
 
 
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:

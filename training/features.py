@@ -34,6 +34,7 @@ from ..runtime.values import Features, Frame
 from ..runtime.vision import VisionEncoder
 from ..runtime.whole_folder import whole_folder
 from .module_engine import ModuleEngine
+from .run_folder import make_folder
 
 FORMAT = 2
 FACTS = "features.json"
@@ -115,7 +116,7 @@ def features_of(
     Cost: decoding and vision of each frame that moves; 2 bytes a number on disk. What is there
         costs the hash of the video, about a second a GB.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache, "--cache")
     rate = checkpoint.frame_input.fps if fps is None else fps
     wanted = list(dict.fromkeys(videos))
     made_by = _made_by(checkpoint, rate)

@@ -20,7 +20,7 @@ from .gate_run import DONE, GateRun
 from .launched_team import launched_team
 from .lora_data import check_words
 from .lora_training import digest_of
-from .run_folder import begin_or_continue, load_state
+from .run_folder import begin_or_continue, load_state, make_folder
 from .training_loop import Tell
 
 RUN_FOLDER = "run"
@@ -41,6 +41,7 @@ def train_gate(choice: GateChoice, tell: Tell, *, force: bool = False) -> GateTr
 
     Raises:
         OutputExists: the run in this folder is finished.
+        OutputUnwritable: there can be no such folder of the run or of features.
         UsageError: the run in this folder was begun with something else.
         DialogueInvalid: a request has a word that the model does not know; names file and line.
         SettingsInvalid: the base can have no such gate.
@@ -80,6 +81,7 @@ def check_choice(choice: GateChoice) -> None:
 
 
 def _begin(choice: GateChoice, folder: Path, *, force: bool) -> None:
+    make_folder(choice.cache, "--cache")  # before the old run is thrown away for nothing
     if force and folder.is_dir():
         shutil.rmtree(folder)
     found = load_state(folder) if folder.is_dir() else None

@@ -30,7 +30,7 @@ from .lora_stage import LoraStage
 from .lora_watching import Watcher
 from .reference_recipe import Budget
 from .rehearsal import Rehearsal
-from .run_folder import RunState, begin_or_continue, load_state, save_state
+from .run_folder import RunState, begin_or_continue, load_state, make_folder, save_state
 from .shared_base import base_bytes
 from .shared_checks import check_base, check_team
 from .team import Team
@@ -59,6 +59,7 @@ def train_lora(choice: LoraChoice, tell: Tell, *, force: bool = False) -> LoraTr
 
     Raises:
         OutputExists: the run in this folder is finished.
+        OutputUnwritable: there can be no such folder of the run or of features.
         UsageError: the run in this folder was begun with something else.
         DialogueInvalid: a text cannot be learned; names file and line.
         AdapterMismatch: the decoder has no layer of a target's name.
@@ -107,6 +108,7 @@ def _check(choice: LoraChoice) -> None:
 
 
 def _begin(choice: LoraChoice, folder: Path, *, force: bool) -> None:
+    make_folder(choice.cache, "--cache")  # before the old run is thrown away for nothing
     if force and folder.is_dir():
         shutil.rmtree(folder)
     found = load_state(folder) if folder.is_dir() else None

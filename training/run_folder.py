@@ -109,6 +109,25 @@ def load_state(folder: Path) -> RunState | None:
         ) from error
 
 
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Args:
+        folder: to make.
+        option: that names it on the command line, for the hint.
+
+    Raises:
+        OutputUnwritable: there can be no such folder: a file of that name, or no right to write.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputUnwritable(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            hint=f"give {option} in a folder that you may write to",
+        ) from error
+
+
 def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
     """Note what a run is begun with, or refuse to go on with something else.
 
@@ -118,19 +137,14 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: a run of another recipe lies there.
+        CheckpointInvalid: what says with which recipe is damaged.
         OutputUnwritable: there can be no such folder.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputUnwritable(
-            f"the folder {folder} cannot be made: {error.strerror}",
-            hint="give --out in a folder that you may write to",
-        ) from error
+    make_folder(folder, "--out")
     path = folder / BEGUN_FILE
     wanted = json.loads(json.dumps(dict(begun)))
     if path.is_file():
-        there = json.loads(path.read_text("utf-8"))
+        there = _begun(path)
         differs = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
         if differs:
             name = differs[0]
@@ -143,6 +157,20 @@ def begin_or_continue(folder: Path, begun: Mapping[str, Any]) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
     os.replace(fresh, path)
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    """What the run that lies there was begun with."""
+    try:
+        there = json.loads(path.read_text("utf-8"))
+        if not isinstance(there, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointInvalid(
+            f"{path} cannot be read: {error}",
+            hint="begin anew with --force, or take the folder out of the way",
+        ) from error
+    return there
 
 
 def _first_difference(one: Any, other: Any, place: str = "") -> tuple[Any, str]:

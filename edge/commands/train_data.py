@@ -79,14 +79,18 @@ def synthesize(
             f"{out} is already there and stays as it is", hint="choose another name, or --force"
         )
     templates, ask = _kinds(kinds, endpoint), _asked_at(endpoint, model, key_file, out)
-    found = read_annotations(annotations, videos, skip=skip, seed=seed)
-    left_out = list(found.left_out)
-    made = _made(found, templates, at_start, ask, chats, seed, left_out)
-    if not made:
-        raise DialogueInvalid(
-            f"{annotations}: no dialogue could be made of these captions",
-            hint="other templates may fit them: --kinds unasked",
-        )
+    left_out: list[str] = []
+    try:
+        found = read_annotations(annotations, videos, skip=skip, seed=seed, left_out=left_out)
+        made = _made(found, templates, at_start, ask, chats, seed, left_out)
+        if not made:
+            raise DialogueInvalid(
+                f"{annotations}: no dialogue could be made of these captions",
+                hint="other templates may fit them: --kinds unasked",
+            )
+    except DialogueInvalid:
+        _say_left_out(left_out)  # why nothing is left
+        raise
     write_dialogues(out, made)
     _say(made, out, left_out, as_json=as_json)
 
@@ -243,8 +247,12 @@ def _say(made: Sequence[Dialogue], out: Path, left_out: Sequence[str], *, as_jso
                 "left_out": len(left_out)}  # fmt: skip
         print(json.dumps(told))
         return
+    _say_left_out(left_out)
+    print(f"dialogues {out}: {len(made)} of {videos} videos, {said} sentences")
+
+
+def _say_left_out(left_out: Sequence[str]) -> None:
     for why in left_out[:SHOWN_LEFT_OUT]:
         print(f"left out: {why}", file=sys.stderr)
     if len(left_out) > SHOWN_LEFT_OUT:
         print(f"left out: {len(left_out) - SHOWN_LEFT_OUT} more", file=sys.stderr)
-    print(f"dialogues {out}: {len(made)} of {videos} videos, {said} sentences")

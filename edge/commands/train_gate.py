@@ -173,11 +173,12 @@ def _choice(
 ) -> GateChoice:
     from ...models.families import load_checkpoint
     from ...models.hub import checkpoint_folder
-    from ...training.dialogues import read_all_dialogues
+    from ...training.dialogues import check_apart, read_all_dialogues
     from ...training.gate_recipe import GateChoice
     from .train import chosen_device
 
     read, held = read_all_dialogues(dialogues), read_all_dialogues(evaluate_on)
+    check_apart(read, held)
     checkpoint = load_checkpoint(checkpoint_folder(base))
     return GateChoice(
         checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, chosen_device(device)

@@ -255,11 +255,12 @@ def _choice(
     device: str,
     is_shared: bool,
 ) -> LoraChoice:
-    from ...training.dialogues import read_all_dialogues
+    from ...training.dialogues import check_apart, read_all_dialogues
     from ...training.lora_recipe import LoraChoice
     from .train import chosen_device
 
     read, held = read_all_dialogues(dialogues), read_all_dialogues(evaluate_on)
+    check_apart(read, held)
     return LoraChoice(
         checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
         chosen_device(device), is_shared=is_shared,

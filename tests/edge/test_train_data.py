@@ -132,7 +132,7 @@ def test_a_key_that_is_none_is_refused_and_never_shown(held, clips, tmp_path, ca
         ),
         (["--endpoint", "http://me:pw@h/v1", "--model", "m"], 2, "expected http"),
         (["--endpoint", "http://[::1/v1", "--model", "m"], 2, "expected http"),
-        (["--videos", "/none"], 6, "no video one in /none"),
+        (["--videos", "/none"], 6, "got --videos /none, no such folder"),
     ],
 )
 def test_it_says_what_it_does_not_take(options, code, said, clips, tmp_path, capsys):
@@ -153,7 +153,18 @@ def test_what_does_not_fit_is_refused_or_left_out_and_said(clips, tmp_path, caps
     assert f"{late}:9: got 8 s, expected at most 5 s, where two.mp4 ends" in err
     assert main([*given, "--skip"]) == 0
     captured = capsys.readouterr()
-    assert f"left out: {late}:9" in captured.err and "4 of 1 videos" in captured.out
+    assert f"left out: {late}:9" in captured.err and "8 of 2 videos" in captured.out
+
+
+@pytest.mark.medium
+def test_where_nothing_is_left_it_says_why(clips, tmp_path, capsys):
+    late = clips / "two.vtt"
+    late.write_text("WEBVTT\n\n00:07.000 --> 00:08.000\nToo late.\n")
+    out = tmp_path / "all.jsonl"
+    assert main(["train", "synthesize", str(late), "--out", str(out), "--skip"]) == 6
+    err = capsys.readouterr().err
+    assert f"left out: {late}:3: got 8 s, expected at most 5 s" in err and "(1 left out)" in err
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -57,6 +57,20 @@ def test_the_command_names_the_heads_that_there_are():
     assert tuple(MADE) == HEADS
 
 
+def test_what_is_trained_on_is_not_held_out_too(place, tmp_path, capsys):
+    (again := tmp_path / "again.jsonl").write_text(
+        "".join(
+            json.dumps({**json.loads(line), "video": str(place / json.loads(line)["video"])}) + "\n"
+            for line in (place / "clips.jsonl").read_text().splitlines()[1:]
+        )
+    )
+    given = ["train", "gate", str(place / "clips.jsonl"), "--base", str(place / "base")]
+    assert main([*given, "--out", str(tmp_path / "out"), "--evaluate-on", str(again)]) == 2
+    err = capsys.readouterr().err
+    assert f"got {again}:1, which is trained on too" in err and "clips.jsonl:2" in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_trained_gate_goes_into_a_bundle_that_is_asked(place, tmp_path, capsys):
     gate, bundle = tmp_path / "gate", tmp_path / "bundle"

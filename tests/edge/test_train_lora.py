@@ -39,6 +39,9 @@ def place(tmp_path_factory):
     ("options", "code", "said"),
     [
         (["--rate", "0"], 2, "expected above 0"),
+        (["--stream-weight", "inf"], 2, "got --stream-weight inf, expected a finite number"),
+        (["--standby", "inf"], 2, "got --standby inf"),
+        (["--stream-weight", "nan"], 2, "--stream-weight"),
         (["--targets", ","], 2, "expected linear layers"),
         (["--targets", "q_proj,lm_head"], 2, "say --connector"),
         (["--targets", "c_attn"], 3, "no linear layer of that name"),
@@ -73,6 +76,20 @@ def test_bad_data_is_refused_with_its_line_before_anything_is_made(
     given = ["train", "lora", str(bad), "--base", str(place / "base")]
     assert main([*given, "--out", str(tmp_path / "out")]) == 6
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_trained_on_is_not_held_out_too(place, tmp_path, capsys):
+    (again := tmp_path / "again.jsonl").write_text(
+        "".join(
+            json.dumps({**json.loads(line), "video": str(place / json.loads(line)["video"])}) + "\n"
+            for line in (place / "clips.jsonl").read_text().splitlines()[1:]
+        )
+    )
+    given = ["train", "lora", str(place / "clips.jsonl"), "--base", str(place / "base")]
+    assert main([*given, "--out", str(tmp_path / "out"), "--evaluate-on", str(again)]) == 2
+    err = capsys.readouterr().err
+    assert f"got {again}:1, which is trained on too" in err and "clips.jsonl:2" in err
     assert not (tmp_path / "out").exists()
 
 

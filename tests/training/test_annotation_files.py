@@ -47,6 +47,7 @@ NARRATION = {
     "a": {
         "first": [{"time": 4.0, "text": "#C C opens the door #unsure"},
                   {"time": 1.5, "text": "#O A man walks in."}, {"time": 2.0, "text": "#C"},
+                  {"time": 2.5, "text": "#Unsure"}, {"time": 8.0, "text": "a #cup is #1!"},
                   {"time": 5.0, "text": "#c C opens the door"}],
         "second": [{"time": 3.0, "text": "you sit down"}],
     }
@@ -55,7 +56,14 @@ NARRATION = {
 
 def test_narration_has_a_dialogue_of_each_annotator_without_tags_and_repeats(folder):
     assert told(read_annotations(given(folder, NARRATION))) == [
-        ("a.mp4", [(1.5, 1.5, "A man walks in."), (4.0, 4.0, "C opens the door.")]),
+        (
+            "a.mp4",
+            [
+                (1.5, 1.5, "A man walks in."),
+                (4.0, 4.0, "C opens the door."),
+                (8.0, 8.0, "A cup is 1!"),
+            ],
+        ),
         ("a.mp4", [(3.0, 3.0, "You sit down.")]),
     ]
 
@@ -90,9 +98,46 @@ def test_subtitles_beside_their_videos(folder, text, name):
     assert told(read_annotations(folder)) == [("a.mp4", lines), ("b.mp4", lines)]
 
 
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("<b>Tom &amp; Ann</b>&nbsp;say:", "Tom & Ann say:."),
+        ("it&#39;s 3 &lt; 4", "It's 3 < 4."),
+        ("&lt;i&gt; is &quot;slanted&quot;", '<i> is "slanted".'),
+        ("AT&T rings", "AT&T rings."),
+        ("Room #5 opens in C#.", "Room #5 opens in C#."),
+    ],
+)
+def test_a_subtitle_says_what_a_player_shows(folder, written, said, name):
+    cue = f"WEBVTT\n\n00:01.000 --> 00:02.500\n{written}\n"
+    assert told(read_annotations(given(folder, cue, name))) == [("a.mp4", [(1.0, 2.5, said)])]
+
+
 def test_a_line_of_subtitles_that_is_none_is_named(folder):
     with pytest.raises(DialogueInvalid, match=r"a\.vtt:3: got 'now --> then'"):
         read_annotations(given(folder, "WEBVTT\n\nnow --> then\nA man.\n", "a.vtt"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "00:00:07.000 -> 00:00:09.000",
+        " 00:07.000 – 00:09.000 align:start",
+        "00:07,000 00:09,000",
+        "0:00:07.000 ==>",
+    ],
+)
+def test_times_with_a_mistyped_arrow_are_no_text_of_the_cue_above(folder, line):
+    above = "WEBVTT\n\n00:01.000 --> 00:02.500\nA man.\n"
+    with pytest.raises(DialogueInvalid, match=r"a\.vtt:5: got .* expected two times"):
+        read_annotations(given(folder, f"{above}{line}\nHe leaves.\n", "a.vtt"))
+
+
+@pytest.mark.parametrize("line", ["At 00:01.000 or 00:02.000", "12:30 -> 13:45", "00:07.250 flat"])
+def test_a_time_that_somebody_says_is_text(folder, line):
+    cue = f"WEBVTT\n\n00:01.000 --> 00:02.500\n{line}\n"
+    assert told(read_annotations(given(folder, cue, "a.vtt")))[0][1][0][2] == f"{line}."
 
 
 def test_matches_of_soccer_have_a_video_a_half(tmp_path, video):
@@ -136,7 +181,9 @@ def test_a_live_chat_begins_before_its_first_question_and_ends_where_time_goes_b
         Turn(6.0, "assistant", "It boils."),
     )
     assert dialogue.video == folder / "a.mp4" and 0 <= dialogue.from_s <= 3.2
-    assert len(found.left_out) == 1 and "[1]: nobody asks" in found.left_out[0]
+    back, unasked = found.left_out
+    assert "all.json: [0].conversation[4]: time goes back from 6 to 5 s" in back
+    assert "1 of its 5 turns are left out" in back and "[1]: nobody asks" in unasked
     begun = {read_annotations(given(folder, LIVE_CHAT), seed=seed).dialogues[0].from_s
              for seed in range(8)}  # fmt: skip
     assert len(begun) > 1
@@ -170,6 +217,48 @@ def test_what_does_not_fit_is_refused_with_its_place_or_left_out(folder):
     found = read_annotations(given(folder, late), skip=True)
     assert told(found) == [("b.mp4", [(1.0, 1.0, "It is here.")])]
     assert len(found.left_out) == 2
+
+
+DENSE = {"timestamps": [[0, 2], [3, 99], [5, 4]], "sentences": ["One.", "Late.", "Turned."]}
+PARTS = [{"segment": times, "sentence": text}
+         for times, text in zip(*DENSE.values(), strict=True)]  # fmt: skip
+CUES = (
+    "WEBVTT\n\n00:00.000 --> 00:02.000\nOne.\n00:03.000 -> 00:04.000\nLost.\n\n"
+    "00:03.000 --> 01:39.000\nLate.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ({"a": DENSE}, "all.json"),
+        ({"database": {"a": {"annotations": PARTS}}}, "all.json"),
+        (CUES, "a.vtt"),
+        ({"a": {"x": [{"time": 99, "text": "It is late."}, {"time": 99, "text": "Late too."}]},
+          "b": {"x": [{"time": 1, "text": "One is kept."}]}}, "all.json"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_left_out_alone(folder, value, name):
+    path = given(folder, value, name)
+    with pytest.raises(DialogueInvalid):
+        read_annotations(path)
+    found = read_annotations(path, skip=True)
+    ((_, captions),) = told(found)
+    assert [text[:3] for _, _, text in captions] == ["One"] and len(found.left_out) == 2
+
+
+def test_a_path_where_nothing_lies_is_named_as_such(folder):
+    def refused(words, *paths):
+        with pytest.raises(DialogueInvalid, match=words) as caught:
+            read_annotations(*paths, skip=True)
+        assert "Errno" not in caught.value.message
+
+    there = given(folder, NARRATION)
+    refused("nothere: there is no such file or folder", folder / "nothere")
+    refused("videos .*nothere, no such folder, expected", there, folder / "nothere")
+    refused(r"videos .*a\.mp4, a file, expected the folder", there, folder / "a.mp4")
+    (folder / "empty").mkdir()
+    refused("empty: got a folder without annotations", folder / "empty")
 
 
 @pytest.mark.parametrize("name", ["../beside/a.mp4", "{}/beside/a.mp4"])
@@ -224,9 +313,8 @@ def test_files_of_another_form_are_refused_with_their_place(folder, value, words
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("#C C cuts #unsure bread", "C cuts bread."),
-        ("#Unsure", ""),
-        ("a #cup is #1!", "A cup is 1!"),
+        ("room #5 opens in C#", "Room #5 opens in C#."),
+        ("", ""),
         ("  Who is   it? ", "Who is it?"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgestream.models.families import load_checkpoint
-from edgestream.runtime.errors import DialogueInvalid
+from edgestream.runtime.errors import DialogueInvalid, OutputUnwritable
 from edgestream.runtime.motion import MotionDetector
 from edgestream.runtime.motion_input import vision_input
 from edgestream.runtime.preprocess import fitted_picture, small_picture
@@ -148,3 +148,11 @@ def test_a_video_that_is_none_is_refused(checkpoint, folder, tmp_path):
     (folder / "text.mp4").write_text("no video")
     with pytest.raises(DialogueInvalid, match=r"text\.mp4"):
         extracted(checkpoint, folder / "text.mp4", tmp_path)
+
+
+def test_a_cache_that_is_a_file_is_refused_and_stays(checkpoint, tmp_path):
+    cache = tmp_path / "cache"
+    cache.write_text("mine")
+    with pytest.raises(OutputUnwritable, match="cannot be made: File exists") as caught:
+        features_of(checkpoint, [], cache)
+    assert "--cache" in (caught.value.hint or "") and cache.read_text() == "mine"

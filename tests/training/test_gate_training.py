@@ -20,7 +20,13 @@ from safetensors.torch import load_file
 from edgestream.models.cognition_gate import CognitionGate
 from edgestream.models.families import load_checkpoint
 from edgestream.models.gate_files import load_gate
-from edgestream.runtime.errors import DialogueInvalid, OutputExists, SettingsInvalid, UsageError
+from edgestream.runtime.errors import (
+    DialogueInvalid,
+    OutputExists,
+    OutputUnwritable,
+    SettingsInvalid,
+    UsageError,
+)
 from edgestream.training.dialogues import Dialogue, Turn, read_dialogues, write_dialogues
 from edgestream.training.gate_build import ExtractorSize
 from edgestream.training.gate_recipe import GateChoice, GateRecipe
@@ -210,3 +216,14 @@ def test_dialogues_that_only_answer_teach_no_gate(place, tmp_path):
     answers = tuple(one for one in choice.dialogues if one.turns[0].text == DARK)
     with pytest.raises(DialogueInvalid, match="say nothing unasked"):
         train_gate(replace(choice, dialogues=answers), lambda told: None)
+
+
+@pytest.mark.medium
+def test_a_cache_that_cannot_be_leaves_the_old_run_where_it_is(place, tmp_path):
+    (tmp_path / "out/run").mkdir(parents=True)
+    (tmp_path / "out/run/begun.json").write_text("{}")
+    (tmp_path / "cache").write_text("no folder")
+    choice = replace(chosen(place, tmp_path / "out"), cache=tmp_path / "cache")
+    with pytest.raises(OutputUnwritable, match="cache cannot be made"):
+        train_gate(choice, lambda told: None, force=True)
+    assert (tmp_path / "out/run/begun.json").is_file()

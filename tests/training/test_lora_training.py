@@ -23,6 +23,7 @@ from edgestream.runtime.errors import (
     CheckpointInvalid,
     DialogueInvalid,
     OutputExists,
+    OutputUnwritable,
     SettingsInvalid,
     UsageError,
 )
@@ -165,3 +166,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(place, tmp_pa
     with pytest.raises(DialogueInvalid, match=r"clips\.jsonl:1.*not in the vocabulary"):
         train_lora(replace(choice, dialogues=(strange,)), lambda told: None)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.medium
+def test_a_cache_that_cannot_be_leaves_the_old_run_where_it_is(place, tmp_path):
+    (tmp_path / "out/run").mkdir(parents=True)
+    (tmp_path / "out/run/begun.json").write_text("{}")
+    (tmp_path / "cache").write_text("no folder")
+    choice = replace(chosen(place, tmp_path / "out"), cache=tmp_path / "cache")
+    with pytest.raises(OutputUnwritable, match="cache cannot be made"):
+        train_lora(choice, lambda told: None, force=True)
+    assert (tmp_path / "out/run/begun.json").is_file()

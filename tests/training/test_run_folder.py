@@ -10,6 +10,7 @@ import torch
 from edgestream.runtime.errors import CheckpointInvalid, OutputUnwritable, UsageError
 from edgestream.training.curve import Curve
 from edgestream.training.run_folder import (
+    BEGUN_FILE,
     STATE_FILE,
     RunState,
     begin_or_continue,
@@ -68,6 +69,15 @@ def test_a_run_that_was_begun_with_something_else_is_told_by_its_first_differenc
     other = {"recipe": {"rate": 0.001, "loss": {"weight": 2.0}}}
     with pytest.raises(UsageError, match=r"recipe\.loss\.weight = 1\.0, got 2\.0"):
         begin_or_continue(tmp_path / "run", other)
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"seed": 1', b"\xff{}", b"[1]", b"[" * 100_000])
+def test_a_damaged_beginning_is_refused_with_its_file(tmp_path, damaged):
+    (tmp_path / BEGUN_FILE).write_bytes(damaged)
+    with pytest.raises(CheckpointInvalid, match=r"begun\.json cannot be read") as caught:
+        begin_or_continue(tmp_path, {"seed": 1})
+    assert "--force" in (caught.value.hint or "")
+    assert (tmp_path / BEGUN_FILE).read_bytes() == damaged
 
 
 def test_a_place_where_no_folder_can_be_is_refused(tmp_path):
