@@ -225,6 +225,9 @@ def _recipe(
     from ...training.lora_model import LoraShape
     from ...training.lora_recipe import LoraRecipe
 
+    for name, value in (("--stream-weight", stream_weight), ("--standby", standby)):
+        if not math.isfinite(value):  # infinity passes a range without an upper end
+            raise UsageError(f"got {name} {value}, expected a finite number", hint="leave it out")
     names = tuple(name.strip() for name in targets.split(",") if name.strip())
     if not names:
         raise UsageError("got an empty --targets, expected linear layers", hint="leave it out")
