@@ -63,7 +63,7 @@ def with_gate(checkpoint: Checkpoint, folder: Path | None) -> Checkpoint:
             gate=gate,
             gate_facts=facts,
             source=replace(source, extra=MappingProxyType({**source.extra, **told})),
-            notes=(*checkpoint.notes, *_notes(checkpoint, folder)),
+            notes=(*checkpoint.notes, *_notes(checkpoint, gate, folder)),
         ),
         str(place),
     )
@@ -150,9 +150,24 @@ def _check_state(gate: CognitionGate, checkpoint: Checkpoint, place: Path) -> No
         )
 
 
-def _notes(checkpoint: Checkpoint, folder: Path) -> tuple[str, ...]:
-    name = folder.resolve().name
-    if not checkpoint.connector_reads_state:
+def _notes(checkpoint: Checkpoint, gate: CognitionGate, folder: Path) -> tuple[str, ...]:
+    name, own = folder.resolve().name, checkpoint.gate
+    if not checkpoint.connector_reads_state or _has_same_state(gate, own):
         return (f"the gate is that of {name}",)
     return (f"the gate is that of {name}; the connector reads the state of it, "
             "and was trained on that of another one",)  # fmt: skip
+
+
+def _has_same_state(gate: CognitionGate, own: object) -> bool:
+    """Whether the two remember the same of the same frames, whatever each tells of it."""
+    if not isinstance(own, CognitionGate) or gate.shape.frame_reads != own.shape.frame_reads:
+        return False
+    one, other = _extractor(gate), _extractor(own)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _extractor(gate: CognitionGate) -> dict[str, torch.Tensor]:
+    """What the state's summary is made with: all but the heads that tell something of it."""
+    tensors = {**dict(gate.named_parameters()), "map_std": gate.map_std}
+    told = ("head.", "heads.", "speak.")
+    return {name: part for name, part in tensors.items() if not name.startswith(told)}
