@@ -114,6 +114,8 @@ def reference(
             "got --against without --bundle, expected a bundle that is compared with it",
             hint="name the adapted bundle by --bundle, the one before by --against",
         )
+    if picture is not None:
+        _check_picture(picture)
     with ExitStack() as stack:
         full = None if checkpoint is None else _exported(checkpoint, stack)
         measured, compared = (full, None) if bundle is None else (bundle, full)
@@ -127,11 +129,11 @@ def reference(
             processes=processes or usable_cores(),
             on_clips=on_clips,
         )
-    if picture is not None:
-        _draw(picture, found)
     if not as_json:
         _print_table(found)
-    print(json.dumps(found.as_json()))
+    print(json.dumps(found.as_json()), flush=True)
+    if picture is not None:  # after what took long: a fault of it loses nothing
+        _draw(picture, found)
     return 0 if found.passed else QualityError.exit_code
 
 
@@ -180,6 +182,15 @@ def counted_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, count: bar.update(task, completed=done, total=count)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be drawn there, before anything is watched."""
+    from ...evaluation.clip_picture import check_suffix
+    from ..contact_sheet import check_writable
+
+    check_suffix(path)
+    check_writable(path)
 
 
 def _draw(path: Path, found: Evaluation) -> None:

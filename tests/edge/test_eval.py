@@ -14,6 +14,7 @@ import pytest
 
 from edgestream.edge.cli import main
 from edgestream.evaluation.world import frozen_set
+from edgestream.runtime.errors import OutputUnwritable
 
 SCHEMAS = Path(__file__).parents[2] / "runtime/schemas"
 
@@ -46,6 +47,41 @@ def test_a_bundle_has_lost_nothing_against_itself(capsys):
     assert {name.removesuffix("_minus_against") for name in less} == metrics.keys() - less.keys()
     assert all(one["value"] in (0.0, None) and one["passed"] is not False for one in less.values())
     assert less["speak_f1_minus_against"]["must"] == -0.02
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("picture", "code", "said"),
+    [
+        ("none/x.png", 8, "cannot be written"),
+        (".", 2, "ends in .png"),
+        ("x.xyz", 2, "ends in .png"),
+        ("x", 2, "ends in .png"),
+        ("x.PNG", 3, "no such"),  # the picture can be drawn; the bundle is not there
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_first(picture, code, said, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    command = ["eval", "reference", "--bundle", str(tmp_path / "bundle")]
+    assert main([*command, "--picture", str(tmp_path / picture)]) == code
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_what_was_measured_is_told_before_it_is_drawn(tmp_path, capsys, monkeypatch):
+    class Found:
+        passed, as_json = True, staticmethod(lambda: {"clips": 1})
+
+    def fails(path, found):
+        raise OutputUnwritable("the disk is full", hint="")
+
+    monkeypatch.setattr(
+        "edgestream.edge.reference_evaluation.evaluate_reference", lambda *told, **more: Found
+    )
+    for name, instead in (("_draw", fails), ("_check_picture", print), ("_print_table", id)):
+        monkeypatch.setattr(f"edgestream.edge.commands.evaluate.{name}", instead)
+    assert main(["eval", "reference", "--bundle", "x", "--picture", "x.png"]) == 8
+    out, err = capsys.readouterr()
+    assert '{"clips": 1}' in out and "disk is full" in err
 
 
 @pytest.mark.parametrize(
