@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,20 +161,44 @@ def _parts(
             on_clips(done := done + size, count)
             yield part
         return
+    before = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_leave_with_parent) as pool:
-        waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker)
+    try:
+        with _interrupts_held():
+            waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
         for (_, size), one in zip(stretches, waiting, strict=True):
             part = one.result()
             on_clips(done := done + size, count)
             yield part
+    except BaseException:  # an interrupt too: nobody waits for the parts that are left
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
+        raise
+    pool.shutdown()
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that started it has ended, however that was.
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C comes a moment later: workers that start meanwhile do not hear it either."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C of a terminal to the process that started this one; end when that has ended.
 
     A process that is killed tells its workers nothing, and they would wait for work for ever.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a worker alone"
 

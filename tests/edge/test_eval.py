@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -154,6 +156,29 @@ def test_no_worker_outlives_a_command_that_was_killed():
     finally:
         ran.kill()
         ran.wait()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), workers
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize("whom", ["the command", "its terminal"])
+def test_an_interrupt_ends_the_command_and_its_workers(whom):
+    bundle = Path(__file__).parents[2] / "assets" / "reference"
+    program = "import sys; from edgestream.edge.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = ["eval", "reference", "--bundle", str(bundle), "--clips", "400", "--processes", "2"]
+    ran = subprocess.Popen(
+        [sys.executable, "-c", program, *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert until(lambda: len(workers_of(ran.pid)) >= 3), "two workers and a resource tracker"
+        workers = workers_of(ran.pid)
+        (os.killpg if whom == "its terminal" else os.kill)(ran.pid, signal.SIGINT)
+        told = ran.communicate(timeout=20)[1]
+    finally:
+        ran.kill()
+        ran.wait()
+    assert (ran.returncode, told.splitlines()) == (130, ["interrupted"])
     assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), workers
 
 
