@@ -21,6 +21,7 @@ from ..evaluation.reference_table import Line, differences, table, tallies_of
 from ..evaluation.world import Clip, frozen_clips, frozen_set, render_clip
 from ..evaluation.world_scores import ClipPrediction
 from ..runtime.bundle import Bundle, open_bundle
+from ..runtime.errors import UsageError
 from .result_line import result_line
 
 PART_CLIPS = 20
@@ -108,13 +109,12 @@ def evaluate_reference(
 
     Raises:
         BundleError: a bundle cannot be used.
-        QualityError: the frozen set is not the one that was frozen.
+        QualityError, UsageError: as `checked_count`.
 
     Cost: about 1.5 s a clip on one core, and 0.5 s for each further bundle with the same vision
         and gate.
     """
-    bundle = open_bundle(folder)
-    count = min(clips or frozen_set().clips, frozen_set().clips)
+    bundle, count = open_bundle(folder), checked_count(clips)
     begun = time.monotonic()
     others = [one for one in (full, against) if one is not None]
     folders = [folder, *others]
@@ -142,6 +142,22 @@ def evaluate_reference(
         first=watched[0]["own_text"][0],
         against=None if against is None else open_bundle(against, check="manifest").sha256,
     )
+
+
+def checked_count(clips: int | None) -> int:
+    """How many clips of the frozen set are meant; None for all.
+
+    Raises:
+        QualityError: the frozen set is not the one that was frozen.
+        UsageError: it does not have so many.
+    """
+    most = frozen_set().clips
+    if clips is not None and not 1 <= clips <= most:
+        raise UsageError(
+            f"got --clips {clips}, expected 1 to {most}: the frozen set has no more",
+            hint="leave --clips out for all of them",
+        )
+    return most if clips is None else clips
 
 
 def first_clip() -> tuple[str, Clip]:

@@ -84,7 +84,10 @@ def reference(
         ),
     ] = None,
     clips: Annotated[
-        int | None, typer.Option("--clips", min=1, help="So many of the set, from its beginning.")
+        int | None,
+        typer.Option(
+            "--clips", min=1, help="So many of the set's 1000, from its beginning; all of them."
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, max=64, help="Processes; one a core.")
@@ -102,7 +105,7 @@ def reference(
     """
     from ...runtime.engine_pool import usable_cores
     from ...runtime.errors import QualityError, UsageError
-    from ..reference_evaluation import evaluate_reference
+    from ..reference_evaluation import checked_count, evaluate_reference
 
     if bundle is None and checkpoint is None:
         raise UsageError(
@@ -114,6 +117,7 @@ def reference(
             "got --against without --bundle, expected a bundle that is compared with it",
             hint="name the adapted bundle by --bundle, the one before by --against",
         )
+    count = checked_count(clips)
     if picture is not None:
         _check_picture(picture)
     with ExitStack() as stack:
@@ -123,7 +127,7 @@ def reference(
         on_clips = stack.enter_context(counted_bar("clips"))
         found = evaluate_reference(
             measured,
-            clips=clips,
+            clips=count,
             full=compared,
             against=against,
             processes=processes or usable_cores(),

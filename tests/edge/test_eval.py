@@ -51,6 +51,15 @@ def test_a_bundle_has_lost_nothing_against_itself(capsys):
     assert less["speak_f1_minus_against"]["must"] == -0.02
 
 
+def test_more_clips_than_the_set_has_are_refused(capsys):
+    command = ["eval", "reference", "--bundle", "none", "--clips"]
+    assert main([*command, "2000"]) == 2
+    assert f"expected 1 to {frozen_set().clips}" in capsys.readouterr().err
+    assert main([*command, str(frozen_set().clips)]) == 3  # the bundle is not there
+    assert main(["eval", "reference", "--help"]) == 0
+    assert f"the set's {frozen_set().clips}" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.medium
 @pytest.mark.parametrize(
     ("picture", "code", "said"),
