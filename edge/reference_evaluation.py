@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from ..evaluation.reference_table import Line, differences, table, tallies_of
 from ..evaluation.world import Clip, frozen_clips, frozen_set, render_clip
 from ..evaluation.world_scores import ClipPrediction
 from ..runtime.bundle import Bundle, open_bundle
+from ..runtime.errors import UsageError
 from .result_line import result_line
 
 PART_CLIPS = 20
@@ -106,13 +109,12 @@ def evaluate_reference(
 
     Raises:
         BundleError: a bundle cannot be used.
-        QualityError: the frozen set is not the one that was frozen.
+        QualityError, UsageError: as `checked_count`.
 
     Cost: about 1.5 s a clip on one core, and 0.5 s for each further bundle with the same vision
         and gate.
     """
-    bundle = open_bundle(folder)
-    count = min(clips or frozen_set().clips, frozen_set().clips)
+    bundle, count = open_bundle(folder), checked_count(clips)
     begun = time.monotonic()
     others = [one for one in (full, against) if one is not None]
     folders = [folder, *others]
@@ -142,6 +144,22 @@ def evaluate_reference(
     )
 
 
+def checked_count(clips: int | None) -> int:
+    """How many clips of the frozen set are meant; None for all.
+
+    Raises:
+        QualityError: the frozen set is not the one that was frozen.
+        UsageError: it does not have so many.
+    """
+    most = frozen_set().clips
+    if clips is not None and not 1 <= clips <= most:
+        raise UsageError(
+            f"got --clips {clips}, expected 1 to {most}: the frozen set has no more",
+            hint="leave --clips out for all of them",
+        )
+    return most if clips is None else clips
+
+
 def first_clip() -> tuple[str, Clip]:
     """Name and pixels of the clip that `Evaluation.first` is about."""
     return next(frozen_clips(1))
@@ -159,20 +177,44 @@ def _parts(
             on_clips(done := done + size, count)
             yield part
         return
+    before = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_leave_with_parent) as pool:
-        waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker)
+    try:
+        with _interrupts_held():
+            waiting = [pool.submit(_watch_part, folders, *one) for one in stretches]
         for (_, size), one in zip(stretches, waiting, strict=True):
             part = one.result()
             on_clips(done := done + size, count)
             yield part
+    except BaseException:  # an interrupt too: nobody waits for the parts that are left
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
+        raise
+    pool.shutdown()
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that started it has ended, however that was.
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C comes a moment later: workers that start meanwhile do not hear it either."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C of a terminal to the process that started this one; end when that has ended.
 
     A process that is killed tells its workers nothing, and they would wait for work for ever.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a worker alone"
 

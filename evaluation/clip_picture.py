@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.errors import BackendMissing, OutputUnwritable
+from ..runtime.errors import BackendMissing, OutputUnwritable, UsageError
 from .reference_runs import Watched
 from .reference_table import truth_and_words
 from .world import EVENT_TYPES, Clip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS, EVERY = 10, 2
 """Frames in a row of the picture, and which of them are shown."""
@@ -28,16 +32,10 @@ def draw_clip(path: Path, name: str, clip: Clip, watched: Watched) -> None:
         BackendMissing: matplotlib is not installed.
         OutputUnwritable: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendMissing(
-            "a picture needs matplotlib, which is not installed here",
-            hint="pip install matplotlib, or leave out --picture",
-        ) from error
+    figure_class = _figure_class()
     assert clip.pixels is not None, "render it with pixels=True"
     words = truth_and_words(clip, watched)
-    figure = Figure(figsize=(12, 6.5 + 0.2 * len(words)), layout="constrained")
+    figure = figure_class(figsize=(12, 6.5 + 0.2 * len(words)), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, height_ratios=(3, 2.6, 0.4 + 0.25 * len(words)))
     top.imshow(_sheet(clip.pixels[::EVERY]))
     top.set_title(f"{name}: every second frame", loc="left", fontsize=9)
@@ -53,6 +51,34 @@ def draw_clip(path: Path, name: str, clip: Clip, watched: Watched) -> None:
         raise OutputUnwritable(
             f"the picture {path} cannot be written: {error}", hint="name another file, such as .png"
         ) from error
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a picture of a kind that is not drawn here, before long work.
+
+    Raises:
+        BackendMissing: matplotlib is not installed.
+        UsageError: the name has another ending, or none.
+    """
+    kinds = _figure_class()().canvas.get_supported_filetypes()
+    # Without an ending, matplotlib would add one: the file would have another name.
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise UsageError(
+            f"got the picture {path}, expected a name that ends in .png or another of "
+            f"{', '.join(sorted(kinds))}",
+            hint="--picture clip.png",
+        )
+
+
+def _figure_class() -> type[Figure]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BackendMissing(
+            "a picture needs matplotlib, which is not installed here",
+            hint="pip install matplotlib, or leave out --picture",
+        ) from error
+    return Figure
 
 
 def _sheet(frames: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..models.other_gate import with_gate
 from ..quant.llm_words import exceptions_from_json
 from ..quant.schemes import Scheme, scheme_from_json, scheme_named
 from ..runtime.bundle import Bundle
-from ..runtime.errors import HashMismatch, PromptInvalid
+from ..runtime.errors import AdapterMismatch, HashMismatch, PromptInvalid
 from ..runtime.manifest_values import Source, Variant
 from ..runtime.prompt_json import layout_as_json
 from ..runtime.prompt_layout import check_layout
@@ -57,7 +57,8 @@ def reproven(
         tell: called with the name of each part before it is proven.
 
     Raises:
-        HashMismatch: the bundle was made of another checkpoint.
+        HashMismatch: the bundle was made of another checkpoint, or with another gate.
+        AdapterMismatch: it was made with another adapter, or with none.
         PromptInvalid: the bundle's prompt is not the checkpoint's.
 
     Cost: that of the proofs in an export.
@@ -89,26 +90,46 @@ def reproven(
 
 
 def _check_source(bundle: Bundle, checkpoint: Checkpoint, folder: Path) -> None:
-    made_of, given = bundle.manifest.source, checkpoint.source
-    if made_of.sha256 != given.sha256 or made_of.adapter != given.adapter:
+    """Refuse a checkpoint, an adapter or a gate that the bundle was not made of.
+
+    Hashes say which it is; names are for people, as a copy has another one.
+    """
+    name, made_of, given = bundle.manifest.name, bundle.manifest.source, checkpoint.source
+    if made_of.sha256 != given.sha256:
         raise HashMismatch(
-            f"{bundle.manifest.name} was made of {made_of.checkpoint} {made_of.sha256[:12]}, "
-            f"adapter {made_of.adapter}; got {folder} {given.sha256[:12]}, adapter {given.adapter}",
-            hint="give the checkpoint and adapter that the manifest names",
+            f"{name} was made of the checkpoint {made_of.checkpoint} ({made_of.sha256[:12]}…); got "
+            f"{folder} ({given.sha256[:12]}…)",
+            hint="give the checkpoint that the manifest names",
         )
-    gates = [source.extra.get("gate_sha256") for source in (made_of, given)]
-    if gates[0] != gates[1]:
+    if _adapter_of(made_of) != _adapter_of(given):
+        raise AdapterMismatch(
+            f"another adapter was given than {name} was made with: got {_adapter_text(given)}, "
+            f"expected {_adapter_text(made_of)}",
+            hint="give with --adapter the folder that the export was given, or leave it out",
+        )
+    if made_of.extra.get("gate_sha256") != given.extra.get("gate_sha256"):
         raise HashMismatch(
-            f"{bundle.manifest.name} was made with the gate {_gate_text(made_of)}; got "
-            f"{_gate_text(given)}",
+            f"another gate was given than {name} was made with: got {_gate_text(given)}, expected "
+            f"{_gate_text(made_of)}",
             hint="give with --gate the folder that the export was given, or leave it out",
         )
+
+
+def _adapter_of(source: Source) -> str | None:
+    """What tells the merged adapter from any other; None where none was merged."""
+    return None if source.adapter is None else str(source.extra.get("adapter_sha256"))
+
+
+def _adapter_text(source: Source) -> str:
+    """Which adapter was merged, in a message."""
+    sha256 = _adapter_of(source)
+    return "none" if sha256 is None else f"{source.adapter} ({sha256[:12]}…)"
 
 
 def _gate_text(source: Source) -> str:
     """Which gate it was, in a message."""
     name, sha256 = source.extra.get("gate"), source.extra.get("gate_sha256")
-    return "of the checkpoint" if sha256 is None else f"{name} {str(sha256)[:12]}"
+    return "that of the checkpoint" if sha256 is None else f"{name} ({str(sha256)[:12]}…)"
 
 
 def _graph(

@@ -216,7 +216,7 @@ class VocabularyMismatch(BundleError):
 
 
 class AdapterMismatch(BundleError):
-    """An adapter was trained on another base."""
+    """An adapter was trained on another base, or is not the one that a bundle was made with."""
 
     code = "adapter-mismatch"
 

@@ -84,7 +84,10 @@ def reference(
         ),
     ] = None,
     clips: Annotated[
-        int | None, typer.Option("--clips", min=1, help="So many of the set, from its beginning.")
+        int | None,
+        typer.Option(
+            "--clips", min=1, help="So many of the set's 1000, from its beginning; all of them."
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, max=64, help="Processes; one a core.")
@@ -102,7 +105,7 @@ def reference(
     """
     from ...runtime.engine_pool import usable_cores
     from ...runtime.errors import QualityError, UsageError
-    from ..reference_evaluation import evaluate_reference
+    from ..reference_evaluation import checked_count, evaluate_reference
 
     if bundle is None and checkpoint is None:
         raise UsageError(
@@ -114,6 +117,9 @@ def reference(
             "got --against without --bundle, expected a bundle that is compared with it",
             hint="name the adapted bundle by --bundle, the one before by --against",
         )
+    count = checked_count(clips)
+    if picture is not None:
+        _check_picture(picture)
     with ExitStack() as stack:
         full = None if checkpoint is None else _exported(checkpoint, stack)
         measured, compared = (full, None) if bundle is None else (bundle, full)
@@ -121,17 +127,17 @@ def reference(
         on_clips = stack.enter_context(counted_bar("clips"))
         found = evaluate_reference(
             measured,
-            clips=clips,
+            clips=count,
             full=compared,
             against=against,
             processes=processes or usable_cores(),
             on_clips=on_clips,
         )
-    if picture is not None:
-        _draw(picture, found)
     if not as_json:
         _print_table(found)
-    print(json.dumps(found.as_json()))
+    print(json.dumps(found.as_json()), flush=True)
+    if picture is not None:  # after what took long: a fault of it loses nothing
+        _draw(picture, found)
     return 0 if found.passed else QualityError.exit_code
 
 
@@ -180,6 +186,15 @@ def counted_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, count: bar.update(task, completed=done, total=count)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be drawn there, before anything is watched."""
+    from ...evaluation.clip_picture import check_suffix
+    from ..contact_sheet import check_writable
+
+    check_suffix(path)
+    check_writable(path)
 
 
 def _draw(path: Path, found: Evaluation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,6 +63,8 @@ def verify(
     from ..engine_place import backends_with, chosen_folder
     from ..verification import THREADS, verify_bundle
 
+    if against is None:
+        _refuse_options_of_against({"adapter": adapter, "gate": gate, "calibration": calibration})
     backends = backends_with(chosen_folder(engines), THREADS)
     with _bar_while_hashing() as on_bytes:
         on_hashed, on_result = (None, None) if as_json else (_print_files, _print_result)
@@ -80,6 +82,19 @@ def verify(
     else:
         _print_end(found)
     return found.exit_code
+
+
+def _refuse_options_of_against(given: Mapping[str, Path | None]) -> None:
+    """Raises UsageError where one is given: nothing would read it."""
+    from ...runtime.errors import UsageError
+
+    for name, path in given.items():
+        if path is not None:
+            raise UsageError(
+                f"--{name} needs --against, the checkpoint that the proof is repeated with; got "
+                "none",
+                hint=f"name it by --against CHECKPOINT, or leave --{name} out",
+            )
 
 
 def _prove_again(

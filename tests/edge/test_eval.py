@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from edgestream.edge.cli import main
 from edgestream.evaluation.world import frozen_set
+from edgestream.runtime.errors import OutputUnwritable
 
 SCHEMAS = Path(__file__).parents[2] / "runtime/schemas"
 
@@ -46,6 +49,50 @@ def test_a_bundle_has_lost_nothing_against_itself(capsys):
     assert {name.removesuffix("_minus_against") for name in less} == metrics.keys() - less.keys()
     assert all(one["value"] in (0.0, None) and one["passed"] is not False for one in less.values())
     assert less["speak_f1_minus_against"]["must"] == -0.02
+
+
+def test_more_clips_than_the_set_has_are_refused(capsys):
+    command = ["eval", "reference", "--bundle", "none", "--clips"]
+    assert main([*command, "2000"]) == 2
+    assert f"expected 1 to {frozen_set().clips}" in capsys.readouterr().err
+    assert main([*command, str(frozen_set().clips)]) == 3  # the bundle is not there
+    assert main(["eval", "reference", "--help"]) == 0
+    assert f"the set's {frozen_set().clips}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("picture", "code", "said"),
+    [
+        ("none/x.png", 8, "cannot be written"),
+        (".", 2, "ends in .png"),
+        ("x.xyz", 2, "ends in .png"),
+        ("x", 2, "ends in .png"),
+        ("x.PNG", 3, "no such"),  # the picture can be drawn; the bundle is not there
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_first(picture, code, said, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    command = ["eval", "reference", "--bundle", str(tmp_path / "bundle")]
+    assert main([*command, "--picture", str(tmp_path / picture)]) == code
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_what_was_measured_is_told_before_it_is_drawn(tmp_path, capsys, monkeypatch):
+    class Found:
+        passed, as_json = True, staticmethod(lambda: {"clips": 1})
+
+    def fails(path, found):
+        raise OutputUnwritable("the disk is full", hint="")
+
+    monkeypatch.setattr(
+        "edgestream.edge.reference_evaluation.evaluate_reference", lambda *told, **more: Found
+    )
+    for name, instead in (("_draw", fails), ("_check_picture", print), ("_print_table", id)):
+        monkeypatch.setattr(f"edgestream.edge.commands.evaluate.{name}", instead)
+    assert main(["eval", "reference", "--bundle", "x", "--picture", "x.png"]) == 8
+    out, err = capsys.readouterr()
+    assert '{"clips": 1}' in out and "disk is full" in err
 
 
 @pytest.mark.parametrize(
@@ -118,6 +165,29 @@ def test_no_worker_outlives_a_command_that_was_killed():
     finally:
         ran.kill()
         ran.wait()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), workers
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize("whom", ["the command", "its terminal"])
+def test_an_interrupt_ends_the_command_and_its_workers(whom):
+    bundle = Path(__file__).parents[2] / "assets" / "reference"
+    program = "import sys; from edgestream.edge.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = ["eval", "reference", "--bundle", str(bundle), "--clips", "400", "--processes", "2"]
+    ran = subprocess.Popen(
+        [sys.executable, "-c", program, *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert until(lambda: len(workers_of(ran.pid)) >= 3), "two workers and a resource tracker"
+        workers = workers_of(ran.pid)
+        (os.killpg if whom == "its terminal" else os.kill)(ran.pid, signal.SIGINT)
+        told = ran.communicate(timeout=20)[1]
+    finally:
+        ran.kill()
+        ran.wait()
+    assert (ran.returncode, told.splitlines()) == (130, ["interrupted"])
     assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), workers
 
 

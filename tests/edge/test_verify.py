@@ -30,6 +30,12 @@ def bundle(tmp_path_factory):
     return write_small_bundle(tmp_path_factory.mktemp("verify") / "small")
 
 
+@pytest.mark.parametrize("option", ["--gate", "--adapter", "--calibration"])
+def test_what_only_against_reads_is_refused_without_it(bundle, option, capsys):
+    assert main(["verify", str(bundle), option, "x"]) == 2
+    assert f"{option} needs --against" in capsys.readouterr().err
+
+
 def off(calls):
     """One decoder output, off by a little."""
     return [
