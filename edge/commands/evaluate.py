@@ -226,7 +226,7 @@ def _line_text(line: Line, width: int) -> str:
     value = "   none" if figure.value is None else f"{figure.value:7.3f}"
     spread = f"[{figure.ci95[0]:6.3f}, {figure.ci95[1]:6.3f}]" if figure.ci95 else " " * 16
     bound = "" if line.must is None else f"{'≤' if line.is_most else '≥'} {line.must:.2f}"
-    bound += "" if line.lowest is None else f" [≥ {line.lowest:.2f}"
+    bound += "" if line.lowest is None else f" [≥ {line.lowest:.2f}]"
     verdict = {None: " " * 6, True: painted("passed", GREEN, sys.stderr),
                False: painted("missed", f"{BOLD};{RED}", sys.stderr)}[line.passed]  # fmt: skip
     beside = "  ".join(

@@ -15,6 +15,9 @@ import jsonschema
 import pytest
 
 from edgestream.edge.cli import main
+from edgestream.edge.commands.evaluate import print_lines
+from edgestream.evaluation.reference_scores import Figure
+from edgestream.evaluation.reference_table import Line
 from edgestream.evaluation.world import frozen_set
 from edgestream.runtime.errors import OutputUnwritable
 
@@ -58,6 +61,12 @@ def test_more_clips_than_the_set_has_are_refused(capsys):
     assert main([*command, str(frozen_set().clips)]) == 3  # the bundle is not there
     assert main(["eval", "reference", "--help"]) == 0
     assert f"the set's {frozen_set().clips}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_bound_of_the_lower_end_is_a_closed_bracket(capsys):
+    figure = Figure("recall_minus_against", 0.0, "1", 20, ci95=(-0.01, 0.01))
+    print_lines([Line(figure, lowest=-0.02)])
+    assert " [≥ -0.02] " in capsys.readouterr().err
 
 
 @pytest.mark.medium
