@@ -19,6 +19,7 @@ from .given_weights import GivenWeight, placed
 from .onnx_from_torch import LARGEST_INSIDE, OPSET, without_traces
 from .part_inputs import TracedPart
 from .qdq_graph import read_qdq
+from .unsigned_weights import keep_signed, keep_unsigned, with_zero_points
 
 OLDEST_OPSET = 13
 """The first with a scale per channel."""
@@ -64,7 +65,7 @@ def write_given(file: Path, part: TracedPart, target: Path) -> Given:
         given = Given(found.scheme(), placed(found.weights, part.module))
     except GraphRefused as error:
         raise _named(file, error) from error
-    _save(without_traces(model), target)
+    _save(keep_unsigned(with_zero_points(without_traces(model))), target)
     _check_runs(file, part, target)
     return given
 
@@ -85,7 +86,7 @@ def check_given(file: Path) -> None:
 
 def weights_of_given(graph: Path, part: TracedPart) -> tuple[GivenWeight, ...]:
     """The weights of a graph that `write_given` wrote, found again in its file."""
-    return placed(read_qdq(onnx.load(str(graph))).weights, part.module)
+    return placed(read_qdq(keep_signed(onnx.load(str(graph)))).weights, part.module)
 
 
 def _read(file: Path) -> ModelProto:
