@@ -1,7 +1,8 @@
 """A checkpoint that is adapted: LoRA in its language model, its connector trained whole or frozen.
 
-The base stays as it is, in full precision or as NF4 (QLoRA). What is saved is PEFT's own layout,
-with edgestream_adapter.json beside it, which says of which base it is.
+The base stays as it is, in full precision, as NF4 (QLoRA), or read as an export will round it. What
+is saved is PEFT's own layout, with edgestream_adapter.json beside it, which says of which base it
+is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..models.family import Checkpoint
 from ..models.peft_library import bitsandbytes_library, peft_library
 from ..runtime.errors import AdapterMismatch, BackendMissing, CheckpointInvalid, QualityError
 from .packed_prompts import UNLABELLED, PackedBatch
+from .rounded_layers import round_, rounded_layers, rounding_named
 from .shared_base import share_base_, without_weights
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -45,6 +47,8 @@ class LoraShape:
         dropout: of what goes into them, in training.
         is_nf4: the linear layers that are adapted are kept as NF4.
         is_decoder_only: the connector stays as it is, so that several adapters can share a base.
+        round_to: scheme that all linear layers are read in while it is trained, the adapter merged;
+            empty for full precision. See `rounded_layers`.
     """
 
     rank: int = 16
@@ -53,6 +57,7 @@ class LoraShape:
     dropout: float = 0.05
     is_nf4: bool = False
     is_decoder_only: bool = False
+    round_to: str = ""
 
 
 class LoraModel(nn.Module):
@@ -88,6 +93,8 @@ class LoraModel(nn.Module):
             untie_(decoder)  # what is added to the head stays off the embeddings
         if shape.is_nf4:
             to_nf4_(decoder, shape.targets)
+        if shape.round_to:
+            round_(decoder, rounding_named(shape.round_to), but=shape.targets)
         decoder.connector = copy.deepcopy(checkpoint.connector).requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -226,6 +233,8 @@ def _with_lora(decoder: Any, shape: LoraShape) -> Any:
         modules_to_save=None if shape.is_decoder_only else ["connector"],
         task_type="CAUSAL_LM" if hasattr(decoder, "prepare_inputs_for_generation") else None,
     )
+    if shape.round_to:
+        config._register_custom_module(rounded_layers(rounding_named(shape.round_to)))
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 by a name that is on its way out.

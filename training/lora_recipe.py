@@ -22,7 +22,7 @@ class Usual:
 
     Attributes:
         epochs, rows, rate, rehearse: see `LoraRecipe`.
-        dropout, is_decoder_only: see `LoraShape`.
+        dropout, is_decoder_only, round_to: see `LoraShape`.
     """
 
     epochs: int = 10
@@ -31,23 +31,28 @@ class Usual:
     rehearse: int = 0
     dropout: float = 0.05
     is_decoder_only: bool = False
+    round_to: str = ""
 
 
 REFERENCE = Usual(
-    epochs=3, rows=4, rate=2e-3, rehearse=240, dropout=0.0, is_decoder_only=True
+    epochs=3, rows=4, rate=2e-3, rehearse=240, dropout=0.0, is_decoder_only=True,
+    round_to="int4-64",
 )  # fmt: skip
 """Of a reference assistant: so it learned an event of 160 clips in seven minutes of one core, and
 kept what it knew; without a rehearsal it lost ten points of its answers (docs/LOG.md)."""
 
 
-def usual_of(family: str, *, is_shared: bool = False) -> Usual:
+def usual_of(family: str, *, is_shared: bool = False, is_nf4: bool = False) -> Usual:
     """What is usual for a base of a family.
 
     Any other base than a reference assistant knows nothing of the rendered world; one whose parts
-    lie in several processes cannot be asked what it said before.
+    lie in several processes cannot be asked what it said before, nor read rounded; one that is kept
+    as NF4 is rounded already.
     """
     found = REFERENCE if family == FAMILY else Usual()
-    return replace(found, rehearse=0) if is_shared else found
+    if is_shared:
+        found = replace(found, rehearse=0)
+    return replace(found, round_to="") if is_shared or is_nf4 else found
 
 
 @dataclass(frozen=True, slots=True)

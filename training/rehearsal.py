@@ -3,7 +3,8 @@
 Sentences and questions of the rendered world, in the prompts of the device (the contexts `recent`
 and `recall`), are read in every step beside the dialogues: an adapter that was trained on one
 layout alone forgets the others. What is to be learned there is not what is true but what the base
-says, and how surely: its mistakes are its own, and a few hundred clips would teach others.
+says, rounded as it will run, and how surely: its mistakes are its own, and a few hundred clips
+would teach others.
 
 Source: learning without forgetting (Li and Hoiem, arXiv 1606.09282); differs: the old task has
 examples of its own, which are rendered.
@@ -23,6 +24,7 @@ from ..runtime.errors import CheckpointInvalid
 from .lora_model import LoraModel
 from .narrator_stages import StreamStage
 from .reference_recipe import QUICK
+from .rounded_layers import round_, rounding_named
 from .stream_examples import Writer
 from .team import Team
 from .token_cache import CLIPS_AT_ONCE, fill_cache, open_cache
@@ -63,6 +65,8 @@ class Rehearsal:
             cache_clips=count, described=DESCRIBED, stream_clips=ASKED_CLIPS, own_from=ALWAYS,
         )  # fmt: skip
         teacher, tokenizer, meaning = load_reference(base)
+        if model.shape.round_to:
+            round_(teacher.narrator, rounding_named(model.shape.round_to))
         teacher.to(model.device).eval().requires_grad_(False)
         try:
             cache = open_cache(folder, team.rank)

@@ -6,6 +6,7 @@ from ..runtime.errors import CheckpointInvalid, SettingsInvalid, UsageError
 from .launched_team import HOW
 from .lora_model import check_nf4, check_targets
 from .lora_recipe import LoraChoice
+from .rounded_layers import check_rounding, rounding_named
 from .team import Team
 
 SHARED = f"{HOW} --fsdp"
@@ -18,6 +19,7 @@ def check_base(choice: LoraChoice) -> None:
         AdapterMismatch: there is no layer of a target's name.
         CheckpointInvalid: it is too large to be whole in every process.
         QualityError, BackendMissing: as `lora_model.check_nf4` says.
+        SettingsInvalid: it cannot be read rounded, or not with what else was said.
     """
     shape, stored = choice.recipe.shape, choice.checkpoint.stored_decoder
     check_targets(choice.checkpoint.decoder, shape.targets)
@@ -29,6 +31,15 @@ def check_base(choice: LoraChoice) -> None:
         )
     if shape.is_nf4:
         check_nf4(choice.checkpoint.decoder, shape.targets)
+    if not shape.round_to:
+        return
+    if shape.is_nf4 or choice.is_shared:
+        raise SettingsInvalid(
+            f"got --round-to {shape.round_to} with --{'qlora' if shape.is_nf4 else 'fsdp'}, "
+            "expected one of both",
+            hint="--round-to fp32",
+        )
+    check_rounding(choice.checkpoint.decoder, rounding_named(shape.round_to))
 
 
 def check_team(choice: LoraChoice, team: Team) -> None:

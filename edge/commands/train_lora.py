@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from ...models.family import Checkpoint
-    from ...training.lora_recipe import LoraChoice, LoraRecipe, LoraTrained, Usual
+    from ...training.lora_recipe import LoraChoice, LoraRecipe, Usual
 
 ALL_TARGETS = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 FEATURES_FOLDER = "features"
@@ -62,6 +60,16 @@ def lora(
     qlora: Annotated[
         bool, typer.Option("--qlora", help="Those layers are kept as NF4 meanwhile: less memory.")
     ] = False,
+    round_to: Annotated[
+        str | None,
+        typer.Option(
+            "--round-to",
+            metavar="SCHEME",
+            help="Read the weights as `export --llm SCHEME` will round them, adapter merged; fp32: "
+            "as they are. Left out: int4 for a reference assistant, fp32 for others and with "
+            "--qlora or --fsdp.",
+        ),
+    ] = None,
     decoder_only: Annotated[
         bool | None,
         typer.Option(
@@ -77,7 +85,7 @@ def lora(
             "--epochs",
             min=1,
             max=10_000,
-            help="How often all is read. Left out: 4 for a reference assistant, 10 for others.",
+            help="How often all is read. Left out: 3 for a reference assistant, 10 for others.",
         ),
     ] = None,
     rows: Annotated[
@@ -129,7 +137,7 @@ def lora(
             min=0,
             max=2000,
             help="Rendered clips of which a reference assistant is to say what it said before, so "
-            "that it forgets nothing; 0 for none. Left out: 200 for a reference assistant, 0 for "
+            "that it forgets nothing; 0 for none. Left out: 240 for a reference assistant, 0 for "
             "others and with --fsdp.",
         ),
     ] = None,
@@ -165,11 +173,13 @@ def lora(
     """
     tools = _tools()
     from ..training_progress import told_progress
+    from .trained_adapter import say
 
     checkpoint, folder = _base(base)
     said = {"epochs": epochs, "rows": rows, "rate": rate, "rehearse": rehearse,
-            "dropout": dropout, "is_decoder_only": decoder_only}  # fmt: skip
-    usual = _usual(checkpoint, said, is_shared=fsdp)
+            "dropout": dropout, "is_decoder_only": decoder_only,
+            "round_to": _scheme(round_to)}  # fmt: skip
+    usual = _usual(checkpoint, said, is_shared=fsdp, is_nf4=qlora)
     recipe = _recipe(
         rank, alpha, targets, qlora, usual, portions, row_tokens,
         stream_weight, focal, standby, held_out, checks, seed,
@@ -180,9 +190,7 @@ def lora(
     with told_progress() as tell:
         made = tools(choice, tell, force=force)
     if made is not None:  # in the first process
-        _say(made, base, as_json=as_json)
-        if usual.is_decoder_only and not as_json:
-            print(f"      or keep it beside others: export {base} --adapters NAME={made.out} …")
+        say(made, base, usual, as_json=as_json)
 
 
 def _tools() -> Any:
@@ -207,12 +215,21 @@ def _base(name: str) -> tuple[Checkpoint, Path]:
     return load_checkpoint(folder), folder
 
 
-def _usual(checkpoint: Checkpoint, said: Mapping[str, Any], *, is_shared: bool) -> Usual:
+def _scheme(name: str | None) -> str | None:
+    """The full name of a scheme to round to; empty for full precision."""
+    from ...training.rounded_layers import rounding_named
+
+    return name and ("" if name == "fp32" else rounding_named(name).name)
+
+
+def _usual(
+    checkpoint: Checkpoint, said: Mapping[str, Any], *, is_shared: bool, is_nf4: bool
+) -> Usual:
     """What was said, and what is usual for this base where nothing was."""
     from ...training.lora_recipe import usual_of
 
     given = {name: one for name, one in said.items() if one is not None}
-    return replace(usual_of(checkpoint.source.family, is_shared=is_shared), **given)
+    return replace(usual_of(checkpoint.source.family, is_shared=is_shared, is_nf4=is_nf4), **given)
 
 
 def _recipe(
@@ -239,7 +256,9 @@ def _recipe(
             "adapters can share a base with",
             hint="leave out lm_head, or say --connector: an adapter of the head can only be merged",
         )
-    shape = LoraShape(rank, alpha, names, usual.dropout, qlora, usual.is_decoder_only)
+    shape = LoraShape(
+        rank, alpha, names, usual.dropout, qlora, usual.is_decoder_only, usual.round_to
+    )
     return LoraRecipe(
         shape, LiveLoss(stream_weight, focal), usual.epochs, usual.rows, portions, row_tokens,
         usual.rate, standby_s=standby, rehearse=usual.rehearse, held_out=held_out, checks=checks,
@@ -268,24 +287,3 @@ def _choice(
         checkpoint, read, held, out, cache or out / FEATURES_FOLDER, recipe, folder,
         chosen_device(device), is_shared=is_shared,
     )  # fmt: skip
-
-
-def _say(made: LoraTrained, base: str, *, as_json: bool) -> None:
-    if as_json:
-        told = {"adapter": str(made.out), "steps": made.steps, "kept_step": made.best_step,
-                "seconds": round(made.seconds, 1), "before": dict(made.before),
-                "after": dict(made.after)}  # fmt: skip
-        print(json.dumps(told))
-        return
-    minutes = made.seconds / 60
-    kept = f", the weights of step {made.best_step}" if made.best_step != made.steps else ""
-    print(f"trained  {made.out}: {made.steps} steps, {minutes:.1f} minutes of work{kept}")
-    if made.after:
-        print(f"  {'held out':14} {'before':>8} {'after':>8}")
-    for name, value in made.after.items():
-        print(f"  {name:14} {made.before.get(name, math.nan):8.3f} {value:8.3f}")
-    if not made.after:
-        print("  nothing was held out: with one video alone there is nothing to choose weights by")
-    adapter = quote(str(made.out))
-    print(f"next: edgestream export {quote(base)} --adapter {adapter} --out BUNDLE")
-    print("      edgestream run VIDEO --bundle BUNDLE --gate token --set context.kind=continuous")

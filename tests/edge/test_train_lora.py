@@ -49,6 +49,11 @@ def place(tmp_path_factory):
         (["--rank", "0"], 2, "rank"),
         (["--standby", "1"], 2, "no token for standby"),
         (["--row-tokens", "9999"], 2, "has 2048 positions"),
+        (["--round-to", "int4-gptq"], 2, "expected one of int4, int4-128, int4-32"),
+        (["--round-to", "int3"], 2, "got 'int3'"),
+        (["--round-to", "int4-128"], 2, "rows of 64 weights and a block 128"),
+        (["--round-to", "int4", "--qlora"], 2, "with --qlora, expected one of both"),
+        (["--round-to", "int4", "--fsdp"], 2, "with --fsdp, expected one of both"),
         (["--decoder-only", "--targets", "q_proj,lm_head"], 2, "can share a base"),
     ],
 )

@@ -163,10 +163,12 @@ def test_what_it_says_freely_is_what_it_finds_most_likely_when_it_is_taught_so(
         again = live_stream(dialogue, stream.features, writer_of(checkpoint))
         batch = row_batch(pieces_of([again], 400), [again], writer_of(checkpoint), "cpu")
         with torch.no_grad():
-            best = logits_of(stage.model, batch).argmax(-1)
+            logits = logits_of(stage.model, batch)
         is_word = (batch.kinds == WORD) | (batch.kinds == SPEAK)
         silent = checkpoint.layout.silent_ids[0]
-        right = (best == batch.labels) | ((batch.kinds == SPEAK) & (best != silent))
+        # With a cache and in one batch the last digits differ: a tie may fall either way.
+        short = logits.amax(-1) - logits.gather(-1, batch.labels[:, None])[:, 0]
+        right = (short < 1e-3) | ((batch.kinds == SPEAK) & (logits.argmax(-1) != silent))
         assert bool(right[is_word].all())
         said += len(texts)
     assert said > 0
