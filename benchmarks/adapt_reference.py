@@ -61,7 +61,7 @@ def main() -> None:
     asked.add_argument("--held-from", type=int, default=HELD_OUT_FROM, help="first seed of those")
     asked.add_argument("--eval-clips", type=int, default=1000, help="of the frozen set; 0: none")
     asked.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of that")
-    asked.add_argument("--llm", default="int4-gptq")
+    asked.add_argument("--llm", default="int4")
     asked.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each command")
     asked.add_argument("--options", default="", help="more of `train lora`, one text")
     given = asked.parse_args()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointInvalid, QualityError
 from .curve import Curve
+from .interruption import after_the_step
 from .learning_rate import rate_at
 from .reference_recipe import Budget
 from .run_folder import RunState, save_state
@@ -129,6 +130,8 @@ class Loop:
     ) -> RunState:
         """Train until the budget is used; the state after it, without tensors.
 
+        At Ctrl-C the step is ended, and a checkpoint written, where no other process waits.
+
         Args:
             stage: its weights are changed.
             optimiser: of the weights that this stage trains.
@@ -137,6 +140,13 @@ class Loop:
             check: gives figures for the curve, as often as the recipe says, in the first process
                 or in all.
         """
+        with after_the_step(self.team.size == 1) as is_stopped:
+            return self._run(stage, optimiser, budget, state, check, is_stopped)
+
+    def _run(
+        self, stage: Stage, optimiser: MuonAndAdamW, budget: Budget, state: RunState,
+        check: Check | None, is_stopped: Callable[[], bool],
+    ) -> RunState:  # fmt: skip
         step, before_s = state.step, state.seconds
         begun, saved_s = time.monotonic(), state.seconds
         smooth: dict[str, float] = dict(state.notes.get("smooth", {}))
@@ -161,11 +171,15 @@ class Loop:
             self._log(stage.name, step, progress, seconds, values, smooth)
             if check is not None and is_due and (self.team.is_first or self.all_check):
                 self._tell_check(stage.name, step, progress, check())
-            if self.team.is_first and seconds - saved_s >= self.checkpoint_s:
+            if self.team.is_first and (is_stopped() or seconds - saved_s >= self.checkpoint_s):
                 kept = {**notes, "smooth": smooth}
                 at = RunState(stage.name, step, seconds, state.done, notes=kept)
                 self.save(stage, optimiser, at)
                 saved_s = seconds
+            if is_stopped():
+                note = f"stopped after step {step}: the same command goes on from there"
+                self.tell(Told(stage.name, step, min(progress, 1.0), {}, note))
+                raise KeyboardInterrupt
         seconds = before_s + time.monotonic() - begun
         return RunState(stage.name, step, seconds, state.done, notes=notes)
 

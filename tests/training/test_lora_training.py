@@ -31,6 +31,7 @@ from edgestream.training.dialogues import Dialogue, Turn, read_dialogues, write_
 from edgestream.training.lora_model import LoraShape
 from edgestream.training.lora_recipe import LoraChoice, LoraRecipe
 from edgestream.training.lora_training import train_lora
+from edgestream.training.run_folder import load_state
 
 from ..reference_checkpoints import small_reference_checkpoint
 from ..video_files import moving_texture, write_video
@@ -117,6 +118,28 @@ def test_a_run_writes_an_adapter_and_says_what_it_gained(whole, place):
     with pytest.raises(UsageError, match="was begun with recipe"):
         (out / "run/state.safetensors").unlink()
         trained(place, out, seed=1)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_step_and_keeps_it(whole, place, tmp_path):
+    """Only Ctrl-C writes a checkpoint here; what goes on from it is the undisturbed run."""
+    notes, choice = [], replace(chosen(place, tmp_path / "out"), checkpoint_s=1e9)
+    before = signal.getsignal(signal.SIGINT)
+
+    def tell(told):
+        notes.append(told.note)
+        if told.stage == "lora" and told.step == 3 and not told.note:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_lora(choice, tell)
+    assert notes[-1] == "stopped after step 3: the same command goes on from there"
+    state = load_state(tmp_path / "out" / "run")
+    assert state is not None and (state.stage, state.step) == ("lora", 3)
+    assert signal.getsignal(signal.SIGINT) is before
+    made = train_lora(choice, lambda told: None)
+    assert made is not None and made.steps == whole[1].steps
+    assert curve(tmp_path / "out") == curve(whole[0])
 
 
 @pytest.mark.slow
