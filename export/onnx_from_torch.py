@@ -15,6 +15,7 @@ from torch.onnx import ONNXProgram
 
 from ..runtime.errors import EngineError
 from .quiet import quiet
+from .translations import translations_read_once
 
 # Attention, RMSNormalization and RotaryEmbedding are single ops from here on.
 OPSET = 23
@@ -108,7 +109,7 @@ def _program(
 ) -> ONNXProgram:
     module.eval()
     try:
-        with quiet():
+        with quiet(), translations_read_once():
             program = torch.onnx.export(
                 module,
                 tuple(inputs),

@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from .kept_work import keep_work
+
 # No test is held to a time: the machine may be busy. Examples are the same at every run, so that a
 # change is judged by what it changed; `--hypothesis-profile=search` looks for new ones.
 hypothesis.settings.register_profile("any machine", deadline=None, derandomize=True)
@@ -16,6 +18,11 @@ hypothesis.settings.load_profile("any machine")
 hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 # For the further interpreters of the device suite: the whole input space was searched under one.
 hypothesis.settings.register_profile("few", deadline=None, max_examples=20, derandomize=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the fixtures of each test."""
+    keep_work()
 
 
 @pytest.fixture(scope="session")
