@@ -43,7 +43,7 @@ def told_progress() -> Iterator[Callable[[Told], None]]:
                 return
             if told.stage not in tasks:
                 tasks[told.stage] = bar.add_task(told.stage, total=1.0, values="")
-            text = f"step {told.step}  {values_text(told.values)}"
+            text = f"{told.counted} {told.step}  {values_text(told.values)}"
             bar.update(tasks[told.stage], completed=told.progress, values=text)  # type: ignore[arg-type]
 
         yield tell
@@ -66,7 +66,7 @@ def _lines() -> Callable[[Told], None]:
             last[0] = now
             text = values_text(told.values)
             print(
-                f"{told.stage:7} {100 * told.progress:3.0f} %  step {told.step}  {text}",
+                f"{told.stage:7} {100 * told.progress:3.0f} %  {told.counted} {told.step}  {text}",
                 file=sys.stderr,
                 flush=True,
             )

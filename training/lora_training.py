@@ -230,7 +230,7 @@ class _Run:
     def _looked(self, at: FeatureProgress) -> None:
         part = at.time_s / at.length_s if at.length_s else 0.0
         share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
-        self._tell_first(Told("features", at.number, share))
+        self._tell_first(Told("features", at.number, share, counted="video"))
 
     def _notes(self, state: RunState) -> dict[str, Any]:
         """What goes with the state: the figures of the base, made once."""

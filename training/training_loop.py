@@ -37,6 +37,7 @@ class Told:
         progress: share of it that is done, 0 to 1.
         values: smoothed losses and rates, by name.
         note: a sentence for people; empty between two of them.
+        counted: what `step` counts.
     """
 
     stage: str
@@ -44,6 +45,7 @@ class Told:
     progress: float
     values: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    counted: str = "step"
 
 
 Tell = Callable[[Told], None]

@@ -126,8 +126,9 @@ def test_a_hand_that_sways_is_no_event() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fps", "seeds"), [(2.0, 4), (4.0, 8), (8.0, 2)])
+@pytest.mark.parametrize(("fps", "seeds"), [(2.0, 2), (4.0, 3), (8.0, 1)])
 def test_the_gate_is_true_on_scripted_clips(fps: float, seeds: int) -> None:
+    """`benchmarks/change_gate.py` does so with more of them."""
     names = [name for name in SCRIPTS if name != "sample"]
     assert_good(scripted_scores(names, range(100, 100 + seeds), fps), at_least=2 * seeds - 1)
 
@@ -137,7 +138,7 @@ def test_the_gate_is_true_on_scripted_clips(fps: float, seeds: int) -> None:
 @pytest.mark.parametrize(
     ("fps", "seeds", "recall", "false_per_minute"),
     # At 2 frames/s a child that fills the crop is another picture from frame to frame.
-    [(2.0, 30, 0.8, 1.5), (4.0, 30, MUST_RECALL, MUST_FALSE_PER_MINUTE)],
+    [(2.0, 8, 0.8, 1.5), (4.0, 8, MUST_RECALL, MUST_FALSE_PER_MINUTE)],
 )
 def test_the_gate_is_true_on_altered_real_clips(
     real: list[Footage], fps: float, seeds: int, recall: float, false_per_minute: float
