@@ -31,10 +31,10 @@ def keep_work() -> None:
 
 
 class _Program:
-    """As much of an `ONNXProgram` as a graph that fits into memory needs."""
+    """As much of an `ONNXProgram` as we use."""
 
-    def __init__(self, graph: Any) -> None:
-        self._graph = graph
+    def __init__(self, made: Any) -> None:
+        self._graph, self.save = made.model_proto, made.save
 
     @property
     def model_proto(self) -> Any:
@@ -55,7 +55,7 @@ def _keep_graphs(module: ModuleType) -> None:
             made = trace(part, inputs, *names)
             if len(kept) >= MOST_KEPT:
                 kept.pop(next(iter(kept)))
-            kept[key] = _Program(made.model_proto)
+            kept[key] = _Program(made)
         return kept[key]
 
     module._program = program  # type: ignore[attr-defined]
