@@ -32,7 +32,8 @@ TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0")
 RECIPE_WORDS = (
     "--rank 4 --alpha 8 --dropout 0 --epochs 8 --rows 4 --row-tokens 120 --rate 5e-3 "
-    "--held-out 0.2 --checks 4 --device cpu --rehearse 0 --connector"
+    "--held-out 0.2 --checks 4 --device cpu --rehearse 0 --connector "
+    "--round-to fp32"
 )
 RUN = """
 import sys
