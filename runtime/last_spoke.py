@@ -26,8 +26,7 @@ def spoken_of(since_s: NDArray[np.float64] | float) -> Float32:
         Of the same shape, in [0, 1].
     """
     bounded = np.clip(np.asarray(since_s, np.float64), 0.0, LONGEST_S)
-    found: Float32 = (np.log1p(bounded) / np.log1p(LONGEST_S)).astype(np.float32)
-    return found
+    return np.asarray(np.log1p(bounded) / np.log1p(LONGEST_S), np.float32)
 
 
 def spoken_along(
