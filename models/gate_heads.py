@@ -4,6 +4,8 @@ All take the state of the recurrence, the query and the frame's tokens, and give
 to speak. None of them remembers anything, so that a frame by itself has the same logit as among
 others, and a query may change at any frame.
 
+When the gate last spoke is added to the state before a head reads it (`Silence`).
+
 The query is one vector, the mean of the embedding rows of its tokens. A head that reads several
 rows of it makes them itself.
 """

@@ -34,7 +34,8 @@ def free_scores(
     Returns:
         (len(GRID), T) in [0, 1], for `run_at`.
 
-    Cost: the head over len(GRID) rows a frame: 0.2 ms for most of them.
+    Cost: the head over len(GRID) rows a frame, on one thread at width 128: 0.2 ms of a linear one,
+        0.4 of an MLP, 5 of four layers of a small language model.
     """
     count, device = len(GRID), batch.dt_s.device
     states = told_of(gate, batch).state_summary[0]
