@@ -78,8 +78,9 @@ class GateShape:
         for name, size in {**sizes, **self.attributes}.items():
             if size < 1:
                 raise ValueError(f"a gate's {name} is {size}, expected 1 or more")
-        if min(least := (self.events, self.token_width)) < 0:
-            raise ValueError(f"a gate's events and token_width are {least}, expected 0 or more")
+        if min(self.events, self.token_width) < 0:
+            got = f"{self.events} and {self.token_width}"
+            raise ValueError(f"a gate's events and token_width are {got}, expected 0 or more")
         if not self.frame_reads or self.reads != tuple(one for one in READS if one in self.reads):
             raise ValueError(f"a gate reads {self.reads}, expected some of {READS} in this order")
         if self.reads_query != (self.query_dim > 0):
