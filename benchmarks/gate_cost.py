@@ -61,8 +61,8 @@ def _session(gate: CognitionGate, path: Path) -> tuple[Any, dict[str, np.ndarray
     known = {
         "tokens": torch.randn(1, shape.tokens, shape.dim), "summary": torch.randn(1, shape.dim),
         "motion": torch.randn(1, len(shape.map_std), shape.cells, shape.cells),
-        "query": torch.randn(1, shape.query_dim), "dt_s": torch.full((1, 1), 0.25),
-        "conv": conv, "ssm": ssm,
+        "query": torch.randn(1, shape.query_dim), "spoken": torch.rand(1, 1),
+        "dt_s": torch.full((1, 1), 0.25), "conv": conv, "ssm": ssm,
     }  # fmt: skip
     inputs = {name: known[name] for name in gate.input_names()}
     onnx_from_torch(gate, list(inputs.values()), list(inputs), gate.output_names(), path)

@@ -130,6 +130,7 @@ def _model_rows(manifest: Manifest) -> Iterator[Row]:
         opens = ", ".join(f"{name} {share:g}" for name, share in gate.thresholds.items())
         events = ", ".join(gate.events) or "no events"
         asked = f"; reads a query of {gate.query_dim} numbers" if gate.query_dim else ""
+        asked += "; hears when it last spoke" if gate.reads_spoken else ""
         yield "gate", f"{gate.kind}: {events}" + (f"; opens above {opens}" if opens else "") + asked
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.family import Checkpoint
+from ..runtime.last_spoke import NEVER, spoken_of
 from ..runtime.values import Float32
 from .proof_data import ProofData
 
@@ -46,8 +47,8 @@ def traced_parts(checkpoint: Checkpoint) -> dict[str, TracedPart]:
         motion = torch.zeros(1, len(shape.map_std), shape.cells, shape.cells)
         conv, ssm = gate.first_state()
         known = {"tokens": tokens, "summary": summary, "motion": motion,
-                 "query": torch.zeros(1, shape.query_dim), "dt_s": torch.zeros(1, 1),
-                 "conv": conv, "ssm": ssm}  # fmt: skip
+                 "query": torch.zeros(1, shape.query_dim), "spoken": torch.ones(1, 1),
+                 "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}  # fmt: skip
         inputs = {name: known[name] for name in gate.input_names()}
         parts["gate"] = TracedPart(gate, inputs, gate.output_names())
         if checkpoint.connector_reads_state:
@@ -59,7 +60,8 @@ def traced_parts(checkpoint: Checkpoint) -> dict[str, TracedPart]:
 def seen_by_gate(data: ProofData, step: int, fps: float) -> dict[str, Float32]:
     """What a gate may read at a step of the proof's stream, by name, but for its state.
 
-    A step without a query, all zeros, is followed by one with it.
+    A step without a query, all zeros, is followed by one with it. It spoke at the first step, of
+    which it hears from the next one on.
 
     Args:
         data: its frames follow each other again and again.
@@ -72,6 +74,7 @@ def seen_by_gate(data: ProofData, step: int, fps: float) -> dict[str, Float32]:
         "summary": data.summaries[index],
         "motion": data.maps[index],
         "query": data.query if step % 2 else np.zeros_like(data.query),
+        "spoken": np.full((1, 1), spoken_of(step / fps) if step else NEVER, np.float32),
         "dt_s": np.full((1, 1), 1.0 / fps, np.float32),
     }
 

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ..runtime.last_spoke import NEVER
 from ..runtime.motion_input import MAP_STD
-from .gate_heads import CROSS_ATTENTION, FRAME_ROWS, LINEAR, HeadShape, head_of
+from .gate_heads import CROSS_ATTENTION, FRAME_ROWS, LINEAR, HeadShape, Silence, head_of
 from .selective_state_space import SelectiveStateSpace
 
+SIZES = ("dim", "tokens", "width", "layers", "cells")
 SPEAK = "speak"
 """The first score: whether the frame is worth a word at all."""
 ATTRIBUTE = "attribute_"
@@ -27,7 +29,9 @@ FRAME_READS = ("tokens", "summary", "motion")
 """What a gate may read of a frame, in the order of its inputs."""
 QUERY = "query"
 """What was asked for: the mean of the decoder's embedding rows of its tokens; zeros: nothing."""
-READS = (*FRAME_READS, QUERY)
+SPOKEN = "spoken"
+"""When it last spoke, as `runtime.last_spoke` has it; 1: it has not spoken yet."""
+READS = (*FRAME_READS, QUERY, SPOKEN)
 """All that a gate may read, in the order of its inputs."""
 
 
@@ -45,7 +49,8 @@ class GateShape:
         cells: along each side of a motion map.
         map_std: what each motion map is divided by, in its own unit.
         reads: which of `READS`, in their order; `("summary",)` for a gate beside a model that was
-            made without one. `query` at the end: it speaks of what it was asked for alone.
+            made without one. Behind them `query`: it speaks of what it was asked for alone;
+            `spoken`: it hears when it last spoke.
         query_dim: of the query; 0 where it does not read one.
         token_width: each token is first narrowed to so many numbers; 0: it is read as it is.
         head: what says whether to speak.
@@ -69,16 +74,13 @@ class GateShape:
     head: HeadShape = field(default_factory=HeadShape)
 
     def __post_init__(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("dim", "tokens", "width", "layers",
-                                                        "cells")}  # fmt: skip
+        sizes = {name: getattr(self, name) for name in SIZES}
         for name, size in {**sizes, **self.attributes}.items():
             if size < 1:
                 raise ValueError(f"a gate's {name} is {size}, expected 1 or more")
         if min(self.events, self.token_width) < 0:
-            raise ValueError(
-                f"a gate's events and token_width are {self.events} and {self.token_width}, "
-                "expected 0 or more"
-            )
+            got = f"{self.events} and {self.token_width}"
+            raise ValueError(f"a gate's events and token_width are {got}, expected 0 or more")
         if not self.frame_reads or self.reads != tuple(one for one in READS if one in self.reads):
             raise ValueError(f"a gate reads {self.reads}, expected some of {READS} in this order")
         if self.reads_query != (self.query_dim > 0):
@@ -93,7 +95,7 @@ class GateShape:
     @property
     def frame_reads(self) -> tuple[str, ...]:
         """What it reads of a frame."""
-        return tuple(name for name in self.reads if name != QUERY)
+        return tuple(name for name in self.reads if name in FRAME_READS)
 
     @property
     def reads_query(self) -> bool:
@@ -101,9 +103,14 @@ class GateShape:
         return QUERY in self.reads
 
     @property
+    def reads_spoken(self) -> bool:
+        """Whether it hears when it last spoke."""
+        return SPOKEN in self.reads
+
+    @property
     def has_plain_head(self) -> bool:
         """Whether one linear layer gives all logits, `speak` with the events."""
-        return self.head.kind == LINEAR and not self.reads_query
+        return self.head.kind == LINEAR and not (self.reads_query or self.reads_spoken)
 
 
 class GateSequence(NamedTuple):
@@ -130,8 +137,8 @@ class CognitionGate(nn.Module):
     State: conv (layers, batch, width, 2) and ssm (layers, batch, 2 · width), float32; a stream
     starts with `first_state`.
 
-    The recurrence does not see the query: it may change at any frame, and what the connector reads
-    of the state is the same whatever was asked.
+    The recurrence sees neither the query, which may change at any frame, nor when the gate last
+    spoke: what the connector reads of the state is the same whatever was asked and said.
 
     Cost: 0.35 M parameters at the default sizes, 2/3 of them read the tokens.
     Source: StreamMind (arXiv 2503.06220): an event-preserving extractor before the language model;
@@ -168,6 +175,7 @@ class CognitionGate(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, values + 1) for name, values in shape.attributes.items()}
         )
+        self.since = Silence(width) if shape.reads_spoken else None
         scale = torch.tensor(shape.map_std)[:, None, None]
         self.register_buffer("map_std", scale, persistent=False)
 
@@ -183,8 +191,9 @@ class CognitionGate(nn.Module):
         Args:
             inputs: in the order of `input_names`. tokens (batch, tokens, dim), of an earlier frame
                 where this one is still; summary (batch, dim); motion (batch, maps, cells, cells),
-                `Motion.maps` in their own units; query (batch, query_dim); dt_s (batch, 1), seconds
-                since the frame before; conv and ssm, the state. All float32.
+                `Motion.maps` in their own units; query (batch, query_dim); spoken (batch, 1) in
+                [0, 1]; dt_s (batch, 1), seconds since the frame before; conv and ssm, the state.
+                All float32.
 
         Returns:
             In the order of `output_names`: scores (batch, 1 + events) in [0, 1]; of each attribute
@@ -201,7 +210,8 @@ class CognitionGate(nn.Module):
             ssms.append(new_ssm)
         x = self.last_norm(x)
         told = [torch.softmax(head(x), -1)[..., :-1] for head in self.heads.values()]
-        scores = torch.sigmoid(self._logits(x, given.get(QUERY), given.get("tokens")))
+        heard = (given.get(name) for name in (QUERY, "tokens", SPOKEN))
+        scores = torch.sigmoid(self._logits(x, *heard))
         return (scores, *told, x, torch.stack(convs), torch.stack(ssms))
 
     def sequence(
@@ -212,6 +222,7 @@ class CognitionGate(nn.Module):
         dt_s: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
         query: Tensor | None = None,
+        spoken: Tensor | None = None,
     ) -> GateSequence:
         """All frames of some streams at once; the numbers are those of `forward` frame by frame.
 
@@ -221,11 +232,14 @@ class CognitionGate(nn.Module):
             state: conv and ssm before the first frame; None at the start of the streams.
             query: (batch, query_dim), the same at all frames of a stream, or (batch, frames,
                 query_dim); None for no query.
+            spoken: (batch, frames) in [0, 1], where it reads that; None: it never spoke.
         """
         conv, ssm = self.first_state(len(dt_s)) if state is None else state
         x = self._read({"tokens": tokens, "summary": summary, "motion": motion})
         if query is None and self.shape.reads_query:
             query = dt_s.new_zeros(len(dt_s), self.shape.query_dim)
+        if spoken is None and self.shape.reads_spoken:
+            spoken = torch.full_like(dt_s, NEVER)
         convs, ssms = [], []
         for index, block in enumerate(self._blocks()):
             x, new_conv, new_ssm = block.scan(x, dt_s, conv[index], ssm[index])
@@ -234,8 +248,21 @@ class CognitionGate(nn.Module):
         x = self.last_norm(x)
         told = {name: head(x) for name, head in self.heads.items()}
         asked = query[:, None] if query is not None and query.ndim == 2 else query
-        logits = self._logits(x, asked, tokens)
+        logits = self._logits(x, asked, tokens, None if spoken is None else spoken[..., None])
         return GateSequence(logits, told, x, torch.stack(convs), torch.stack(ssms))
+
+    def wish(
+        self, state: Tensor, query: Tensor | None, tokens: Tensor | None, spoken: Tensor | None
+    ) -> Tensor:
+        """Logit of `speak`, (…, 1), of a gate with a head for it.
+
+        What it reads: state_summary, query (…, query_dim), tokens (…, tokens, dim), spoken (…, 1).
+        """
+        assert self.speak is not None
+        if self.since is not None and spoken is not None:
+            state = state + self.since(spoken)
+        logit: Tensor = self.speak(state, query, tokens)
+        return logit
 
     def input_names(self) -> list[str]:
         """Names of what `forward` takes, in its order."""
@@ -249,9 +276,9 @@ class CognitionGate(nn.Module):
     def _blocks(self) -> list[SelectiveStateSpace]:
         return [block for block in self.blocks if isinstance(block, SelectiveStateSpace)]
 
-    def _logits(self, x: Tensor, query: Tensor | None, tokens: Tensor | None) -> Tensor:
-        """(…, 1 + events) of a state (…, width); the query is heard by `speak` alone."""
-        speak = [] if self.speak is None else [self.speak(x, query, tokens)]
+    def _logits(self, x: Tensor, *heard: Tensor | None) -> Tensor:
+        """(…, 1 + events) of a state (…, width); what is heard is heard by `speak` alone."""
+        speak = [] if self.speak is None else [self.wish(x, *heard)]
         events = [] if self.head is None else [self.head(x)]
         return torch.cat([*speak, *events], -1)
 

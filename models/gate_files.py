@@ -100,6 +100,7 @@ def gate_facts(gate: CognitionGate, meaning: GateMeaning) -> GateFacts:
         attributes_of=meaning.attributes_of or None,
         state=tuple(TensorSpec(name, "float32", tuple(part.shape)) for name, part in names),
         query_dim=gate.shape.query_dim or None,
+        reads_spoken=gate.shape.reads_spoken or None,
     )
 
 

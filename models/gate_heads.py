@@ -4,6 +4,8 @@ All take the state of the recurrence, the query and the frame's tokens, and give
 to speak. None of them remembers anything, so that a frame by itself has the same logit as among
 others, and a query may change at any frame.
 
+When the gate last spoke is added to the state before a head reads it (`Silence`).
+
 The query is one vector, the mean of the embedding rows of its tokens. A head that reads several
 rows of it makes them itself.
 """
@@ -30,6 +32,8 @@ WIDEN = 2
 """Channels inside of an MLP, as a multiple of the gate's."""
 LEAST_SIZE = 1e-3
 """Added to a query's root mean square: zeros stay zeros, also in float16."""
+STEPS = 32
+"""Soft steps that tell one silence from another: five in the first second, two in the third."""
 START_SCALE = 0.1
 """Of the frame's row at the start: near those of the token embeddings, which are 0.02."""
 
@@ -119,6 +123,31 @@ class Asking(nn.Module):
         query = query / (size + LEAST_SIZE)
         asked: Tensor = self.map(query if self.narrow is None else self.narrow(query))
         return asked
+
+
+class Silence(nn.Module):
+    """How long ago the gate last spoke, as something that is added to a state; at first nothing.
+
+    Soft steps along the scale, evenly spread, each of which weighs for itself: a single number
+    would have to be bent first before a head could hear that three seconds are over.
+
+    Args:
+        width: of the state.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.steps = nn.Linear(1, STEPS)
+        self.told = nn.Linear(STEPS, width, bias=False)
+        with torch.no_grad():
+            self.steps.weight.fill_(2.0 * STEPS)
+            self.steps.bias.copy_(-2.0 * (torch.arange(STEPS) + 0.5))
+            self.told.weight.zero_()
+
+    def forward(self, spoken: Tensor) -> Tensor:
+        """(…, 1) in [0, 1] → (…, width)."""
+        told: Tensor = self.told(torch.sigmoid(self.steps(spoken)))
+        return told
 
 
 class LinearHead(nn.Module):

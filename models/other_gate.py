@@ -169,5 +169,5 @@ def _has_same_state(gate: CognitionGate, own: object) -> bool:
 def _extractor(gate: CognitionGate) -> dict[str, torch.Tensor]:
     """What the state's summary is made with: all but the heads that tell something of it."""
     tensors = {**dict(gate.named_parameters()), "map_std": gate.map_std}
-    told = ("head.", "heads.", "speak.")
+    told = ("head.", "heads.", "speak.", "since.")
     return {name: part for name, part in tensors.items() if not name.startswith(told)}

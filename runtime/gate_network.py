@@ -10,6 +10,7 @@ import numpy as np
 from .engine import Engine
 from .errors import EngineUnusable, StateInvalid
 from .gate_query import GateQuery, no_query
+from .last_spoke import NEVER
 from .manifest_values import GateFacts, Manifest
 from .values import Features, Float32
 from .vision import finite_rows
@@ -18,8 +19,8 @@ SPEAK = "speak"
 """The score that says whether a frame is worth a word, beside those of the event types."""
 ATTRIBUTE, NEW = "attribute_", "new_"
 """Begin the names of outputs: of an attribute's probabilities, and of the state after a frame."""
-QUERY = "query"
-FRAME_INPUTS = ("tokens", "summary", "motion", QUERY, "dt_s")
+QUERY, SPOKEN = "query", "spoken"
+FRAME_INPUTS = ("tokens", "summary", "motion", QUERY, SPOKEN, "dt_s")
 
 
 def has_learned_gate(manifest: Manifest) -> bool:
@@ -77,14 +78,18 @@ class GateNetwork:
         scores = given.get("scores", (1, 0))[-1]
         wide = taken[QUERY].shape[-1] if QUERY in taken else None
         counts = (len(facts.events), 1 + len(facts.events))
+        self.reads_spoken = SPOKEN in taken
+        """Whether it reads when it last spoke."""
         unlike = wide != facts.query_dim or scores not in counts
+        unlike |= self.reads_spoken != bool(facts.reads_spoken)
         if unknown or missing or unlike:
             raise EngineUnusable(
                 f"the gate takes {', '.join(taken)} and gives {', '.join(given)} with {scores} "
                 f"scores and a query of {wide or 0} numbers; the manifest names "
                 f"{len(facts.events)} events, the state {', '.join(self._state) or 'nothing'}, "
                 f"the attributes {', '.join(attributes) or 'none'} and a query of "
-                f"{facts.query_dim or 0}",
+                f"{facts.query_dim or 0}"
+                + (", and that it reads when it last spoke" if facts.reads_spoken else ""),
                 hint="export the bundle again",
             )
         has_speak = scores != len(facts.events)
@@ -119,12 +124,13 @@ class GateNetwork:
             )
         self._kept = dict(state)
 
-    def step(self, features: Features, dt_s: float | None) -> GateReading:
+    def step(self, features: Features, dt_s: float | None, spoken: float = NEVER) -> GateReading:
         """What the network says of a frame; its state goes on.
 
         Args:
             features: of the frame; tokens may be those of an earlier one, motion is its own.
             dt_s: since the frame before, seconds; None for a first frame.
+            spoken: when it last spoke, as `LastSpoke.at` has it, where it reads that.
 
         Raises:
             EngineNotFinite: the engine gave a number that is no number; the state is as before.
@@ -136,6 +142,7 @@ class GateNetwork:
             "summary": features.summary[None],
             "motion": features.motion.maps[None],
             QUERY: self.query.vector,
+            SPOKEN: np.full((1, 1), spoken, np.float32),
             "dt_s": np.full((1, 1), seconds, np.float32),
         }
         outputs = self._engine.run({**{name: given[name] for name in self._reads}, **self._kept})

@@ -24,6 +24,8 @@ STATES: dict[type, type] = {
     NeverGate: type(None),
 }
 """Kind of gate without a network → what its `snapshot` gives."""
+SPOKE_S = "spoke_s"
+"""When a gate that reads it last spoke, stream time in seconds; absent where it has not yet."""
 
 
 def saved_gate(gate: Gate, name: str) -> SavedPart:
@@ -36,7 +38,9 @@ def saved_gate(gate: Gate, name: str) -> SavedPart:
     if isinstance(gate, LearnedGate):
         state = gate.snapshot()
         asked = {QUERY: gate.network.query.text} if gate.network.query.text else {}
-        values = {"gate": name, **asked, "state": _json(state.decided)}
+        told = gate.network.reads_spoken and state.spoke_s is not None
+        spoke = {SPOKE_S: float(state.spoke_s or 0.0)} if told else {}
+        values = {"gate": name, **asked, **spoke, "state": _json(state.decided)}
         return SavedPart(values, dict(state.arrays))
     if isinstance(gate, GateBeside):
         return SavedPart(saved_gate(gate.gate, name).values, dict(gate.network.snapshot()))
@@ -66,7 +70,8 @@ def restore_gate(gate: Gate, name: str, saved: SavedPart) -> bool:
         is_same &= saved.values.get(QUERY, "") == gate.network.query.text
         if is_same:
             decided = _value(LearnedState, values, "state")
-            gate.restore(LearnedGateState(arrays, decided))
+            spoke_s = _value(float | None, saved.values.get(SPOKE_S), SPOKE_S)
+            gate.restore(LearnedGateState(arrays, decided, spoke_s))
         elif arrays:
             gate.network.restore(arrays)
         return is_same

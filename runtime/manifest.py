@@ -118,6 +118,7 @@ def _gate(fields: Fields) -> GateFacts:
         attributes_of=_texts_by_name(fields, "attributes_of"),
         state=fields.objects("state", _state) if "state" in fields else None,
         query_dim=fields.whole("query_dim") if "query_dim" in fields else None,
+        reads_spoken=fields.flag("reads_spoken") if "reads_spoken" in fields else None,
         extra=fields.rest(),
     )
 

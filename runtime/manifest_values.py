@@ -123,6 +123,7 @@ class GateFacts:
         attributes_of: event type → the attributes told of it; None: every event has all.
         state: what is carried from frame to frame.
         query_dim: numbers of the query that it reads, those of an embedding; None: it reads none.
+        reads_spoken: it reads when it last spoke; None: it does not.
     """
 
     kind: str
@@ -133,6 +134,7 @@ class GateFacts:
     attributes_of: Mapping[str, tuple[str, ...]] | None = None
     state: tuple[TensorSpec, ...] | None = None
     query_dim: int | None = None
+    reads_spoken: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=_nothing)
 
 

@@ -23,7 +23,10 @@ def random_gate(shape: GateShape = SMALL, seed: int = 3) -> CognitionGate:
     """A gate that nobody trained; the same arguments, the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return CognitionGate(shape).eval().requires_grad_(False)
+        gate = CognitionGate(shape).eval().requires_grad_(False)
+        if gate.since is not None:  # it begins with zeros, which hear nothing
+            gate.since.told.weight.normal_()
+        return gate
 
 
 def random_gate_folder(folder: Path, shape: GateShape = SMALL, seed: int = 3) -> Path:

@@ -54,6 +54,7 @@ class VideoFeatures:
         summary: (T, dim) float16 of unit length.
         states: (T, width) float16: the gate's state_summary; None without a gate.
         scores: (T, names) float16 of the gate, `speak` first where it has it; None without a gate.
+            Asked nothing, and as if it had never spoken.
         is_still: (T,) bool: the picture did not move.
         motion: (T, maps, cells, cells) float16: `Motion.maps` in their own units; None of features
             that are not of a video.
@@ -153,7 +154,8 @@ class _Eyes:
             shape, (conv, ssm) = checkpoint.gate.shape, checkpoint.gate.first_state()
             motion = torch.zeros(1, len(shape.map_std), shape.cells, shape.cells)
             known = {**seen, "motion": motion, "query": torch.zeros(1, shape.query_dim),
-                     "dt_s": torch.zeros(1, 1), "conv": conv, "ssm": ssm}  # fmt: skip
+                     "spoken": torch.ones(1, 1), "dt_s": torch.zeros(1, 1), "conv": conv,
+                     "ssm": ssm}  # fmt: skip
             names = checkpoint.gate.input_names()
             engine = ModuleEngine(
                 checkpoint.gate, {name: known[name].cpu() for name in names},

@@ -11,12 +11,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..models.cognition_gate import QUERY, CognitionGate, GateShape
+from ..models.cognition_gate import QUERY, SPOKEN, CognitionGate, GateShape
 from ..models.family import Checkpoint
-from ..models.gate_heads import CROSS_ATTENTION, FRAME_ROWS, LINEAR, MLP, QUERY_ROWS, HeadShape
+from ..models.gate_heads import (
+    CROSS_ATTENTION,
+    FRAME_ROWS,
+    LINEAR,
+    MLP,
+    QUERY_ROWS,
+    HeadShape,
+    LinearHead,
+)
 from ..models.llm_head import LlmHead, early_layers, fill_from_
 from ..runtime.errors import SettingsInvalid
 from ..runtime.motion_input import MAP_STD
+from .gate_stage import HEAD
 
 HEADS: Mapping[str, str] = {
     "linear": "linear in the state, whose numbers the query weighs",
@@ -75,6 +84,7 @@ def shape_for(
     size: ExtractorSize,
     *,
     asked: bool,
+    spoken: bool = False,
     anew: bool = False,
 ) -> GateShape:
     """The sizes of a gate for a checkpoint; arguments as those of `gate_for`.
@@ -84,7 +94,8 @@ def shape_for(
     """
     own = None if anew else _own(checkpoint)
     plain = _new_shape(checkpoint, size) if own is None else own.shape
-    reads = (*plain.frame_reads, *((QUERY,) if asked else ()))
+    heard = {QUERY: asked, SPOKEN: spoken}
+    reads = (*plain.frame_reads, *(name for name in heard if heard[name]))
     query_dim = int(checkpoint.embeddings.shape[1]) if asked else 0
     try:
         return replace(plain, reads=reads, query_dim=query_dim, head=head)
@@ -101,6 +112,7 @@ def gate_for(
     *,
     asked: bool,
     seed: int,
+    spoken: bool = False,
     anew: bool = False,
 ) -> CognitionGate:
     """A gate for a checkpoint, to be trained.
@@ -111,12 +123,13 @@ def gate_for(
         size: of the extractor, where it is made anew.
         asked: it reads a query.
         seed: of the weights; the generators of the caller go on as they were.
+        spoken: it hears when it last spoke; as it is made, that says nothing to it.
         anew: the extractor is made anew although the base has one; then it tells no events.
 
     Raises:
         SettingsInvalid: the head needs what such a gate does not read.
     """
-    shape = shape_for(checkpoint, head, size, asked=asked, anew=anew)
+    shape = shape_for(checkpoint, head, size, asked=asked, spoken=spoken, anew=anew)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         gate = CognitionGate(shape)
@@ -132,15 +145,32 @@ def gate_for(
 def copy_extractor_(gate: CognitionGate, other: CognitionGate) -> None:
     """Put another gate's extractor into a gate, with what it tells of events and attributes.
 
-    Only a gate whose one linear layer gives all logits takes the other's wish to speak as well.
+    Only a gate whose head is linear and that is asked nothing takes the other's wish to speak as
+    well, where that is of the same kind.
     """
     there = dict(other.named_parameters())
     for name, one in gate.named_parameters():
-        if name.startswith("speak."):
+        if name.startswith(HEAD):
             continue
-        found = there[name]
-        # A first row that is too many is that of `speak`.
-        one.copy_(found[len(found) - len(one) :] if name.startswith("head.") else found)
+        if name.startswith("head."):  # a first row that is too many is that of `speak`
+            found = there.get(name, one[:0])
+            rows = min(len(one), len(found))
+            one[len(one) - rows :] = found[len(found) - rows :]
+        else:
+            one.copy_(there[name])
+    if isinstance(gate.speak, LinearHead) and gate.speak.ask is None:
+        _copy_wish_(gate, gate.speak, other)
+
+
+def _copy_wish_(gate: CognitionGate, head: LinearHead, other: CognitionGate) -> None:
+    """Put another gate's wish to speak into a linear head, where that is linear too."""
+    if other.speak is None and other.head is not None:
+        head.told.weight.copy_(other.head.weight[:1])
+        head.told.bias.copy_(other.head.bias[:1])
+    elif isinstance(other.speak, LinearHead) and other.speak.ask is None:
+        head.load_state_dict(other.speak.state_dict())
+        if gate.since is not None and other.since is not None:
+            gate.since.load_state_dict(other.since.state_dict())
 
 
 def _own(checkpoint: Checkpoint) -> CognitionGate | None:

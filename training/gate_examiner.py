@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..evaluation.dialogue_scores import TriggerScore, score_triggers
 from ..models.cognition_gate import CognitionGate
 from ..runtime.phases import CLOSE_RATIO
+from .gate_free_run import free_scores, run_at
 from .gate_loss import GateLoss
 from .gate_stage import told_of
 from .gate_streams import GateRow, GateStream, batch_of
@@ -41,7 +42,10 @@ class GateExaminer:
 
     @torch.no_grad()
     def loss_of(self, gate: CognitionGate) -> float:
-        """The loss on all streams; the lower the better. By it the best weights are chosen."""
+        """The loss on all streams; the lower the better. By it the best weights are chosen.
+
+        A gate that hears when it last spoke hears of the moments of the dialogues, as in training.
+        """
         gate.eval()
         above = below = 0.0
         for stream in self.streams:
@@ -54,7 +58,7 @@ class GateExaminer:
 
     @torch.no_grad()
     def scores(self, gate: CognitionGate, *, asked: bool = True) -> list[Scores]:
-        """(T,) of each stream, in [0, 1].
+        """(T,) of each stream, in [0, 1]; of a gate that hears when it last spoke `free_scores`.
 
         Args:
             gate: whose scores they are.
@@ -65,8 +69,11 @@ class GateExaminer:
         for stream in self.streams:
             batch = batch_of([_whole(stream)], [stream], gate.shape.reads, self.first_dt_s,
                              [not asked])  # fmt: skip
-            told = told_of(gate, batch.to(_device(gate))).logits[0, :, 0]
-            found.append(torch.sigmoid(told).cpu().numpy())
+            batch = batch.to(_device(gate))
+            if gate.shape.reads_spoken:
+                found.append(free_scores(gate, batch, stream.times_s, self.close_ratio))
+                continue
+            found.append(torch.sigmoid(told_of(gate, batch).logits[0, :, 0]).cpu().numpy())
         return found
 
     def threshold(self, scores: Sequence[Scores], of: Sequence[int] | None = None) -> float:
@@ -76,10 +83,16 @@ class GateExaminer:
     def triggers(
         self, scores: Sequence[Scores], above: float, of: Sequence[int] | None = None
     ) -> TriggerScore:
-        """The moments at which it speaks against those of the dialogues."""
+        """The moments at which it speaks against those of the dialogues.
+
+        Args:
+            scores: of `scores`.
+            above: one of GRID.
+            of: numbers of the streams; None for all.
+        """
         total = TriggerScore()
         for number in range(len(self.streams)) if of is None else of:
-            stream, row = self.streams[number], scores[number][None]
+            stream, row = self.streams[number], run_at(scores[number], above)[None]
             spoken = spoken_frames(row, np.zeros_like(row, np.bool_), above, self.close_ratio)[0]
             times_s = stream.times_s
             total += score_triggers(

@@ -33,6 +33,7 @@ class GateRecipe:
         held_out: share of the videos that are kept for choosing weights and thresholds.
         checks: times that they are looked at in a stage, the last time at its end.
         seed: of everything that is drawn.
+        last_spoke: it hears when it last spoke.
     """
 
     head: str = "mlp"
@@ -48,10 +49,13 @@ class GateRecipe:
     held_out: float = 0.1
     checks: int = 5
     seed: int = 0
+    last_spoke: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What is kept of it."""
         told: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.last_spoke:  # so that a run that was begun before there was the choice goes on
+            del told["last_spoke"]
         return told
 
 
@@ -92,6 +96,7 @@ class GateTrained:
         parameters: of the gate.
         asked: it reads a query.
         figures: on what was held out; empty where nothing was.
+        spoken: it hears when it last spoke.
     """
 
     out: Path
@@ -101,3 +106,4 @@ class GateTrained:
     parameters: int
     asked: bool
     figures: Mapping[str, float]
+    spoken: bool = False

@@ -69,7 +69,8 @@ class GateRun:
                 hint="`edgestream train synthesize --kinds unasked` makes them out of captions",
             )
         self.asked = any(len(one.texts) > 1 for one in (*self.streams, *held_streams))
-        shape_for(checkpoint, head_shape(recipe.head, checkpoint), recipe.size, asked=self.asked)
+        shape_for(checkpoint, head_shape(recipe.head, checkpoint), recipe.size, asked=self.asked,
+                  spoken=recipe.last_spoke)  # fmt: skip
         self.first_dt_s = 1.0 / checkpoint.frame_input.fps
         facts = checkpoint.gate_facts
         ratio = {} if facts is None or facts.close_ratio is None else {
@@ -148,7 +149,8 @@ class GateRun:
         if is_small:
             size = replace(size, width=recipe.distil, layers=1)
         head = head_shape(recipe.head, checkpoint) if stage == GATE else HeadShape()
-        gate = gate_for(checkpoint, head, size, asked=self.asked, seed=seed, anew=is_small)
+        gate = gate_for(checkpoint, head, size, asked=self.asked, seed=seed,
+                        spoken=recipe.last_spoke, anew=is_small)  # fmt: skip
         if stage == GATE and EXTRACTOR in self.stages:
             copy_extractor_(gate, self._best(EXTRACTOR))
         return gate
@@ -215,6 +217,7 @@ class GateRun:
         return GateTrained(
             self.choice.out, state.done, best, sum(seconds.values()),
             sum(one.numel() for one in gate.parameters()), self.asked, figures,
+            gate.shape.reads_spoken,
         )  # fmt: skip
 
     @property

@@ -15,8 +15,8 @@ from .two_optimisers import MuonAndAdamW
 
 EXTRACTOR, GATE, DISTIL = "extractor", "gate", "distil"
 STAGES = (EXTRACTOR, GATE, DISTIL)
-HEAD = "speak."
-"""Begins the names of the weights of a head."""
+HEAD = ("speak.", "since.")
+"""Begin the names of the weights of a head, and of what it hears of when it last spoke."""
 INSIDE = ("blocks.", "read.", "join.", "narrow.")
 """Begin the names of the extractor's matrices, which Muon trains."""
 
@@ -98,7 +98,7 @@ def trained_names(stage: str, names: Iterable[str], *, has_head: bool) -> list[s
         names: of all weights.
         has_head: what speaks is a head of its own; else it is a row of `head`, with the events.
     """
-    head = HEAD if has_head else "head."
+    head = HEAD if has_head else ("head.",)
     if stage == GATE:
         return [name for name in names if name.startswith(head)]
     others = ("head.", "heads.")
@@ -109,4 +109,5 @@ def told_of(gate: CognitionGate, batch: GateBatch) -> GateSequence:
     """What a gate says of a batch; what it does not read of it does not matter."""
     tokens, summary, motion = (batch.seen.get(name, batch.dt_s) for name in FRAME_READS)
     query = batch.query if gate.shape.reads_query else None
-    return gate.sequence(tokens, summary, motion, batch.dt_s, query=query)
+    spoken = batch.spoken if gate.shape.reads_spoken else None
+    return gate.sequence(tokens, summary, motion, batch.dt_s, query=query, spoken=spoken)

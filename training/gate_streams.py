@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.cognition_gate import FRAME_READS
+from ..models.cognition_gate import FRAME_READS, QUERY, SPOKEN
 from ..models.family import Checkpoint
+from ..runtime.last_spoke import spoken_along
 from ..runtime.values import Float32
 from .dialogue_stream import Said, Watch, streamed
 from .dialogues import USER, Dialogue
@@ -51,6 +52,11 @@ class GateStream:
         """(T,) seconds."""
         return self.features.times_s[self.first : self.first + len(self.speaks)]
 
+    @property
+    def spoken(self) -> Float32:
+        """(T,) what a gate reads of when it last spoke, had it spoken at the moments of these."""
+        return spoken_along(self.times_s, self.speaks)
+
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
@@ -72,6 +78,8 @@ class GateBatch:
         query: (B, T, query_dim) float32; None where the gate reads none.
         speaks, learned: (B, T) float32, 0 or 1.
         taught: (B, T) probabilities of a larger gate; None where nobody has told them.
+        spoken: (B, T) float32: when it last spoke, had it spoken as the dialogue has it; None where
+            the gate does not read that.
     """
 
     seen: Mapping[str, Tensor]
@@ -80,14 +88,15 @@ class GateBatch:
     speaks: Tensor
     learned: Tensor
     taught: Tensor | None = None
+    spoken: Tensor | None = None
 
     def to(self, device: str) -> GateBatch:
         """The same on a device."""
         seen = {name: part.to(device) for name, part in self.seen.items()}
-        query, taught = (None if part is None else part.to(device)
-                         for part in (self.query, self.taught))  # fmt: skip
+        query, taught, spoken = (None if part is None else part.to(device)
+                                 for part in (self.query, self.taught, self.spoken))  # fmt: skip
         speaks, learned = self.speaks.to(device), self.learned.to(device)
-        return GateBatch(seen, self.dt_s.to(device), query, speaks, learned, taught)
+        return GateBatch(seen, self.dt_s.to(device), query, speaks, learned, taught, spoken)
 
 
 def query_reader(checkpoint: Checkpoint) -> Callable[[str], Float32]:
@@ -192,8 +201,8 @@ def batch_of(
     """
     longest = max(row.end - row.begin for row in rows)
     names = [name for name in FRAME_READS if name in reads]
-    parts: dict[str, list[Tensor]] = {name: [] for name in (*names, "dt_s", "query", "speaks",
-                                                            "learned")}  # fmt: skip
+    told_too = ("dt_s", "query", "spoken", "speaks", "learned")
+    parts: dict[str, list[Tensor]] = {name: [] for name in (*names, *told_too)}
     for at, row in enumerate(rows):
         stream = streams[row.stream]
         here = slice(row.begin, row.end)
@@ -207,14 +216,15 @@ def batch_of(
         asked = stream.queries[stream.asked[here]]
         is_dropped = dropped is not None and dropped[at]
         parts["query"].append(_padded(asked * np.float32(not is_dropped), longest))
+        parts["spoken"].append(_padded(stream.spoken[here], longest))
         parts["speaks"].append(_padded(stream.speaks[here].astype(np.float32), longest))
         learned = stream.learned[here].astype(np.float32)
         learned[: row.learned - row.begin] = 0.0
         parts["learned"].append(_padded(learned, longest))
     told = {name: torch.stack(part) for name, part in parts.items()}
-    query = told["query"] if "query" in reads else None
+    query, spoken = (told[name] if name in reads else None for name in (QUERY, SPOKEN))
     return GateBatch({name: told[name] for name in names}, told["dt_s"], query, told["speaks"],
-                     told["learned"])  # fmt: skip
+                     told["learned"], spoken=spoken)  # fmt: skip
 
 
 def _padded(rows: Float32, longest: int) -> Tensor:

@@ -102,6 +102,37 @@ def openings(scores: NDArray[np.float32], above: float, ratio: float) -> Flags:
     return found
 
 
+class Wishes:
+    """Whether a Turn is due, frame by frame: as `LearnedPhases`, for N streams side by side.
+
+    State: the frame, and of each stream whether it is speaking and of what is told.
+
+    Args:
+        above: (N,) open_above of `speak`.
+        ratio: close_below as a share of it.
+    """
+
+    def __init__(self, above: NDArray[np.float64], ratio: float) -> None:
+        self._above, self._ratio, self._frame = above, ratio, 0
+        self._speaking, self._told = (np.zeros(len(above), np.bool_) for _ in range(2))
+
+    def step(self, speak: NDArray[np.float32], opens: Flags) -> Flags:
+        """(N,) whether each speaks at this frame.
+
+        Args:
+            speak: (N,) scores of `speak`.
+            opens: (N,) some event type opens.
+        """
+        is_heard = opens | (self._frame == 0) | (self._frame >= WARM_UP_FRAMES)
+        score = np.where(is_heard, speak, 0.0)
+        begins = ~self._speaking & (score >= self._above)
+        lasts = self._speaking & (score >= self._ratio * self._above)
+        found: Flags = begins | (lasts & opens & self._told)
+        self._told = (begins & opens) | (lasts & (self._told | opens))
+        self._speaking, self._frame = begins | lasts, self._frame + 1
+        return found
+
+
 def spoken_frames(speak: NDArray[np.float32], opened: Flags, above: float, ratio: float) -> Flags:
     """Frames at which a Turn is due: as `LearnedPhases`, for many clips at once.
 
@@ -110,17 +141,10 @@ def spoken_frames(speak: NDArray[np.float32], opened: Flags, above: float, ratio
         opened: (N, T), some event type opens.
         above, ratio: of `speak`.
     """
-    speaking, told = (np.zeros(len(speak), np.bool_) for _ in range(2))
     found = np.zeros(speak.shape, np.bool_)
+    wishes = Wishes(np.full(len(speak), above), ratio)
     for frame in range(speak.shape[1]):
-        opens = opened[:, frame]
-        is_heard = opens | (frame == 0) | (frame >= WARM_UP_FRAMES)
-        score = np.where(is_heard, speak[:, frame], 0.0)
-        begins = ~speaking & (score >= above)
-        lasts = speaking & (score >= ratio * above)
-        found[:, frame] = begins | (lasts & opens & told)
-        told = (begins & opens) | (lasts & (told | opens))
-        speaking = begins | lasts
+        found[:, frame] = wishes.step(speak[:, frame], opened[:, frame])
     return found
 
 

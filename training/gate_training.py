@@ -76,7 +76,8 @@ def check_choice(choice: GateChoice) -> None:
     told = (*choice.dialogues, *choice.evaluation)
     asked = [replace(one, turns=tuple(turn for turn in one.turns if turn.role == USER))
              for one in told]  # fmt: skip
-    shape_for(checkpoint, head, recipe.size, asked=any(one.turns for one in asked))
+    shape_for(checkpoint, head, recipe.size, asked=any(one.turns for one in asked),
+              spoken=recipe.last_spoke)  # fmt: skip
     check_words(asked, checkpoint.tokenizer)  # what the assistant says, a gate does not read
 
 

@@ -76,6 +76,9 @@ def gate(
         float,
         typer.Option("--no-query", min=0, max=1, help="Share of rows whose query is left out."),
     ] = 0.15,
+    last_spoke: Annotated[
+        bool, typer.Option("--last-spoke", help="It hears how long ago it last spoke.")
+    ] = False,
     epochs: Annotated[
         int, typer.Option("--epochs", min=1, max=10_000, help="How often all is read in a stage.")
     ] = 20,
@@ -114,7 +117,7 @@ def gate(
 
     recipe = _recipe(
         head, width, layers, distil, speak_weight, focal, no_query, epochs, rows, row_frames, rate,
-        held_out, checks, seed,
+        held_out, checks, seed, last_spoke=last_spoke,
     )  # fmt: skip
     choice = _choice(dialogues, evaluate_on or [], base, out, cache, recipe, device)
     with told_progress() as tell:
@@ -139,7 +142,7 @@ def _tools() -> Any:
 def _recipe(
     head: str, width: int, layers: int, distil: int, speak_weight: float, focal: float | None,
     no_query: float, epochs: int, rows: int, row_frames: int, rate: float, held_out: float,
-    checks: int, seed: int,
+    checks: int, seed: int, *, last_spoke: bool,
 ) -> GateRecipe:  # fmt: skip
     from ...runtime.errors import UsageError
     from ...training.gate_build import ExtractorSize
@@ -159,6 +162,7 @@ def _recipe(
     return GateRecipe(
         head, ExtractorSize(width, layers), GateLoss(speak_weight, focal), distil, epochs, rows,
         row_frames, no_query, rate, held_out=held_out, checks=checks, seed=seed,
+        last_spoke=last_spoke,
     )  # fmt: skip
 
 
@@ -190,11 +194,12 @@ def _say(made: GateTrained, base: str, *, as_json: bool) -> None:
         told = {"gate": str(made.out), "steps": dict(made.steps),
                 "kept_steps": dict(made.best_steps), "seconds": round(made.seconds, 1),
                 "parameters": made.parameters, "reads_query": made.asked,
-                "held_out": dict(made.figures)}  # fmt: skip
+                "reads_spoken": made.spoken, "held_out": dict(made.figures)}  # fmt: skip
         print(json.dumps(told))
         return
     steps = ", ".join(f"{name} {count} steps" for name, count in made.steps.items())
     asked = "asked for something" if made.asked else "asked nothing"
+    asked += " and hears when it last spoke" if made.spoken else ""
     print(f"trained  {made.out}: {steps}, {made.seconds / 60:.1f} minutes of work; a gate of "
           f"{made.parameters:,} parameters that is {asked}")  # fmt: skip
     for name, value in made.figures.items():

@@ -72,14 +72,16 @@ def test_what_is_trained_on_is_not_held_out_too(place, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_trained_gate_goes_into_a_bundle_that_is_asked(place, tmp_path, capsys):
+@pytest.mark.parametrize("last_spoke", [[], ["--last-spoke"]])
+def test_a_trained_gate_goes_into_a_bundle_that_is_asked(place, tmp_path, capsys, last_spoke):
     gate, bundle = tmp_path / "gate", tmp_path / "bundle"
     given = ["train", "gate", str(place / "clips.jsonl"), "--base", str(place / "base")]
     given += ["--out", str(gate), "--cache", str(place / "cache"), "--head", "llm-1",
-              "--epochs", "8", "--rows", "1", "--json"]  # fmt: skip
+              "--epochs", "8", "--rows", "1", "--json", *last_spoke]  # fmt: skip
     assert main(given) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["reads_query"] and told["steps"] == {"gate": 8}
+    assert told["reads_spoken"] == bool(last_spoke)
     assert main(["export", str(place / "base"), "--gate", str(gate), "--out", str(bundle)]) == 0
     capsys.readouterr()
     run = [

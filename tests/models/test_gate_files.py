@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from edgestream.models.cognition_gate import CognitionGate, GateShape
 from edgestream.models.gate_files import GateMeaning, gate_as_json, load_gate
 from edgestream.runtime.errors import CheckpointInvalid
+from edgestream.runtime.json_fields import json_from_value
+from edgestream.runtime.manifest_values import GateFacts
 
 from .test_gate_heads import EACH, shape_of
 
@@ -29,11 +31,16 @@ def written(folder: Path, gate: CognitionGate, meaning: GateMeaning) -> dict:
     return told
 
 
+def facts_of(folder: Path) -> GateFacts:
+    return load_gate(folder, dim=48, tokens_per_frame=5)[1]
+
+
 @EACH
-@pytest.mark.parametrize("events", [0, 3])
-def test_every_head_comes_back_as_it_was(tmp_path, name, events):
-    gate = CognitionGate(shape_of(name, events=events, token_width=4))
+@pytest.mark.parametrize(("events", "spoken"), [(0, False), (3, False), (3, True)])
+def test_every_head_comes_back_as_it_was(tmp_path, name, events, spoken):
+    gate = CognitionGate(shape_of(name, events=events, token_width=4, spoken=spoken))
     told = written(tmp_path, gate, MEANING if events else ALONE)
+    assert facts_of(tmp_path).reads_spoken == (True if spoken else None)
     jsonschema.validate(told, json.loads(SCHEMA.read_text()))
     found, facts = load_gate(tmp_path, dim=48, tokens_per_frame=5)
     assert found.shape == gate.shape and len(facts.events) == events
@@ -48,7 +55,9 @@ def test_a_gate_of_the_first_kind_is_told_as_it_always_was(tmp_path):
     assert told["architecture"].keys() == {"reads", "width", "layers", "cells", "map_std"}
     found, _ = load_gate(tmp_path, dim=48, tokens_per_frame=5)
     assert found.shape == shape and "head.weight" in found.state_dict()
-    assert not any(name.startswith("speak.") for name in found.state_dict())
+    assert not any(name.startswith(("speak.", "since.")) for name in found.state_dict())
+    manifest = json_from_value(facts_of(tmp_path))
+    assert not {"query_dim", "reads_spoken"} & manifest.keys()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,8 @@ def test_a_gate_of_the_first_kind_is_told_as_it_always_was(tmp_path):
         ({"query_dim": 24}, "query_dim 24"),
         ({"reads": ["summary", "query"]}, "query_dim 0"),
         ({"token_width": 0}, "token_width"),
+        ({"reads": ["spoken"]}, "reads"),
+        ({"reads": ["spoken", "summary"]}, "in this order"),
     ],
 )
 def test_what_makes_no_gate_is_refused(tmp_path, changes, words):

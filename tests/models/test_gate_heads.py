@@ -33,8 +33,11 @@ HEADS = {
 EACH = pytest.mark.parametrize("name", HEADS)
 
 
-def shape_of(name: str, *, asked: bool = True, events: int = 3, token_width: int = 0) -> GateShape:
-    reads = ("tokens", "summary", "motion", *(("query",) if asked else ()))
+def shape_of(
+    name: str, *, asked: bool = True, events: int = 3, token_width: int = 0, spoken: bool = False
+) -> GateShape:
+    heard = (*(("query",) if asked else ()), *(("spoken",) if spoken else ()))
+    reads = ("tokens", "summary", "motion", *heard)
     return GateShape(
         dim=48, tokens=5, events=events, attributes={"side": 2} if events else {}, width=32,
         layers=1, reads=reads, query_dim=24 if asked else 0, token_width=token_width,

@@ -168,13 +168,15 @@ def test_two_launched_processes_learn_as_one(whole, place, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["linear", "llm-1"])
-def test_a_base_without_a_gate_has_all_three_stages(place, tmp_path, head):
+@pytest.mark.parametrize(("head", "last_spoke"), [("linear", False), ("linear", True),
+                                                  ("llm-1", True)])  # fmt: skip
+def test_a_base_without_a_gate_has_all_three_stages(place, tmp_path, head, last_spoke):
     made = trained(place, tmp_path, "live", head=head, epochs=4, rows=1, distil=8,
-                   size=ExtractorSize(width=16, layers=1))  # fmt: skip
+                   size=ExtractorSize(width=16, layers=1), last_spoke=last_spoke)  # fmt: skip
     assert list(made.steps) == ["extractor", "gate", "distil"] and not made.asked
-    told = checked_facts(tmp_path)
-    assert told["events"] == [] and told["architecture"]["reads"] == ["summary", "motion"]
+    assert made.spoken == last_spoke
+    told, heard = checked_facts(tmp_path), ["spoken"] if last_spoke else []
+    assert told["events"] == [] and told["architecture"]["reads"] == ["summary", "motion", *heard]
     gate, _ = load_gate(tmp_path, 48, 10)
     assert gate.shape.width == 8 and made.parameters == sum(p.numel() for p in gate.parameters())
     terms = {name for one in curve(tmp_path) if one["stage"] == "distil" for name in one}
