@@ -198,7 +198,7 @@ class GateRun:
         if self.team.is_first:
             part = at.time_s / at.length_s if at.length_s else 0.0
             share = (at.number - 1 + (1.0 if at.is_kept else min(1.0, part))) / at.count
-            self.tell(Told("features", at.number, share))
+            self.tell(Told("features", at.number, share, counted="video"))
 
     def _written(self, state: RunState) -> GateTrained:
         """The best weights of the last stage with their threshold, as a folder; the run is done."""

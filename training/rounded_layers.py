@@ -57,14 +57,16 @@ def rounded(weights: Tensor, scheme: Scheme) -> Tensor:
     Cost: about .4 s for 10 million weights on one core; five times their bytes.
     """
     block, zero = scheme.block or 0, 8 if scheme.weights == "int4" else 128
-    blocked = pad(weights.detach(), (0, -weights.shape[1] % block)).unflatten(1, (-1, block))
+    padded = pad(weights.detach(), (0, -weights.shape[1] % block))
+    blocked = padded.reshape(len(weights), -1, block)
     least, most = blocked.amin(-1, keepdim=True), blocked.amax(-1, keepdim=True)
     scales = torch.where(most.abs() > least.abs(), most, least) / -zero
     inverse = torch.where(scales == 0, 0.0, 1.0 / scales)
     codes = (blocked * inverse + zero).nan_to_num_(0.0).clamp_(0, 2 * zero - 1)
     whole = codes.floor()
     whole += codes - whole >= 0.5  # to nearest, ties away from zero
-    return ((whole - zero) * scales).flatten(1)[:, : weights.shape[1]].contiguous()
+    stored: Tensor = (whole - zero) * scales
+    return stored.reshape(padded.shape)[:, : weights.shape[1]].contiguous()
 
 
 def round_(decoder: Any, scheme: Scheme, but: tuple[str, ...] = ()) -> None:
@@ -116,24 +118,30 @@ def rounded_layers(scheme: Scheme) -> Layers:
 
         def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             """(…, in) → (…, out)."""
-            said = linear(x, self._weight(), self.base_layer.bias)
+            base: Any = self.base_layer
+            said = linear(x, self._weight(), base.bias)
             if not torch.is_grad_enabled():
                 return said
             # Nothing is added; gradients reach A and B by it, and x by the rounded weights alone.
             (name,) = self.active_adapters
-            inner = self.lora_A[name](self.lora_dropout[name](x.detach()))
-            added = self.lora_B[name](inner) * self.scaling[name]
+            first, second, dropout = self._parts(name)
+            added = second(first(dropout(x.detach()))) * self.scaling[name]
             straight: Tensor = said + (added - added.detach())
             return straight
 
         def _weight(self) -> Tensor:
             (name,) = self.active_adapters
-            pair = self.lora_A[name].weight, self.lora_B[name].weight
+            first, second, _ = self._parts(name)
+            pair = first.weight, second.weight
             seen = (*(one._version for one in pair), *(one.data_ptr() for one in pair))
             if self._kept is None or self._kept[0] != seen:
                 with torch.no_grad():
-                    whole = self.base_layer.weight + self.get_delta_weight(name)
+                    base: Any = self.base_layer
+                    whole = base.weight + self.get_delta_weight(name)
                     self._kept = seen, rounded(whole, scheme)
             return self._kept[1]
+
+        def _parts(self, name: str) -> tuple[Any, Any, Any]:
+            return self.lora_A[name], self.lora_B[name], self.lora_dropout[name]
 
     return {nn.Linear: RoundedLinear}
