@@ -68,6 +68,7 @@ def read(
     parts: FrameParts | None,
     device: str,
     teacher: ReferenceModel | None = None,
+    first_token: float = 1.0,
 ) -> Read:
     """Loss and success of some rows.
 
@@ -77,6 +78,8 @@ def read(
         parts: what frames show; None for rows without any.
         device: of the model, and of the teacher.
         teacher: the model is to say what this one says, as surely as it does; None: what is true.
+        first_token: of an answer, what it weighs beside each of the others, where there is a
+            teacher.
     """
     batch = batch_of_rows(rows).to(device)
     logits = logits_of(model, batch, parts)
@@ -85,7 +88,9 @@ def read(
     if teacher is not None:
         with torch.no_grad():
             taught = logits_of(teacher, batch, parts).log_softmax(-1)
-        loss = kl_div(logits.log_softmax(-1), taught, reduction="batchmean", log_target=True)
+        every = kl_div(logits.log_softmax(-1), taught, reduction="none", log_target=True).sum(-1)
+        weights = _weights(rows, batch.labels, first_token)
+        loss = (every * weights).sum() / weights.sum()
     good = torch.zeros_like(batch.labels, dtype=torch.bool)
     good[batch.labels != UNLABELLED] = logits.detach().argmax(-1) == labels
     return Read(
@@ -93,6 +98,15 @@ def read(
         _right(rows, good.cpu().numpy()),
         sum(len(row.ids) for row in rows),
     )
+
+
+def _weights(rows: Sequence[PackedRow], labels: Tensor, first_token: float) -> Tensor:
+    """(labelled tokens,) float32, in the order of the batch."""
+    weights = torch.ones_like(labels, dtype=torch.float32)
+    for number, row in enumerate(rows):
+        firsts = [tokens[0] for _, tokens in row.answers if tokens]
+        weights[number, firsts] = first_token
+    return weights[labels != UNLABELLED]
 
 
 def _right(rows: Sequence[PackedRow], good: NDArray[np.bool_]) -> dict[str, float]:

@@ -133,6 +133,7 @@ class StreamStage(NarratorStage):
         writer: of the layout.
         teacher: the narrator is to say what this one says, and memory holds its sentences; None:
             what is true, and its own.
+        first_token: see `read`.
     """
 
     name = "stream"
@@ -148,9 +149,11 @@ class StreamStage(NarratorStage):
         writer: Writer,
         device: str = "cpu",
         teacher: ReferenceModel | None = None,
+        first_token: float = 1.0,
     ) -> None:
         super().__init__(model, recipe, team, device)
         self._cache, self._writer, self._teacher = cache, writer, teacher
+        self._first_token = first_token
         self._truths = ClipTruths(recipe.cache_frames)
         self._fired = cache.spoken(meaning)
         self._own = OwnSentences(teacher or model, cache, self._fired, writer, device)
@@ -168,7 +171,8 @@ class StreamStage(NarratorStage):
 
     def _read(self, rows: Sequence[tuple[int, PackedRow]]) -> Read:
         parts = self._parts(rows)
-        return read(self.model, [row for _, row in rows], parts, self.device, self._teacher)
+        packed_rows = [row for _, row in rows]
+        return read(self.model, packed_rows, parts, self.device, self._teacher, self._first_token)
 
     def _parts(self, rows: Sequence[tuple[int, PackedRow]]) -> FrameParts:
         clips = [clip for clip, _ in rows]

@@ -31,9 +31,11 @@ from .token_cache import CLIPS_AT_ONCE, fill_cache, open_cache
 
 DESCRIBED, ASKED_CLIPS = 12, 4
 """Frames that are described, and clips that are asked about, in a step of each process."""
-WEIGHT = 20.0
+WEIGHT = 30.0
 """Of the rehearsal beside what is new: a divergence of .02 nats a word costs points already, and
 weighs little beside a word that nobody has learned yet."""
+FIRST_TOKEN = 4.0
+"""Of an answer beside each of its others: it decides whether the answer is "I cannot tell."."""
 OTHER_SEEDS, OTHER_LOOKS = 1000, 600
 """Of clips, and of what they are made of, that no base was trained on: what a model says there, and
 how surely, is what it knows; of its training clips it is too sure."""
@@ -84,7 +86,7 @@ class Rehearsal:
             teacher.config.tokens_per_frame,
         )  # fmt: skip
         self._stage = StreamStage(
-            adapted, recipe, team, cache, meaning, writer, model.device, teacher
+            adapted, recipe, team, cache, meaning, writer, model.device, teacher, FIRST_TOKEN
         )
 
     def losses(self, step: int) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -88,6 +88,34 @@ def test_a_batch_of_rows_of_any_length_is_each_row(parts):
     assert float(whole.loss) == pytest.approx(mean, abs=1e-5)
 
 
+@pytest.mark.medium
+def test_what_a_teacher_says_first_weighs_as_much_as_is_said(parts):
+    """The mean of the answers' divergences, token by token, by hand."""
+    config, writer = parts.model.config, parts.writer
+    teacher = parts_of(4, tiny_config()).model
+    examples = examples_of(writer)
+    rows = [packed(examples[:4], config.tokens_per_frame), packed(examples[4:], 10)]
+    given, total, weighed = frame_parts_of(config), 0.0, 0.0
+    with torch.no_grad():
+        found = [
+            float(read(parts.model, rows, given, "cpu", teacher, by).loss) for by in (1.0, 4.0)
+        ]
+        for by, expected in zip((1.0, 4.0), found, strict=True):
+            total = weighed = 0.0
+            for row in rows:
+                batch = batch_of_rows([row])
+                ours, theirs = (logits_of(one, batch, given).softmax(-1).double()
+                                for one in (parts.model, teacher))  # fmt: skip
+                apart = (theirs * (theirs / ours).log()).sum(-1)
+                firsts = {tokens[0] for _, tokens in row.answers}
+                labelled = [at for at, label in enumerate(row.labels) if label != UNLABELLED]
+                for at, one in zip(labelled, apart.tolist(), strict=True):
+                    weight = by if at in firsts else 1.0
+                    total, weighed = total + weight * one, weighed + weight
+            assert expected == pytest.approx(total / weighed, rel=1e-4)
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+
+
 def test_its_own_words_are_those_that_it_finds_most_likely(parts):
     config, writer = parts.model.config, parts.writer
     prompts = [writer.described(frame, "") for frame in (20, 21)]
