@@ -123,6 +123,23 @@ def test_from_clips_to_what_the_device_says(place, capsys):
 
 
 @pytest.mark.medium
+@pytest.mark.medium
+def test_help_says_what_is_usual(capsys):
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    from edgestream.training.lora_recipe import REFERENCE, Usual
+
+    assert main(["train", "lora", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    usual = Usual()
+    for here, other in (
+        (REFERENCE.epochs, usual.epochs), (REFERENCE.rows, usual.rows),
+        (REFERENCE.rehearse, usual.rehearse), ("2e-3", "1e-3"), ("int4", "fp32"),
+    ):  # fmt: skip
+        assert f"Left out: {here} for a reference assistant, {other} for others" in told
+    assert (REFERENCE.rate, usual.rate) == (2e-3, 1e-3)
+    assert (REFERENCE.round_to, usual.round_to) == ("int4-64", "")
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"
