@@ -26,7 +26,7 @@ help:
 	@echo "make demo     the reference assistant watches the sample clip and answers; no PyTorch"
 	@echo "make test     everything: lint, types, all tests, and the device suite under every Python here"
 	@echo "make test-hub models of the Hub, exported and run on the sample clip; needs internet"
-	@echo "make check    lint, types and the fast tests, under two minutes"
+	@echo "make check    lint, types and the fast tests, some three minutes"
 	@echo "make bench    side by side with peers; prints ratios"
 	@echo "make bench-gpu four models in real size on a GPU against PyTorch; ten minutes, again to go on"
 	@echo "make setup    the developers' environment in $(VENV)"

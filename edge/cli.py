@@ -41,8 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run_program(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except RuntimeError as error:
+        # Before Python 3.12, what is raised while a class is being made comes wrapped.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
 
 
 def _occupy_closed_streams() -> None:

@@ -113,8 +113,12 @@ def test_a_fault_of_ours_keeps_its_traceback():
 
 
 def test_ctrl_c_is_one_line_and_130():
-    done = ran("settings", code=faulty("raise KeyboardInterrupt"))
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    wrapped = "raise RuntimeError('Error calling __set_name__') from KeyboardInterrupt()"
+    for statement in ("raise KeyboardInterrupt", wrapped):
+        done = ran("settings", code=faulty(statement))
+        assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    done = ran("settings", code=faulty("raise RuntimeError('ours')"))
+    assert done.returncode == 1 and "RuntimeError: ours" in done.stderr
 
 
 @pytest.mark.medium

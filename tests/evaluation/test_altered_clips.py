@@ -138,7 +138,7 @@ def test_the_gate_is_true_on_scripted_clips(fps: float, seeds: int) -> None:
 @pytest.mark.parametrize(
     ("fps", "seeds", "recall", "false_per_minute"),
     # At 2 frames/s a child that fills the crop is another picture from frame to frame.
-    [(2.0, 8, 0.8, 1.5), (4.0, 8, MUST_RECALL, MUST_FALSE_PER_MINUTE)],
+    [(2.0, 16, 0.8, 1.5), (4.0, 8, MUST_RECALL, MUST_FALSE_PER_MINUTE)],
 )
 def test_the_gate_is_true_on_altered_real_clips(
     real: list[Footage], fps: float, seeds: int, recall: float, false_per_minute: float
